@@ -1,0 +1,1 @@
+//! The kernel fields that the programs read.

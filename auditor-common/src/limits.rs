@@ -1,0 +1,14 @@
+//! Every bound that kernel and agent must agree on, in one place.
+
+/// Bytes of a task's command name, terminating NUL included (`TASK_COMM_LEN`).
+pub const COMM_LEN: usize = 16;
+/// Bytes kept of an executed file's name.
+pub const FILENAME_LEN: usize = 128;
+/// Bytes kept of a cgroup path. Longer paths are marked truncated and resolved by the agent.
+pub const CGROUP_PATH_LEN: usize = 512;
+/// Namespace slots in a task's state, see [`crate::record::ns`].
+pub const NS_SLOTS: usize = 10;
+/// Cgroup slots in a task's state: the v2 leaf and one for each v1 controller, see [`crate::record::cgroup`].
+pub const CGROUP_SLOTS: usize = 15;
+/// CPUs that the per-CPU counters have room for.
+pub const MAX_CPUS: u32 = 1024;

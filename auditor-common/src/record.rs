@@ -1,0 +1,376 @@
+//! Event records, as kernel programs write them.
+//!
+//! One idea carries the format: **a state-bearing event is the whole state of a task after the
+//! fact**, plus what caused it. The engine compares it with what it knew; it never has to trust
+//! a syscall's arguments, and a sweep's ground truth is the same record with another cause.
+
+use crate::limits::{CGROUP_PATH_LEN, CGROUP_SLOTS, COMM_LEN, FILENAME_LEN, NS_SLOTS};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Values of [`RecordHeader::kind`].
+pub mod kind {
+    /// A [`super::TaskRecord`].
+    pub const TASK: u16 = 1;
+    /// An [`super::ExecRecord`].
+    pub const EXEC: u16 = 2;
+    /// An [`super::ExitRecord`].
+    pub const EXIT: u16 = 3;
+    /// A [`super::CgroupRecord`].
+    pub const CGROUP: u16 = 4;
+}
+
+/// Values of [`TaskRecord::cause`]: why this state was captured.
+pub mod cause {
+    /// Ground truth from an iterator or from /proc; nothing happened.
+    pub const SNAPSHOT: u32 = 1;
+    /// The task was born; `arg0` holds the clone flags. `actor` is the parent.
+    pub const FORK: u32 = 2;
+    /// The task executed a file.
+    pub const EXEC: u32 = 3;
+    /// The task joined existing namespaces (setns).
+    pub const SETNS: u32 = 4;
+    /// The task made fresh namespaces; `arg0` holds the unshare flags, 0 where they are unknown.
+    pub const UNSHARE: u32 = 5;
+    /// The task's credentials changed by a call that may change them, or by one that the hook
+    /// cannot name: see `syscall`.
+    pub const CRED: u32 = 6;
+    /// chroot.
+    pub const CHROOT: u32 = 7;
+    /// pivot_root: moves every task whose root was the old root.
+    pub const PIVOT_ROOT: u32 = 8;
+    /// chdir, fchdir.
+    pub const CHDIR: u32 = 9;
+    /// The task was moved into another cgroup; `arg0` holds the destination's id, `arg1` the
+    /// hierarchy (0 for v2) and, in bit 32, whether the whole thread group moved.
+    pub const ATTACH: u32 = 10;
+}
+
+/// Bit of `arg1` of a [`cause::ATTACH`] record: the whole thread group moved.
+pub const ATTACH_THREADGROUP: u64 = 1 << 32;
+
+/// Indexes into [`TaskState::ns`].
+pub mod ns {
+    /// Mount namespace.
+    pub const MNT: usize = 0;
+    /// The pid namespace that the task lives in.
+    pub const PID: usize = 1;
+    /// The pid namespace that its children will be born in.
+    pub const PID_FOR_CHILDREN: usize = 2;
+    /// Network namespace.
+    pub const NET: usize = 3;
+    /// System V IPC and POSIX message queue namespace.
+    pub const IPC: usize = 4;
+    /// Host name namespace.
+    pub const UTS: usize = 5;
+    /// Cgroup namespace.
+    pub const CGROUP: usize = 6;
+    /// Time namespace (5.6+).
+    pub const TIME: usize = 7;
+    /// Time namespace of children.
+    pub const TIME_FOR_CHILDREN: usize = 8;
+    /// User namespace of the task's credentials.
+    pub const USER: usize = 9;
+}
+
+/// Slots of [`TaskState::cgroups`].
+pub mod cgroup {
+    /// Slot of the v2 (default) hierarchy.
+    pub const V2: usize = 0;
+    /// Kernel names of the v1 controllers in slots 1.., as in the BTF enum `cgroup_subsys_id`
+    /// (suffix of the enumerator) and in `/proc/cgroups` (where `io` is called `blkio`).
+    pub const CONTROLLERS: [&str; super::CGROUP_SLOTS - 1] = [
+        "cpuset",
+        "cpu",
+        "cpuacct",
+        "io",
+        "memory",
+        "devices",
+        "freezer",
+        "net_cls",
+        "perf_event",
+        "net_prio",
+        "hugetlb",
+        "pids",
+        "rdma",
+        "misc",
+    ];
+}
+
+/// Bits of [`TaskState::known`]: which parts of the state were readable.
+pub mod known {
+    /// All of `ns` (a slot with inum 0 does not exist on this kernel).
+    pub const NS: u32 = 1;
+    /// All of `cgroups`.
+    pub const CGROUPS: u32 = 1 << 1;
+    /// `creds`.
+    pub const CREDS: u32 = 1 << 2;
+    /// `root`.
+    pub const ROOT: u32 = 1 << 3;
+    /// `cwd`.
+    pub const CWD: u32 = 1 << 4;
+    /// `seccomp_mode`, `seccomp_filters`, `no_new_privs`.
+    pub const CONFINEMENT: u32 = 1 << 5;
+    /// `parent`.
+    pub const PARENT: u32 = 1 << 6;
+    /// `ns[..].owner_inum`, `pid_parent_inum`, levels.
+    pub const NS_OWNERS: u32 = 1 << 7;
+    /// `root.mnt_ns_inum`, `cwd.mnt_ns_inum`.
+    pub const PATH_MNT_NS: u32 = 1 << 8;
+    /// Everything.
+    pub const ALL: u32 = (1 << 9) - 1;
+}
+
+/// Bits of [`PathRef::flags`].
+pub mod path_flags {
+    /// The mount belongs to no mount namespace any more (or not yet): lazily unmounted, open_tree.
+    pub const DETACHED: u32 = 1;
+}
+
+/// Bits of [`TaskState::task_flags`].
+pub mod task_flags {
+    /// A kernel thread.
+    pub const KTHREAD: u32 = 1;
+    /// The leader of its thread group.
+    pub const LEADER: u32 = 1 << 1;
+    /// no_new_privs is set.
+    pub const NO_NEW_PRIVS: u32 = 1 << 2;
+    /// The task is exiting: its namespaces may be gone already.
+    pub const EXITING: u32 = 1 << 3;
+    /// An io_uring or vhost worker: a thread that user code never runs in (`PF_USER_WORKER`, `PF_IO_WORKER`).
+    pub const USER_WORKER: u32 = 1 << 4;
+}
+
+/// First bytes of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct RecordHeader {
+    /// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`), when the state was captured.
+    pub boottime_ns: u64,
+    /// Number of this event on its CPU, lost ones included; a gap localises a loss. 0 from /proc.
+    pub cpu_seq: u64,
+    /// See [`kind`].
+    pub kind: u16,
+    /// The hook that wrote it: an index into [`crate::hook::HOOKS`].
+    pub hook: u16,
+    /// CPU it was written on.
+    pub cpu: u16,
+    /// Bytes of the whole record, header included.
+    pub size: u16,
+}
+
+/// A task's identity within one boot: ids are reused, the start time tells them apart.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct TaskKey {
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// Thread group id in the initial pid namespace.
+    pub tgid: u32,
+    /// Start in nanoseconds since boot (`task_struct.start_boottime`); from /proc it is only
+    /// precise to a clock tick.
+    pub start_boottime_ns: u64,
+}
+
+/// One namespace as a task refers to it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct NsRef {
+    /// Inode number on nsfs. Reused after the namespace dies. 0: no such namespace here.
+    pub inum: u32,
+    /// Inum of the owning user namespace; for a user namespace its parent's. 0: unknown, or none.
+    pub owner_inum: u32,
+    /// Unique id within the boot where the kernel has one (`ns_common.ns_id`, 6.18+; `mnt_namespace.seq`
+    /// before), else 0.
+    pub unique_id: u64,
+}
+
+/// A directory as a task refers to it (root or cwd).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct PathRef {
+    /// Inode number.
+    pub ino: u64,
+    /// Device of the superblock, in the kernel's encoding (major << 20 | minor).
+    pub dev: u32,
+    /// Inum of the mount namespace that the mount belongs to; 0: unknown, or detached.
+    pub mnt_ns_inum: u32,
+    /// Mount id, unique within the mount's life; 0: unknown.
+    pub mnt_id: u32,
+    /// See [`path_flags`].
+    pub flags: u32,
+}
+
+/// Credentials (`struct cred`, the objective ones: `real_cred`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Creds {
+    /// Real user id, in the initial user namespace (as all ids here).
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Saved user id.
+    pub suid: u32,
+    /// Saved group id.
+    pub sgid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Effective group id.
+    pub egid: u32,
+    /// User id for file access.
+    pub fsuid: u32,
+    /// Group id for file access.
+    pub fsgid: u32,
+    /// Bit set of inheritable capabilities.
+    pub cap_inheritable: u64,
+    /// Bit set of permitted capabilities.
+    pub cap_permitted: u64,
+    /// Bit set of effective capabilities.
+    pub cap_effective: u64,
+    /// Bounding set.
+    pub cap_bounding: u64,
+    /// Ambient set.
+    pub cap_ambient: u64,
+    /// `SECBIT_*`.
+    pub securebits: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Everything about a task that isolation depends on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct TaskState {
+    /// Who.
+    pub key: TaskKey,
+    /// Its real parent. `tid` is the thread group leader's.
+    pub parent: TaskKey,
+    /// Namespaces, see [`ns`].
+    pub ns: [NsRef; NS_SLOTS],
+    /// Leaf cgroup ids (kernfs node ids = inode numbers), see [`cgroup`]. v1 slots are 0 for
+    /// controllers that are not mounted as v1.
+    pub cgroups: [u64; CGROUP_SLOTS],
+    /// Credentials.
+    pub creds: Creds,
+    /// Root directory.
+    pub root: PathRef,
+    /// Current working directory.
+    pub cwd: PathRef,
+    /// Command name, NUL padded. Any bytes.
+    pub comm: [u8; COMM_LEN],
+    /// What of this is readable: see [`known`].
+    pub known: u32,
+    /// See [`task_flags`].
+    pub task_flags: u32,
+    /// Thread id in the task's own pid namespace (1: that namespace's init). 0: unknown.
+    pub ns_tid: u32,
+    /// Depth of the task's pid namespace; 0 is the initial one.
+    pub pid_level: u32,
+    /// Inum of the parent of the task's pid namespace; 0: none, or unknown.
+    pub pid_parent_inum: u32,
+    /// Depth of the task's user namespace; 0 is the initial one.
+    pub user_level: u32,
+    /// 0 off, 1 strict, 2 filter.
+    pub seccomp_mode: u32,
+    /// Number of filters installed.
+    pub seccomp_filters: u32,
+}
+
+/// A task's state and why it was captured.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct TaskRecord {
+    /// Common header; `kind` is [`kind::TASK`] (or [`kind::EXEC`] inside an [`ExecRecord`]).
+    pub header: RecordHeader,
+    /// Who acted: `current`. The task itself but for births and attaches.
+    pub actor: TaskKey,
+    /// See [`cause`].
+    pub cause: u32,
+    /// Number of the syscall that the actor is in, by the machine's native table; -1 unknown.
+    pub syscall: i32,
+    /// Depends on the cause.
+    pub arg0: u64,
+    /// Depends on the cause.
+    pub arg1: u64,
+    /// The state after the fact.
+    pub state: TaskState,
+}
+
+/// [`cause::EXEC`] with the file's name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ExecRecord {
+    /// The state; `arg0` holds the id that the thread had before it became the leader.
+    pub task: TaskRecord,
+    /// File name as the kernel kept it (`linux_binprm.filename`), NUL padded, cut when longer.
+    pub filename: [u8; FILENAME_LEN],
+}
+
+/// A task ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ExitRecord {
+    /// Common header; `kind` is [`kind::EXIT`].
+    pub header: RecordHeader,
+    /// Who.
+    pub key: TaskKey,
+    /// `task_struct.exit_code`.
+    pub exit_code: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Values of [`CgroupRecord::op`].
+pub mod cgroup_op {
+    /// A cgroup was made.
+    pub const MKDIR: u32 = 1;
+    /// Its directory was removed.
+    pub const RMDIR: u32 = 2;
+    /// Its last reference went: its id may be reused.
+    pub const RELEASE: u32 = 3;
+    /// All tasks of it were moved by the kernel (cgroup_transfer_tasks); `id` is the destination.
+    pub const TRANSFER: u32 = 4;
+    /// Ground truth: the agent found it while walking cgroupfs.
+    pub const WALK: u32 = 5;
+}
+
+/// A cgroup appeared or went.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct CgroupRecord {
+    /// Common header; `kind` is [`kind::CGROUP`].
+    pub header: RecordHeader,
+    /// Who acted.
+    pub actor: TaskKey,
+    /// Its id (kernfs node id = inode number), unique within its hierarchy.
+    pub id: u64,
+    /// Its parent's id; 0: root, or unknown.
+    pub parent_id: u64,
+    /// Hierarchy id; 0 is v2.
+    pub hierarchy: u32,
+    /// See [`cgroup_op`].
+    pub op: u32,
+    /// Bytes of `path` in use. Equal to the capacity when it was cut.
+    pub path_len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Path below the hierarchy's root, starting with `/`, not NUL terminated. Any bytes.
+    pub path: [u8; CGROUP_PATH_LEN],
+}
+
+const _: () = assert!(size_of::<RecordHeader>() == 24);
+const _: () = assert!(size_of::<TaskState>() == 496);
+const _: () = assert!(size_of::<TaskRecord>() == 560);
+const _: () = assert!(size_of::<ExecRecord>() == 688);
+const _: () = assert!(size_of::<ExitRecord>() == 48);
+const _: () = assert!(size_of::<CgroupRecord>() == 584);
+
+/// Cuts a NUL-padded kernel string at its first NUL.
+#[must_use]
+pub fn kernel_str(bytes: &[u8]) -> &[u8] {
+    match bytes.iter().position(|&b| b == 0) {
+        Some(end) => &bytes[..end],
+        None => bytes,
+    }
+}

@@ -1,0 +1,1 @@
+//! The runtime isolation auditor as a library.
