@@ -360,9 +360,9 @@ pub struct CgroupRecord {
 }
 
 const _: () = assert!(size_of::<RecordHeader>() == 24);
-const _: () = assert!(size_of::<TaskState>() == 496);
-const _: () = assert!(size_of::<TaskRecord>() == 560);
-const _: () = assert!(size_of::<ExecRecord>() == 688);
+const _: () = assert!(size_of::<TaskState>() == 488);
+const _: () = assert!(size_of::<TaskRecord>() == 552);
+const _: () = assert!(size_of::<ExecRecord>() == 680);
 const _: () = assert!(size_of::<ExitRecord>() == 48);
 const _: () = assert!(size_of::<CgroupRecord>() == 584);
 
