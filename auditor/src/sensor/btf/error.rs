@@ -3,7 +3,8 @@
 
 use thiserror::Error;
 
-use super::{Kind, MAGIC};
+use super::Kind;
+use super::raw::MAGIC;
 
 /// Why a question to BTF has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 
+use super::raw::MAGIC;
 use super::*;
 
 /// Builds BTF files, valid or not.
