@@ -57,10 +57,126 @@ pub struct FieldSpec {
 macro_rules! kernel_fields {
     ($callback:ident) => {
         $callback! {
-            TASK_NSPROXY: ["task_struct.nsproxy"], Ptr, Required, "namespaces";
             TASK_TID: ["task_struct.pid"], Int(4), Required, "any task";
             TASK_TGID: ["task_struct.tgid"], Int(4), Required, "any task";
-            TASK_START_BOOTTIME: ["task_struct.start_boottime", "task_struct.real_start_time"], Int(8), Required, "any task";
+            TASK_START: ["task_struct.start_boottime", "task_struct.real_start_time"], Int(8), Required, "any task";
+            TASK_FLAGS: ["task_struct.flags"], Int(4), Required, "any task";
+            TASK_LEADER: ["task_struct.group_leader"], Ptr, Required, "any task";
+            TASK_PARENT: ["task_struct.real_parent"], Ptr, Required, "parents";
+            TASK_EXIT_CODE: ["task_struct.exit_code"], Int(4), Required, "exit codes";
+            TASK_COMM: ["task_struct.comm"], Bytes(16), Required, "command names";
+            TASK_ATOMIC: ["task_struct.atomic_flags"], Int(8), Optional, "no_new_privs";
+            TASK_SECCOMP: ["task_struct.seccomp.mode"], Int(4), Optional, "seccomp modes";
+            TASK_FILTERS: ["task_struct.seccomp.filter_count"], Bytes(4), Optional, "numbers of seccomp filters";
+            TASK_IO_WORKER: ["task_struct.worker_private", "task_struct.pf_io_worker"], Ptr, Optional, "io_uring workers as what they are";
+            VHOST_TASK_SIZE: ["vhost_task"], SizeOf, Optional, "vhost workers as what they are";
+            TASK_STACK: ["task_struct.stack"], Ptr, Optional, "syscall numbers before 5.15";
+
+            TASK_NSPROXY: ["task_struct.nsproxy"], Ptr, Required, "namespaces";
+            NSPROXY_MNT: ["nsproxy.mnt_ns"], Ptr, Required, "mount namespaces";
+            NSPROXY_PID: ["nsproxy.pid_ns_for_children"], Ptr, Required, "pid namespaces of children";
+            NSPROXY_NET: ["nsproxy.net_ns"], Ptr, Required, "network namespaces";
+            NSPROXY_IPC: ["nsproxy.ipc_ns"], Ptr, Required, "IPC namespaces";
+            NSPROXY_UTS: ["nsproxy.uts_ns"], Ptr, Required, "UTS namespaces";
+            NSPROXY_CGROUP: ["nsproxy.cgroup_ns"], Ptr, Optional, "cgroup namespaces";
+            NSPROXY_TIME: ["nsproxy.time_ns"], Ptr, Optional, "time namespaces";
+            NSPROXY_TIMECH: ["nsproxy.time_ns_for_children"], Ptr, Optional, "time namespaces of children";
+
+            MNT_INUM: ["mnt_namespace.ns.inum"], Int(4), Required, "mount namespaces";
+            MNT_UNIQUE: ["mnt_namespace.ns.ns_id", "mnt_namespace.seq"], Int(8), Optional, "reuse of mount namespace numbers";
+            MNT_OWNER: ["mnt_namespace.user_ns"], Ptr, Optional, "owners of mount namespaces";
+            NET_INUM: ["net.ns.inum"], Int(4), Required, "network namespaces";
+            NET_UNIQUE: ["net.ns.ns_id"], Int(8), Optional, "reuse of network namespace numbers";
+            NET_OWNER: ["net.user_ns"], Ptr, Optional, "owners of network namespaces";
+            IPC_INUM: ["ipc_namespace.ns.inum"], Int(4), Optional, "IPC namespaces";
+            IPC_UNIQUE: ["ipc_namespace.ns.ns_id"], Int(8), Optional, "reuse of IPC namespace numbers";
+            IPC_OWNER: ["ipc_namespace.user_ns"], Ptr, Optional, "owners of IPC namespaces";
+            UTS_INUM: ["uts_namespace.ns.inum"], Int(4), Required, "UTS namespaces";
+            UTS_UNIQUE: ["uts_namespace.ns.ns_id"], Int(8), Optional, "reuse of UTS namespace numbers";
+            UTS_OWNER: ["uts_namespace.user_ns"], Ptr, Optional, "owners of UTS namespaces";
+            CGNS_INUM: ["cgroup_namespace.ns.inum"], Int(4), Optional, "cgroup namespaces";
+            CGNS_UNIQUE: ["cgroup_namespace.ns.ns_id"], Int(8), Optional, "reuse of cgroup namespace numbers";
+            CGNS_OWNER: ["cgroup_namespace.user_ns"], Ptr, Optional, "owners of cgroup namespaces";
+            TIME_INUM: ["time_namespace.ns.inum"], Int(4), Optional, "time namespaces";
+            TIME_UNIQUE: ["time_namespace.ns.ns_id"], Int(8), Optional, "reuse of time namespace numbers";
+            TIME_OWNER: ["time_namespace.user_ns"], Ptr, Optional, "owners of time namespaces";
+
+            TASK_PID: ["task_struct.thread_pid"], Ptr, Required, "pid namespaces";
+            PID_LEVEL: ["pid.level"], Int(4), Required, "pid namespaces";
+            PID_NUMBERS: ["pid.numbers"], Array, Required, "pid namespaces";
+            UPID_SIZE: ["upid"], SizeOf, Required, "pid namespaces";
+            UPID_NR: ["upid.nr"], Int(4), Required, "pids inside their namespaces";
+            UPID_NS: ["upid.ns"], Ptr, Required, "pid namespaces";
+            PIDNS_INUM: ["pid_namespace.ns.inum"], Int(4), Required, "pid namespaces";
+            PIDNS_UNIQUE: ["pid_namespace.ns.ns_id"], Int(8), Optional, "reuse of pid namespace numbers";
+            PIDNS_OWNER: ["pid_namespace.user_ns"], Ptr, Optional, "owners of pid namespaces";
+            PIDNS_PARENT: ["pid_namespace.parent"], Ptr, Required, "ancestry of pid namespaces";
+
+            TASK_CRED: ["task_struct.real_cred"], Ptr, Required, "credentials";
+            CRED_UID: ["cred.uid"], Bytes(4), Required, "credentials";
+            CRED_GID: ["cred.gid"], Bytes(4), Required, "credentials";
+            CRED_SUID: ["cred.suid"], Bytes(4), Required, "credentials";
+            CRED_SGID: ["cred.sgid"], Bytes(4), Required, "credentials";
+            CRED_EUID: ["cred.euid"], Bytes(4), Required, "credentials";
+            CRED_EGID: ["cred.egid"], Bytes(4), Required, "credentials";
+            CRED_FSUID: ["cred.fsuid"], Bytes(4), Required, "credentials";
+            CRED_FSGID: ["cred.fsgid"], Bytes(4), Required, "credentials";
+            CRED_SECUREBITS: ["cred.securebits"], Int(4), Required, "credentials";
+            CRED_INH: ["cred.cap_inheritable"], Bytes(8), Required, "capabilities";
+            CRED_PRM: ["cred.cap_permitted"], Bytes(8), Required, "capabilities";
+            CRED_EFF: ["cred.cap_effective"], Bytes(8), Required, "capabilities";
+            CRED_BND: ["cred.cap_bset"], Bytes(8), Required, "capabilities";
+            CRED_AMB: ["cred.cap_ambient"], Bytes(8), Required, "capabilities";
+            CRED_USERNS: ["cred.user_ns"], Ptr, Required, "user namespaces";
+            USERNS_INUM: ["user_namespace.ns.inum"], Int(4), Required, "user namespaces";
+            USERNS_UNIQUE: ["user_namespace.ns.ns_id"], Int(8), Optional, "reuse of user namespace numbers";
+            USERNS_PARENT: ["user_namespace.parent"], Ptr, Required, "ancestry of user namespaces";
+            USERNS_LEVEL: ["user_namespace.level"], Int(4), Required, "ancestry of user namespaces";
+
+            TASK_FS: ["task_struct.fs"], Ptr, Required, "root and working directories";
+            FS_ROOT_MNT: ["fs_struct.root.mnt"], Ptr, Required, "root directories";
+            FS_ROOT_DENTRY: ["fs_struct.root.dentry"], Ptr, Required, "root directories";
+            FS_PWD_MNT: ["fs_struct.pwd.mnt"], Ptr, Required, "working directories";
+            FS_PWD_DENTRY: ["fs_struct.pwd.dentry"], Ptr, Required, "working directories";
+            DENTRY_INODE: ["dentry.d_inode"], Ptr, Required, "root and working directories";
+            DENTRY_SB: ["dentry.d_sb"], Ptr, Required, "root and working directories";
+            INODE_INO: ["inode.i_ino"], Int(8), Required, "root and working directories";
+            SB_DEV: ["super_block.s_dev"], Int(4), Required, "root and working directories";
+            MOUNT_MNT: ["mount.mnt"], Embedded, Optional, "mount namespaces of root and working directories";
+            MOUNT_NS: ["mount.mnt_ns"], Ptr, Optional, "mount namespaces of root and working directories";
+            MOUNT_ID: ["mount.mnt_id"], Int(4), Optional, "mount ids of root and working directories";
+
+            TASK_CGROUPS: ["task_struct.cgroups"], Ptr, Optional, "cgroups";
+            CSET_DFL: ["css_set.dfl_cgrp"], Ptr, Optional, "cgroups of the v2 hierarchy";
+            CSET_SUBSYS: ["css_set.subsys"], Array, Optional, "cgroups of v1 hierarchies";
+            CSS_CGROUP: ["cgroup_subsys_state.cgroup"], Ptr, Optional, "cgroups of v1 hierarchies";
+            CGROUP_KN: ["cgroup.kn"], Ptr, Optional, "cgroups";
+            CGROUP_ROOT: ["cgroup.root"], Ptr, Optional, "which hierarchy a cgroup is in";
+            ROOT_HIERARCHY: ["cgroup_root.hierarchy_id"], Int(4), Optional, "which hierarchy a cgroup is in";
+            KN_ID: ["kernfs_node.id"], Int(8), Optional, "cgroups";
+            KN_PARENT: ["kernfs_node.__parent", "kernfs_node.parent"], Ptr, Optional, "parents of new cgroups";
+            SSID_CPUSET: ["cgroup_subsys_id.cpuset_cgrp_id"], Enumerator, Optional, "cgroups of v1 cpuset";
+            SSID_CPU: ["cgroup_subsys_id.cpu_cgrp_id"], Enumerator, Optional, "cgroups of v1 cpu";
+            SSID_CPUACCT: ["cgroup_subsys_id.cpuacct_cgrp_id"], Enumerator, Optional, "cgroups of v1 cpuacct";
+            SSID_IO: ["cgroup_subsys_id.io_cgrp_id"], Enumerator, Optional, "cgroups of v1 blkio";
+            SSID_MEMORY: ["cgroup_subsys_id.memory_cgrp_id"], Enumerator, Optional, "cgroups of v1 memory";
+            SSID_DEVICES: ["cgroup_subsys_id.devices_cgrp_id"], Enumerator, Optional, "cgroups of v1 devices";
+            SSID_FREEZER: ["cgroup_subsys_id.freezer_cgrp_id"], Enumerator, Optional, "cgroups of v1 freezer";
+            SSID_NET_CLS: ["cgroup_subsys_id.net_cls_cgrp_id"], Enumerator, Optional, "cgroups of v1 net_cls";
+            SSID_PERF_EVENT: ["cgroup_subsys_id.perf_event_cgrp_id"], Enumerator, Optional, "cgroups of v1 perf_event";
+            SSID_NET_PRIO: ["cgroup_subsys_id.net_prio_cgrp_id"], Enumerator, Optional, "cgroups of v1 net_prio";
+            SSID_HUGETLB: ["cgroup_subsys_id.hugetlb_cgrp_id"], Enumerator, Optional, "cgroups of v1 hugetlb";
+            SSID_PIDS: ["cgroup_subsys_id.pids_cgrp_id"], Enumerator, Optional, "cgroups of v1 pids";
+            SSID_RDMA: ["cgroup_subsys_id.rdma_cgrp_id"], Enumerator, Optional, "cgroups of v1 rdma";
+            SSID_MISC: ["cgroup_subsys_id.misc_cgrp_id"], Enumerator, Optional, "cgroups of v1 misc";
+
+            BPRM_FILENAME: ["linux_binprm.filename"], Ptr, Optional, "names of executed files";
+            ITER_SEQ: ["bpf_iter_meta.seq"], Ptr, Optional, "state at rest by iterator";
+            REGS_SIZE: ["pt_regs"], SizeOf, Optional, "syscall numbers before 5.15";
+            REGS_ORIG_AX: ["pt_regs.orig_ax"], Int(8), Optional, "syscall numbers on x86";
+            REGS_SYSCALLNO: ["pt_regs.syscallno"], Int(4), Optional, "syscall numbers on arm64";
+            HELPER_TASK_BTF: ["bpf_func_id.BPF_FUNC_get_current_task_btf"], Enumerator, Optional, "nothing: slower reads";
+            HELPER_TASK_REGS: ["bpf_func_id.BPF_FUNC_task_pt_regs"], Enumerator, Optional, "nothing: syscall numbers are read from the stack";
         }
     };
 }

@@ -1,0 +1,39 @@
+//! What the agent tells the programs before they are loaded: where fields are, and how this machine is set up.
+//!
+//! All are constants to the verifier, for the map is frozen.
+
+use auditor_common::ABI_VERSION as VERSION;
+use auditor_common::fields::MISSING;
+use auditor_common::kernel_fields;
+use aya_ebpf::Global;
+
+macro_rules! field_globals {
+    ($($symbol:ident: [$($path:literal),+], $kind:expr, $need:ident, $sees:literal;)+) => {
+        $(#[doc = concat!("Offset (or size, or value) of `", $($path, "`, `",)+ "`.")]
+        #[unsafe(no_mangle)]
+        pub static $symbol: Global<u32> = Global::new(MISSING);)+
+    };
+}
+kernel_fields!(field_globals);
+
+/// Version of the records that these programs write, for the agent to read from the object.
+#[unsafe(no_mangle)]
+pub static ABI_VERSION: Global<u32> = Global::new(VERSION);
+/// Thread group id of the agent, in the initial pid namespace.
+#[unsafe(no_mangle)]
+pub static OWN_TGID: Global<u32> = Global::new(0);
+/// Bytes waiting in a ring from which on each event wakes the reader.
+#[unsafe(no_mangle)]
+pub static WAKE_BYTES: Global<u32> = Global::new(256 << 10);
+/// Bit n: the controller of cgroup slot n is mounted as v1.
+#[unsafe(no_mangle)]
+pub static V1_SLOTS: Global<u32> = Global::new(0);
+/// Size of a kernel stack; 0: unknown.
+#[unsafe(no_mangle)]
+pub static THREAD_SIZE: Global<u32> = Global::new(0);
+
+/// Whether this kernel has a field.
+#[inline(always)]
+pub fn has(field: &Global<u32>) -> bool {
+    field.load() != MISSING
+}

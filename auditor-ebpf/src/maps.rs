@@ -1,0 +1,56 @@
+//! All maps and their sizes.
+//!
+//! Ring sizes are defaults; the loader sets them. Names are unique within the kernel's 15 characters.
+
+use auditor_common::hook::HOOKS;
+use auditor_common::record::TaskRecord;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+
+/// Tasks that can be between the making of their fresh namespaces and the switch to them.
+const MAX_UNSHARING: u32 = 4096;
+/// Threads whose credentials are remembered, to tell changes from calls.
+const MAX_CREDS: u32 = 16384;
+
+/// State-bearing events.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Frequent events that may be lost without losing state: a sweep repairs them.
+#[map]
+pub static BULK: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Events per hook that did not fit into their ring.
+#[map]
+pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as u32, 0);
+
+/// Events per hook that were written.
+#[map]
+pub static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as u32, 0);
+
+/// Number of the next event on each CPU.
+#[map]
+pub static CPU_SEQ: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Fresh namespaces that a task made and has not switched to yet, by `pid_tgid`.
+#[map]
+pub static UNSHARING: HashMap<u64, Unsharing> = HashMap::with_max_entries(MAX_UNSHARING, 0);
+
+/// Address of the credentials last seen, by thread id. It never leaves the kernel.
+#[map]
+pub static LAST_CRED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_CREDS, 0);
+
+/// Where the iterator builds its record: it has no ring, and the stack is too small. One agent thread reads the
+/// iterator, so two walks never share a CPU's slot.
+#[map]
+pub static SCRATCH: PerCpuArray<TaskRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// Value of [`UNSHARING`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Unsharing {
+    /// Address of the fresh nsproxy, to be sure that the switch is to it.
+    pub nsproxy: u64,
+    /// Flags of the unshare.
+    pub flags: u64,
+}

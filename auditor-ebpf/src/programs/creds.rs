@@ -1,0 +1,75 @@
+//! Changes of credentials. A container's start commits credentials over a hundred times, mostly the same ones:
+//! only what changes is sent.
+
+use super::record::{Event, describe, write_current};
+use super::syscall;
+use crate::capture;
+use crate::emit::{Slot, Urgency};
+use crate::kernel::current::{self, on_current};
+use crate::kernel::globals::TASK_CRED;
+use crate::kernel::{Access, Ptr};
+use crate::maps::LAST_CRED;
+use auditor_common::hook;
+use auditor_common::record::{TaskRecord, cause, kind};
+use aya_ebpf::macros::{fentry, tracepoint};
+use aya_ebpf::programs::{FEntryContext, TracePointContext};
+
+/// The running task is about to get other credentials. Nothing can stop it any more.
+#[fentry(function = "commit_creds")]
+pub fn commit_creds(ctx: FEntryContext) -> i32 {
+    let new: Ptr = ctx.arg(0);
+    if !current::is_own() {
+        // SAFETY: current is typed where Direct needs it, and so is the function's argument, always.
+        unsafe { on_current!(compare, new) }
+    }
+    0
+}
+
+#[inline(always)]
+unsafe fn compare<A: Access>(task: Ptr, new: Ptr) {
+    // SAFETY: the caller's promise; pointers are checked.
+    unsafe {
+        let old = A::ptr(task, &TASK_CRED);
+        if old.is_null() || new.is_null() || capture::is_kthread::<A>(task) || !capture::creds_differ::<A>(old, new) {
+            return;
+        }
+        let event = Event::new(hook::COMMIT_CREDS, cause::CRED, Urgency::Batched);
+        let Some(mut slot) = Slot::<TaskRecord>::reserve(event.ring, event.hook, kind::TASK) else {
+            return;
+        };
+        let record = slot.record();
+        describe(record, &event);
+        capture::key::<A>(task, &raw mut (*record).actor);
+        capture::state::<A>(task, &raw mut (*record).state);
+        capture::creds::<A>(new, &raw mut (*record).state);
+        slot.submit(event.urgency);
+    }
+}
+
+/// A syscall that may change credentials succeeded.
+#[tracepoint]
+pub fn exit_cred(ctx: TracePointContext) -> i32 {
+    if syscall::succeeded(&ctx) {
+        // SAFETY: current is typed where Direct needs it.
+        unsafe { on_current!(compare_address) }
+    }
+    0
+}
+
+/// Credentials are replaced, never edited: the same address means no change. A thread that was never seen is sent.
+#[inline(always)]
+unsafe fn compare_address<A: Access>(task: Ptr) {
+    // SAFETY: the caller's promise; the reference is not used after the insertion.
+    unsafe {
+        let cred = A::ptr(task, &TASK_CRED) as u64;
+        let tid = current::pid_tgid() as u32;
+        if let Some(last) = LAST_CRED.get(&tid)
+            && *last == cred
+        {
+            return;
+        }
+        // An LRU map makes room; a failure only means that an unchanged state is sent once more.
+        let _again = LAST_CRED.insert(&tid, &cred, 0);
+        write_current::<A>(task, Event::new(hook::EXIT_CRED, cause::CRED, Urgency::Batched));
+    }
+}

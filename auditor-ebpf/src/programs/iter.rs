@@ -1,0 +1,45 @@
+//! Ground truth on demand: every task of the reader's pid namespace, as one record each.
+
+use crate::capture;
+use crate::emit;
+use crate::kernel::globals::ITER_SEQ;
+use crate::kernel::{Access, Direct, Ptr};
+use crate::maps::SCRATCH;
+use auditor_common::hook;
+use auditor_common::record::{TaskRecord, cause, kind};
+use aya_ebpf::helpers::generated::bpf_seq_write;
+
+/// Context of a task iterator: two pointers, fixed by the kernel's interface for iterators.
+#[repr(C)]
+pub struct IterTask {
+    meta: Ptr,
+    task: Ptr,
+}
+
+/// Writes one task. aya-ebpf has no macro for iterators; the section's name is all that it takes.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub fn iter_task(ctx: *const IterTask) -> i32 {
+    // SAFETY: the kernel passes its context, whose pointers are typed; the task is null after the last one.
+    unsafe {
+        let meta = core::ptr::read_volatile(&raw const (*ctx).meta);
+        let task = core::ptr::read_volatile(&raw const (*ctx).task);
+        if task.is_null() || capture::is_kthread::<Direct>(task) {
+            return 0;
+        }
+        let Some(record) = SCRATCH.get_ptr_mut(0) else {
+            return 0;
+        };
+        emit::zero(record);
+        let size = size_of::<TaskRecord>();
+        emit::header(&raw mut (*record).header, hook::ITER_TASK, kind::TASK, size, 0);
+        (*record).cause = cause::SNAPSHOT;
+        (*record).syscall = -1;
+        capture::state::<Direct>(task, &raw mut (*record).state);
+        (*record).actor = (*record).state.key;
+        let seq = Direct::ptr(meta, &ITER_SEQ);
+        // A record that does not fit makes the kernel call again with a larger or emptied buffer.
+        bpf_seq_write(seq.cast_mut().cast(), record.cast(), size as u32);
+    }
+    0
+}

@@ -1,0 +1,72 @@
+//! What all programs that write a [`TaskRecord`] share.
+
+use crate::capture;
+use crate::emit::{Slot, Urgency};
+use crate::kernel::current::{self, on_current};
+use crate::kernel::{Access, Ptr};
+use crate::maps::EVENTS;
+use auditor_common::record::{TaskKey, TaskRecord, kind};
+use aya_ebpf::maps::RingBuf;
+
+/// What a program knows of an event beside the state.
+#[derive(Clone, Copy)]
+pub struct Event {
+    pub ring: &'static RingBuf,
+    pub hook: u16,
+    pub cause: u32,
+    pub urgency: Urgency,
+    pub arg0: u64,
+    pub arg1: u64,
+}
+
+impl Event {
+    /// A state-bearing event without arguments.
+    #[inline(always)]
+    pub const fn new(hook: u16, cause: u32, urgency: Urgency) -> Self {
+        Self { ring: &EVENTS, hook, cause, urgency, arg0: 0, arg1: 0 }
+    }
+}
+
+/// Fills all of a record but its state.
+///
+/// # Safety
+/// `record` is writable.
+#[inline(always)]
+pub unsafe fn describe(record: *mut TaskRecord, event: &Event) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*record).cause = event.cause;
+        (*record).syscall = current::syscall();
+        (*record).arg0 = event.arg0;
+        (*record).arg1 = event.arg1;
+    }
+}
+
+/// Fills the actor: the running task.
+///
+/// # Safety
+/// `actor` is writable.
+#[inline(always)]
+pub unsafe fn actor(actor: *mut TaskKey) {
+    // SAFETY: current is typed where Direct needs it.
+    unsafe { on_current!(capture::key, actor) }
+}
+
+/// Writes the state of `task`, which is the running task.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+pub unsafe fn write_current<A: Access>(task: Ptr, event: Event) {
+    let Some(mut slot) = Slot::<TaskRecord>::reserve(event.ring, event.hook, kind::TASK) else {
+        return;
+    };
+    let record = slot.record();
+    // SAFETY: the caller's promise; the slot is zeroed.
+    unsafe {
+        describe(record, &event);
+        capture::key::<A>(task, &raw mut (*record).actor);
+        capture::state::<A>(task, &raw mut (*record).state);
+    }
+    slot.submit(event.urgency);
+}
