@@ -163,10 +163,14 @@ impl Differences {
             self.creds(creds, &proc.creds);
         }
         if knows(known::ROOT) {
-            self.path("root", root, &proc.root, knows(known::PATH_MNT_NS));
+            self.path("root", root, &proc.root);
         }
         if knows(known::CWD) {
-            self.path("cwd", cwd, &proc.cwd, knows(known::PATH_MNT_NS));
+            self.path("cwd", cwd, &proc.cwd);
+        }
+        if knows(known::PATH_MNT_NS) {
+            self.path_mount("root", root, &proc.root);
+            self.path_mount("cwd", cwd, &proc.cwd);
         }
         if knows(known::CONFINEMENT) {
             let bit = task_flags::NO_NEW_PRIVS;
@@ -227,18 +231,20 @@ impl Differences {
         }
     }
 
-    fn path(&mut self, name: &str, iterator: &PathRef, proc: &PathRef, with_mnt_ns: bool) {
+    fn path(&mut self, name: &str, iterator: &PathRef, proc: &PathRef) {
         self.check(format!("{name}.ino"), iterator.ino, proc.ino);
         self.check(format!("{name}.mnt_id"), iterator.mnt_id, proc.mnt_id);
-        // Without the mount table /proc only has the device that stat shows, which btrfs makes up.
-        if with_mnt_ns {
-            self.check(format!("{name}.dev"), iterator.dev, proc.dev);
-            self.check(
-                format!("{name}.mnt_ns"),
-                iterator.mnt_ns_inum,
-                proc.mnt_ns_inum,
-            );
-        }
+    }
+
+    /// What /proc only has from the mount table; without it, it has the device that stat shows, which
+    /// btrfs makes up.
+    fn path_mount(&mut self, name: &str, iterator: &PathRef, proc: &PathRef) {
+        self.check(format!("{name}.dev"), iterator.dev, proc.dev);
+        self.check(
+            format!("{name}.mnt_ns"),
+            iterator.mnt_ns_inum,
+            proc.mnt_ns_inum,
+        );
     }
 }
 
