@@ -4,4 +4,11 @@
 //! Invariant: nothing in here judges. The sensor produces records; the engine reads them.
 
 pub mod btf;
+pub mod caps;
+pub mod cgroupfs;
+pub mod clock;
+pub mod mountinfo;
+pub mod procfs;
 pub mod resolve;
+pub mod selftest;
+pub mod snapshot;
