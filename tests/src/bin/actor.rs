@@ -346,6 +346,8 @@ fn enter(pid: &str, program: &str) -> Result<()> {
 /// A service with `PrivateTmp`, `PrivateNetwork` and `RootDirectory`.
 fn unit(root: &Path) -> Result<()> {
     sys::unshare(Kind::Mnt.flag() | Kind::Net.flag() | Kind::Ipc.flag())?;
+    // Entered first: the root may lie below /tmp.
+    std::env::set_current_dir(root)?;
     sys::mount(
         "none",
         Path::new("/"),
