@@ -90,11 +90,11 @@ fn live() -> Result<i32> {
 }
 
 fn leave_initial_root() -> Result<()> {
-    let root = Path::new("/");
-    sys::mount("/", root, "", libc::MS_BIND, "").context("bind the root")?;
-    // The bind lies on top of `/`; only `..` of a fresh path walk reaches it.
-    std::env::set_current_dir("/..").context("enter the bind")?;
-    sys::mount(".", root, "", libc::MS_MOVE, "").context("move the root")?;
+    let bind = Path::new("/initial-root");
+    std::fs::create_dir(bind).context("create a mount point")?;
+    sys::mount("/", bind, "", libc::MS_BIND, "").context("bind the root")?;
+    std::env::set_current_dir(bind).context("enter the bind")?;
+    sys::mount(".", Path::new("/"), "", libc::MS_MOVE, "").context("move the root")?;
     std::os::unix::fs::chroot(".").context("change the root")?;
     std::env::set_current_dir("/").context("enter the root")
 }

@@ -183,7 +183,10 @@ pub fn finish(command: &mut Command, patience: Duration) -> Result<()> {
 fn read_pid(path: &Path, patience: Duration) -> Result<i32> {
     let deadline = Instant::now() + patience;
     loop {
-        match std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()) {
+        match std::fs::read_to_string(path)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+        {
             Some(pid) => return Ok(pid),
             None if Instant::now() > deadline => bail!("no pid in {}", path.display()),
             None => std::thread::sleep(Duration::from_millis(1)),
