@@ -50,6 +50,16 @@ fn live() -> Result<i32> {
     for (kind, target) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")] {
         plain(kind, target)?;
     }
+    // Some security modules resolve the name of a file that is executed by descriptor.
+    for (name, target) in [
+        ("fd", "fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+    ] {
+        std::os::unix::fs::symlink(format!("/proc/self/{target}"), format!("/dev/{name}"))
+            .with_context(|| format!("link /dev/{name}"))?;
+    }
     let parameters = std::fs::read_to_string("/proc/cmdline").context("read /proc/cmdline")?;
     let parameter = |name: &str| {
         let words = parameters.split_whitespace();

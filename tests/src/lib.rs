@@ -11,6 +11,7 @@ pub mod act;
 pub mod bundle;
 pub mod guest;
 pub mod identity;
+pub mod interrupt;
 pub mod outcome;
 pub mod runner;
 pub mod runtime;

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::act::{Act, Kind};
 use crate::bundle::{self, Bundle, Given, Programs};
 use crate::identity::{Entity, container_id, entity};
+use crate::interrupt;
 use crate::outcome::Report;
 use crate::runtime::{Layout, Running, Runtime};
 use crate::scenario::{
@@ -43,6 +44,17 @@ pub struct Options {
     pub work: PathBuf,
     /// First part of every container's id.
     pub prefix: String,
+    /// Whether the auditor's lines are printed too.
+    pub show: Show,
+}
+
+/// What goes to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// Nothing.
+    Nothing,
+    /// Violations that name our containers, as they were printed.
+    Violations,
 }
 
 impl Options {
@@ -64,6 +76,12 @@ impl Options {
 /// # Errors
 /// When the surroundings fail; a failed case is an outcome.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
+    let done = run_sessions(options, report);
+    remove_cgroups(&options.cgroup_parent());
+    done
+}
+
+fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
     for session in Session::ALL {
         let scenarios: Vec<Scenario> = table::scenarios()
             .into_iter()
@@ -76,6 +94,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
         let mut stage = Stage::open(options, session)?;
         for runtime in &options.runtimes {
             for scenario in &scenarios {
+                interrupt::check()?;
                 if let Err(error) = stage.play(scenario, runtime, report) {
                     let case = format!("{}/{}", runtime.name, scenario.id);
                     report.check(case, Duration::ZERO, Some(format!("{error:#}")))?;
@@ -87,7 +106,6 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
         }
         stage.close(report)?;
     }
-    remove_cgroups(&options.cgroup_parent());
     Ok(())
 }
 
@@ -186,6 +204,15 @@ impl<'a> Stage<'a> {
         std::thread::sleep(options.patience / 2);
         let ended = auditor.stop(options.patience * 10)?;
         let took = started.elapsed();
+        if options.show == Show::Violations {
+            let ours =
+                |line: &&Value| is_type(line, "violation") && concerns_us(line, &options.prefix);
+            ended
+                .lines
+                .iter()
+                .filter(ours)
+                .for_each(|line| println!("{line}"));
+        }
         let unexpected: Vec<&Value> = (ended.lines.iter().enumerate())
             .filter(|(index, line)| is_type(line, "violation") && !claimed.contains(index))
             .map(|(_, line)| line)

@@ -34,8 +34,7 @@ impl Session {
             Self::Default => None,
             Self::Declared => Some(
                 "[defaults]\nprivilege_gain = \"violation\"\n\n\
-                 [[role]]\nname = \"builder\"\nmatch = { name = \"*\" }\n\n\
-                 [[allow]]\nrule = \"namespace-nest\"\nsubject = \"role:builder\"\nreason = \"rootless builds\"\n",
+                 [[allow]]\nrule = \"namespace-nest\"\nsubject = \"*\"\nreason = \"builds\"\n",
             ),
         }
     }

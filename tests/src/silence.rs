@@ -12,12 +12,14 @@ use serde_json::json;
 
 use crate::bundle::{self, Bundle, Given};
 use crate::identity::container_id;
+use crate::interrupt;
 use crate::outcome::Report;
 use crate::runner::Options;
 use crate::runtime::{Layout, Runtime, finish};
 use crate::scenario::Container;
 
 type Case = fn(&Options, &Runtime) -> Result<()>;
+type HostCase = fn(&Options) -> Result<()>;
 
 const CASES: [(&str, Case); 6] = [
     ("exec", exec),
@@ -46,8 +48,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             )?;
         }
     }
-    let host: [(&str, fn(&Options) -> Result<()>); 3] =
-        [("unit", unit), ("sandbox", sandbox), ("veth", veth)];
+    let host: [(&str, HostCase); 3] = [("unit", unit), ("sandbox", sandbox), ("veth", veth)];
     for (name, case) in host {
         let started = Instant::now();
         let problem = case(options).err().map(|error| format!("{error:#}"));
@@ -164,6 +165,7 @@ fn cycles(options: &Options, runtime: &Runtime) -> Result<()> {
     let bundle = prepare(options, runtime, "cycle", &["/bin/true"])?;
     let started = Instant::now();
     for done in 0..options.cycles {
+        interrupt::check()?;
         let id = format!("{}-{done}", bundle.id);
         let given = Given {
             id: &id,

@@ -164,3 +164,60 @@ fn read_all(input: impl BufRead, shared: &Shared) {
     shared.lock().ended = true;
     shared.grown.notify_all();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::path::{Path, PathBuf};
+    use std::time::{Duration, Instant};
+
+    use super::Auditor;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Something that behaves like an auditor.
+    fn stand_in(directory: &Path, script: &str) -> PathBuf {
+        let path = directory.join("auditor");
+        let mut file = std::fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o755)
+            .open(&path)
+            .unwrap();
+        writeln!(file, "#!/bin/sh\n{script}").unwrap();
+        path
+    }
+
+    /// Goal: lines are awaited and the end is seen. Method: a script that prints three lines and heeds SIGTERM.
+    #[test]
+    fn lines_are_read_until_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = stand_in(
+            directory.path(),
+            "trap 'echo \"{\\\"type\\\":\\\"stop\\\"}\"; exit 0' TERM\n\
+             echo '{\"type\":\"start\"}'; echo '{\"type\":\"violation\"}'; echo oops\n\
+             while :; do sleep 0.05; done",
+        );
+        let auditor = Auditor::start(&path, &[], PATIENCE).unwrap();
+        assert!(auditor.wait(Instant::now() + PATIENCE, |lines| lines.len() == 2));
+        let ended = auditor.stop(PATIENCE).unwrap();
+        let types: Vec<_> = ended
+            .lines
+            .iter()
+            .map(|line| line["type"].as_str().unwrap())
+            .collect();
+        assert_eq!(types, ["start", "violation", "stop"]);
+        assert_eq!(ended.bad, ["oops"]);
+        assert!(ended.status.success());
+    }
+
+    /// Goal: what is no auditor is refused at once. Method: a script that ends without a start line.
+    #[test]
+    fn a_silent_program_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = stand_in(directory.path(), "echo '{\"type\":\"stop\"}'");
+        assert!(Auditor::start(&path, &[], PATIENCE).is_err());
+    }
+}

@@ -283,10 +283,15 @@ fn cgroup() -> Scenario {
     const UNIFIED: &[Need] = &[Need::Unified];
     const PIDS: &[Need] = &[Need::Pids];
     let moved = |whom| {
+        let severity = if whom == Whom::Host {
+            "high"
+        } else {
+            "critical"
+        };
         [of_dimension(
             violation("cgroup-migration", object(whom)),
             "cgroup",
-            "high",
+            severity,
         )]
     };
     let go = |id, hierarchy, whom, needs| {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use auditor_tests::bundle::Programs;
 use auditor_tests::outcome::{Report, Verdict};
-use auditor_tests::runner::{self, Options};
+use auditor_tests::runner::{self, Options, Show};
 use auditor_tests::runtime::{Layout, Runtime};
-use auditor_tests::{guest, identity, table};
+use auditor_tests::{guest, identity, interrupt, table};
 use clap::Parser;
 
 /// Runs real containers and checks what the auditor says about them.
@@ -42,6 +42,9 @@ struct Arguments {
     /// Append one JSON line per case to this file.
     #[arg(long)]
     results: Option<PathBuf>,
+    /// Print the violations of our containers on standard output.
+    #[arg(long)]
+    show: bool,
     /// Print the scenarios and end.
     #[arg(long)]
     list: bool,
@@ -73,6 +76,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         }
         return Ok(true);
     }
+    interrupt::catch();
     let work = tempfile::Builder::new()
         .prefix("auditor-tests-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
@@ -102,6 +106,11 @@ fn run(arguments: Arguments) -> Result<bool> {
         patience,
         work: work.path().to_owned(),
         prefix: identity::run_prefix(),
+        show: if arguments.show {
+            Show::Violations
+        } else {
+            Show::Nothing
+        },
     };
     let mut report = Report::new(arguments.results.as_deref())?;
     runner::run(&options, &mut report)?;
