@@ -61,7 +61,7 @@ impl Tally {
                     }
                 },
                 Err(error) => {
-                    tally += Self::failure(format!("{prefix}: bad result {line:?}: {error}"))
+                    tally += Self::failure(format!("{prefix}: bad result {line:?}: {error}"));
                 }
             }
         }
