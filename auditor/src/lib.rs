@@ -1,1 +1,6 @@
 //! The runtime isolation auditor as a library.
+//!
+//! Layers, each of which may use only those above it: [`model`] (pure data and algebra), `engine`
+//! (pure: events in, findings out), then sources, sinks and reports, then the command line.
+
+pub mod model;
