@@ -5,6 +5,7 @@
 //! keeps this stream can repeat every verdict.
 
 use crate::inventory::container::ContainerAnswer;
+use crate::model::facts::Origin;
 use crate::model::policy::Policy;
 use auditor_common::record::{CgroupRecord, ExecRecord, ExitRecord, TaskRecord};
 use serde::{Deserialize, Serialize};
@@ -103,6 +104,10 @@ pub struct SavedEntity {
     pub incarnation: u64,
     /// Inums of its namespaces, by slot.
     pub ns: Vec<u32>,
+    /// How it came by them, by slot.
+    pub origins: Vec<Origin>,
+    /// Root directory at its start: device and inode number.
+    pub root: (u32, u64),
     /// Index in `entities` of the container that it is nested in.
     pub parent: Option<usize>,
 }

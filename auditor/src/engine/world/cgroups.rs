@@ -4,9 +4,9 @@
 //! paths: either the path itself tells (Docker, Kubernetes, …), or a container claimed it at its
 //! start. A path claims the same subtree in all hierarchies.
 
-use crate::inventory::cgroup_path;
-use crate::model::facts::EntityId;
+use crate::model::facts::{EntityId, HOST};
 use hashbrown::HashMap;
+use std::collections::BTreeSet;
 
 /// A cgroup's identity: hierarchy id (0: v2) and kernfs node id.
 pub type CgroupKey = (u32, u64);
@@ -50,6 +50,12 @@ impl Cgroups {
         self.paths.get(&key).map(AsRef::as_ref)
     }
 
+    /// Hierarchies in which a path exists. Walks all cgroups: for rare use.
+    #[must_use]
+    pub fn hierarchies_of(&self, path: &str) -> BTreeSet<u32> {
+        self.paths.iter().filter(|(_, p)| p.as_ref() == path).map(|(key, _)| key.0).collect()
+    }
+
     /// Number of known cgroups.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -86,14 +92,14 @@ impl Cgroups {
     /// Whose territory a cgroup is: the innermost claim on its path, else the host's.
     pub fn territory(&mut self, key: CgroupKey) -> EntityId {
         if key.1 == 0 {
-            return EntityId::HOST;
+            return HOST;
         }
         if let Some(&entity) = self.cache.get(&key) {
             return entity;
         }
         let entity = match self.paths.get(&key) {
             Some(path) => self.territory_of_path(path),
-            None => EntityId::HOST,
+            None => HOST,
         };
         self.cache.insert(key, entity);
         entity
@@ -101,7 +107,7 @@ impl Cgroups {
 
     fn territory_of_path(&self, path: &str) -> EntityId {
         if self.claims.is_empty() {
-            return EntityId::HOST;
+            return HOST;
         }
         let mut end = path.len();
         loop {
@@ -110,16 +116,10 @@ impl Cgroups {
             }
             match path[..end].rfind('/') {
                 Some(cut) if cut > 0 => end = cut,
-                _ => return EntityId::HOST,
+                _ => return HOST,
             }
         }
     }
-}
-
-/// The subtree root that a path's own shape gives away, with what it says about the container.
-#[must_use]
-pub fn shape(path: &str) -> Option<cgroup_path::CgroupMatch> {
-    cgroup_path::identify(path)
 }
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
         all.claim("/pods/a/inner", EntityId(2));
         assert_eq!(all.territory((0, 1)), EntityId(1));
         assert_eq!(all.territory((0, 2)), EntityId(2));
-        assert_eq!(all.territory((3, 1)), EntityId::HOST);
+        assert_eq!(all.territory((3, 1)), HOST);
         all.release_claims(EntityId(2));
         assert_eq!(all.territory((0, 2)), EntityId(1));
     }

@@ -203,6 +203,7 @@ impl Namespaces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::facts::HOST;
 
     fn ns(inum: u32) -> NsRef {
         NsRef { inum, owner_inum: 0, unique_id: 0 }
@@ -212,12 +213,12 @@ mod tests {
     #[test]
     fn reused_inums_are_different_namespaces() {
         let mut all = Namespaces::default();
-        let a = all.resolve(NsKind::Uts, &ns(7), true, EntityId::HOST);
+        let a = all.resolve(NsKind::Uts, &ns(7), true, HOST);
         all.pin(a);
-        let b = all.resolve(NsKind::Uts, &ns(7), true, EntityId::HOST);
+        let b = all.resolve(NsKind::Uts, &ns(7), true, HOST);
         all.pin(b);
         assert_ne!(a, b);
-        assert_eq!(all.resolve(NsKind::Uts, &ns(7), false, EntityId::HOST), b);
+        assert_eq!(all.resolve(NsKind::Uts, &ns(7), false, HOST), b);
         all.unpin(a);
         assert_eq!(all.by_inum(NsKind::Uts, 7), Some(b), "retiring the old one keeps the new one");
     }
@@ -228,17 +229,17 @@ mod tests {
         let mut all = Namespaces::default();
         let first = NsRef { inum: 7, owner_inum: 0, unique_id: 1 };
         let second = NsRef { unique_id: 2, ..first };
-        let a = all.resolve(NsKind::Net, &first, false, EntityId::HOST);
-        assert_eq!(all.resolve(NsKind::Net, &first, false, EntityId::HOST), a);
-        assert_ne!(all.resolve(NsKind::Net, &second, false, EntityId::HOST), a);
+        let a = all.resolve(NsKind::Net, &first, false, HOST);
+        assert_eq!(all.resolve(NsKind::Net, &first, false, HOST), a);
+        assert_ne!(all.resolve(NsKind::Net, &second, false, HOST), a);
     }
 
     /// `pid_for_children` refers to the same object as `pid`.
     #[test]
     fn for_children_is_the_same_object() {
         let mut all = Namespaces::default();
-        let a = all.resolve(NsKind::Pid, &ns(9), false, EntityId::HOST);
-        assert_eq!(all.resolve(NsKind::PidForChildren, &ns(9), false, EntityId::HOST), a);
+        let a = all.resolve(NsKind::Pid, &ns(9), false, HOST);
+        assert_eq!(all.resolve(NsKind::PidForChildren, &ns(9), false, HOST), a);
     }
 
     /// Sets hold their namespaces; the last holder retires them.
@@ -246,7 +247,7 @@ mod tests {
     fn last_holder_retires() {
         let mut all = Namespaces::default();
         let mut ids = [NO_NS; NS_SLOTS];
-        ids[0] = all.resolve(NsKind::Mnt, &ns(5), false, EntityId::HOST);
+        ids[0] = all.resolve(NsKind::Mnt, &ns(5), false, HOST);
         let set = all.new_set(ids);
         all.share_set(set);
         all.drop_set(set);
