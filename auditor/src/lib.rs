@@ -1,1 +1,3 @@
 //! The runtime isolation auditor as a library.
+
+pub mod inventory;

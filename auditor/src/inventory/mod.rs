@@ -1,0 +1,19 @@
+//! Container identity at rest: which container does a cgroup belong to, and what was declared for it?
+//!
+//! The kernel knows tasks, namespaces and cgroups, but not containers. Names, images, pods and the
+//! declared shape of a container (its OCI spec) exist only in what runtimes leave behind: the name of
+//! the cgroup, and state files below `/run` and `/var/lib`. This module reads both. It asks no daemon:
+//! a runtime's socket may be missing, hang or lie, and asking it is itself an action worth auditing.
+//!
+//! Nothing here writes, connects, executes, or blocks on a pipe.
+
+pub mod cgroup_path;
+pub mod container;
+pub mod limits;
+
+pub use cgroup_path::{CgroupMatch, identify, matches};
+pub use container::{
+    Certainty, CgroupIdentity, ContainerAnswer, DeclaredCapabilities, DeclaredMount,
+    DeclaredNamespace, NamespaceKind, PodIdentity, PrivilegeHint, QosClass, Role, Runtime,
+    SpecSummary,
+};
