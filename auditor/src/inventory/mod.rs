@@ -19,7 +19,7 @@ pub mod container;
 pub mod docker;
 pub mod limits;
 pub mod oci;
-
+pub mod state_dirs;
 pub mod storage;
 
 pub use cgroup_path::{CgroupMatch, identify, matches};
@@ -28,3 +28,4 @@ pub use container::{
     DeclaredNamespace, NamespaceKind, PodIdentity, PrivilegeHint, QosClass, Role, Runtime,
     SpecSummary,
 };
+pub use state_dirs::{CgroupQuery, Problems, StateDirs, StateError};
