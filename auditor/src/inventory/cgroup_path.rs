@@ -14,7 +14,7 @@
 //!   below it; [`CgroupMatch::subtree_len`] cuts the path where the container begins.
 //!
 //! What stands below a container's own cgroup was named by that container: a nested match is its claim,
-//! not the host's. [`matches`] therefore yields from the outermost inwards, and whoever needs a name that
+//! not the host's. [`enclosing`] therefore yields from the outermost inwards, and whoever needs a name that
 //! a container cannot forge takes the first. In the same way a user with a delegated
 //! `user@<uid>.service` may make any name below it.
 //!
@@ -44,7 +44,7 @@ impl CgroupMatch {
 /// The innermost container that a cgroup path lies in; `None` for the host's own cgroups.
 #[must_use]
 pub fn identify(path: &str) -> Option<CgroupMatch> {
-    matches(path).last()
+    enclosing(path).last()
 }
 
 /// The innermost container over the paths of one task in several hierarchies.
@@ -56,7 +56,7 @@ pub fn identify(path: &str) -> Option<CgroupMatch> {
 pub fn identify_any<'a>(paths: impl IntoIterator<Item = &'a str>) -> Option<(usize, CgroupMatch)> {
     let mut best: Option<((bool, usize), usize, CgroupMatch)> = None;
     for (index, path) in paths.into_iter().enumerate() {
-        let (depth, found) = matches(path).fold((0, None), |(depth, _), m| (depth + 1, Some(m)));
+        let (depth, found) = enclosing(path).fold((0, None), |(depth, _), m| (depth + 1, Some(m)));
         let Some(found) = found else { continue };
         let rank = (found.identity.certainty == Certainty::Named, depth);
         if best
@@ -71,7 +71,7 @@ pub fn identify_any<'a>(paths: impl IntoIterator<Item = &'a str>) -> Option<(usi
 
 /// All containers that a cgroup path lies in, from the outermost inwards.
 #[must_use]
-pub fn matches(path: &str) -> Matches<'_> {
+pub fn enclosing(path: &str) -> Matches<'_> {
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     let path = if path.len() > limits::CGROUP_PATH_BYTES {
         ""
@@ -85,7 +85,7 @@ pub fn matches(path: &str) -> Matches<'_> {
     }
 }
 
-/// Iterator of [`matches`].
+/// Iterator of [`enclosing`].
 #[derive(Clone, Debug)]
 pub struct Matches<'a> {
     path: &'a str,

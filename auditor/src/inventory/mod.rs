@@ -22,7 +22,7 @@ pub mod oci;
 pub mod state_dirs;
 pub mod storage;
 
-pub use cgroup_path::{CgroupMatch, identify, matches};
+pub use cgroup_path::{CgroupMatch, enclosing, identify, identify_any};
 pub use container::{
     Certainty, CgroupIdentity, ContainerAnswer, DeclaredCapabilities, DeclaredMount,
     DeclaredNamespace, NamespaceKind, PodIdentity, PrivilegeHint, QosClass, Role, Runtime,

@@ -4,7 +4,7 @@
 //! the specs of their bundles and the records of managers, and joins them to one [`ContainerAnswer`].
 //!
 //! What keeps it honest:
-//! - it never follows a link as the last component, never blocks, never reads more than a bound ([`read`]);
+//! - it never follows a link as the last component, never blocks, never reads more than a bound (`read.rs`);
 //! - a state file that belongs to an unprivileged user is believed about that user's own cgroups only, so
 //!   that nobody can give a name to somebody else's container;
 //! - what cannot be read is a value in [`Problems`], never the end of the pass.

@@ -77,7 +77,7 @@ fn nothing_of_the_host_is_a_container() {
 fn nesting_is_walked_from_the_outside() {
     let [outer, inner, build] = ["1", "2", "3"].map(|digit| digit.repeat(64));
     let path = format!("/docker/{outer}/docker/buildx/{inner}/lxc/{build}/ns");
-    let found: Vec<_> = matches(&path).collect();
+    let found: Vec<_> = enclosing(&path).collect();
     let ids: Vec<_> = found.iter().map(|m| m.identity.id.as_str()).collect();
     // Below `lxc` a name that happens to be a hash is read as a hash, whatever its manager.
     assert_eq!(ids, [outer.as_str(), &inner, &build]);
@@ -92,7 +92,7 @@ fn nesting_is_walked_from_the_outside() {
 fn a_nested_container_does_not_inherit_the_outer_pod() {
     let (outer, inner) = ("1".repeat(64), "2".repeat(64));
     let path = format!("/kubepods/burstable/pod1-2/{outer}/docker/{inner}");
-    let found: Vec<_> = matches(&path).map(|m| m.identity.pod.is_some()).collect();
+    let found: Vec<_> = enclosing(&path).map(|m| m.identity.pod.is_some()).collect();
     assert_eq!(found, [true, false]);
 }
 
@@ -227,7 +227,7 @@ fn scheme() -> impl Strategy<Value = (Runtime, String, String)> {
 
 fn check_cut(path: &str) -> Result<(), TestCaseError> {
     let mut before = 0;
-    for found in matches(path) {
+    for found in enclosing(path) {
         let len = found.subtree_len;
         prop_assert!(len > before && path.is_char_boundary(len));
         let after = &path[len..];

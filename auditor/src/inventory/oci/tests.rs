@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::inventory::container::PrivilegeHint;
+use crate::inventory::container::{PrivilegeHint, SpecSummary};
 
 const WEB_STATE: &[u8] = include_bytes!("../../../../tests/fixtures/inventory/runc/web.state.json");
 const SIDECAR_STATE: &[u8] =
