@@ -1,6 +1,9 @@
 //! The runtime isolation auditor as a library.
 //!
-//! Layers, each of which may use only those above it: [`model`] (pure data and algebra), `engine`
+//! Layers, each of which may use only those above it: [`model`] (pure data and algebra), [`engine`]
 //! (pure: events in, findings out), then sources, sinks and reports, then the command line.
+//! [`inventory`] is who a container is, read from names and files at rest.
 
+pub mod engine;
+pub mod inventory;
 pub mod model;
