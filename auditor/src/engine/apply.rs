@@ -285,12 +285,10 @@ impl Engine {
         if self.world.tasks.contains_key(&tid) {
             self.forget(tid);
         }
-        let label = self.world.tasks.get(&old).map_or(HOST, |t| t.label);
-        self.unlabel(old);
+        // The container's accounts do not change: it is the same task under another id.
         if let Some(mut task) = self.world.remove(old) {
             task.state.key = record.state.key;
             self.world.insert(*task);
-            self.set_label(tid, label);
         }
     }
 
@@ -546,6 +544,9 @@ pub(super) fn merge(before: &TaskState, after: &TaskState) -> TaskState {
         merged.known |= known::NS;
     } else {
         for (new, old) in merged.ns.iter_mut().zip(&before.ns) {
+            if new.inum == 0 {
+                *new = *old;
+            }
             if new.inum == old.inum && new.owner_inum == 0 {
                 new.owner_inum = old.owner_inum;
             }

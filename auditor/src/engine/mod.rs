@@ -16,6 +16,8 @@ mod report;
 pub mod rule;
 mod scan;
 mod sweep;
+#[cfg(test)]
+mod tests;
 pub mod world;
 
 pub use event::{Event, LossMark, Query, Saved, SavedEntity, SavedLabel};

@@ -228,12 +228,7 @@ impl Engine {
     fn push(&mut self, kind: DraftKind, mut finding: Finding, suppressed: u64, out: &mut Vec<Record>) {
         finding.suppressed = suppressed;
         finding.lost_events = self.counters.lost_events;
-        let head = self.head();
-        finding.head.seq = head.seq;
-        finding.head.schema = head.schema;
-        if finding.head.time.is_empty() {
-            finding.head = head;
-        }
+        finding.head = self.head();
         let finding = Box::new(finding);
         out.push(match kind {
             DraftKind::Violation => {
@@ -293,16 +288,9 @@ impl Engine {
         let mut subject = self.party(draft.subject);
         subject.task = self.task_info(&who);
         let object = self.party(draft.object);
-        let head = Head {
-            schema: SCHEMA.to_owned(),
-            seq: 0,
-            time: text::rfc3339(i128::from(self.now_ns) + i128::from(self.config.realtime_offset_ns)),
-            boottime_ns: self.now_ns,
-            node: self.config.node.clone(),
-            boot_id: self.config.boot_id.clone(),
-        };
         Finding {
-            head,
+            // A line gets its number and time when it leaves.
+            head: Head::default(),
             tier: tier_of(hook),
             rule: draft.rule,
             transition: draft.transition,

@@ -17,6 +17,9 @@ use auditor_common::hook;
 use auditor_common::record::{TaskRecord, TaskState, cause, known, ns, task_flags};
 use hashbrown::HashSet;
 
+/// Inum of the initial pid namespace (`PROC_PID_INIT_INO`, the same since 3.8).
+const INITIAL_PID_NS: u32 = 0xefff_fffc;
+
 /// A sweep under way.
 #[derive(Debug)]
 pub(super) struct Sweep {
@@ -44,9 +47,6 @@ impl Engine {
         if let Some(sweep) = &mut self.sweeping {
             sweep.seen.insert(tid);
         }
-        if !self.started && tid == 1 {
-            self.learn_host(state);
-        }
         let Some(task) = self.world.task(&state.key) else {
             if self.world.tasks.contains_key(&tid) {
                 // Another task has its id now; its exit was not seen, or is on its way.
@@ -64,7 +64,7 @@ impl Engine {
         let model = task.state;
         let difference = Difference::between(&model, state);
         if difference.is_empty() {
-            self.refresh(record);
+            self.refresh(record, out);
             return;
         }
         let kernel = merge(&model, state);
@@ -81,8 +81,20 @@ impl Engine {
         }
     }
 
-    /// Pid 1 is what the host is.
-    fn learn_host(&mut self, state: &TaskState) {
+    /// Pid 1 is what the host is. Where it may not be looked at, the oldest task of the initial pid
+    /// namespace stands for it.
+    fn learn_host(&mut self) {
+        let readable = |t: &&Box<super::world::Task>| t.state.known & known::NS != 0;
+        let initial = |t: &&Box<super::world::Task>| t.state.ns[ns::PID].inum == INITIAL_PID_NS;
+        let all = || self.world.tasks.values().filter(readable);
+        let host = self
+            .world
+            .tasks
+            .get(&1)
+            .filter(readable)
+            .or_else(|| all().filter(initial).min_by_key(|t| t.state.key.start_boottime_ns))
+            .or_else(|| all().min_by_key(|t| t.state.key.start_boottime_ns));
+        let Some(state) = host.map(|t| t.state) else { return };
         for &kind in NsKind::ALL {
             let slot = kind.slot();
             let id = self.world.ns.resolve(kind, &state.ns[slot], false, HOST);
@@ -111,7 +123,7 @@ impl Engine {
     }
 
     /// Nothing that counts differs; take in the rest (command name, cwd, confinement).
-    fn refresh(&mut self, record: &TaskRecord) {
+    fn refresh(&mut self, record: &TaskRecord, out: &mut Vec<Record>) {
         let tid = record.state.key.tid;
         let Some(task) = self.world.tasks.get_mut(&tid) else { return };
         task.suspect = None;
@@ -119,11 +131,30 @@ impl Engine {
         let mut state = merge(&task.state, &record.state);
         // Of two start times of one task the first one stands: labels are saved by it.
         state.key = key;
-        let moved = (state.cwd, state.root) != (task.state.cwd, task.state.root);
+        let (model, label) = (task.state, task.label);
         task.state = state;
-        if moved && task.label != HOST {
-            self.refresh_extra(tid);
+        if model.cwd == state.cwd && model.root == state.root || label == HOST {
+            return;
         }
+        let ids = *self.world.ns.ids(task.set);
+        let confidence = Confidence::Sampled.max(task.confidence);
+        self.refresh_extra(tid);
+        let change = Change {
+            record: &TaskRecord { state, ..*record },
+            event: self.event,
+            label,
+            label_before: label,
+            actor: label,
+            before: Some(&model),
+            ids_before: Some(ids),
+            ids,
+            fresh: 0,
+            confidence,
+        };
+        let mut drafts = Vec::new();
+        rule::foreign_cwd::detect(&change, &self.world, &mut drafts);
+        let before_iota = self.iotas_before(label, &ids, &state);
+        self.report(drafts, &change, &before_iota, out);
     }
 
     /// Takes a task's state over from the kernel, and reports it unless `difference` is empty.
@@ -222,15 +253,9 @@ impl Engine {
             }
         }
         if !self.started {
+            self.learn_host();
             self.discover();
             self.report_start(out);
         }
-    }
-
-    /// Findings about what a sweep alone can see: a foreign cwd that no hook showed.
-    pub(super) fn sampled(&self, change: &Change<'_>) -> Vec<rule::Draft> {
-        let mut drafts = Vec::new();
-        rule::foreign_cwd::detect(change, &self.world, &mut drafts);
-        drafts
     }
 }

@@ -37,7 +37,8 @@ impl Difference {
         if both & known::NS != 0 {
             for (slot, (a, b)) in model.ns.iter().zip(&kernel.ns).enumerate() {
                 let unique = a.unique_id != 0 && b.unique_id != 0 && a.unique_id != b.unique_id;
-                if a.inum != b.inum || unique {
+                // 0: that side cannot see it (a pid namespace without an init, in /proc).
+                if a.inum != 0 && b.inum != 0 && (a.inum != b.inum || unique) {
                     difference.ns |= 1 << slot;
                 }
             }

@@ -5,7 +5,7 @@ use super::{Draft, DraftKind, name, ns_evidence, ns_words, possessive};
 use crate::engine::world::World;
 use crate::model::facts::{EntityId, ObjectKey};
 use crate::model::output::Evidence;
-use crate::model::{Confidence, Dimension, NsKind, RuleId, Severity, Verdict};
+use crate::model::{Confidence, Dimension, NsKind, RuleId, Severity};
 
 /// Drafts the finding for one shared object of a pair.
 #[must_use]
