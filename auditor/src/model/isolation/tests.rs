@@ -367,7 +367,7 @@ impl World {
             return;
         }
         // Half of them are forgotten with tasks that still hold something.
-        while id.0 % 2 == 0
+        while id.0.is_multiple_of(2)
             && let Some(task) = self.tasks.iter().position(|(whose, _)| *whose == id)
         {
             self.exit(task);
@@ -548,8 +548,26 @@ fn run(steps: &[Step], wide: usize) {
     assert_eq!(world.index.changed(), Changed::default());
 }
 
+/// A case is sixty steps and compares everything after each: fewer cases than proptest's 256, or as
+/// many as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let given = std::env::var_os("PROPTEST_CASES").is_some();
+    let config = ProptestConfig {
+        max_shrink_iters: 2000,
+        ..ProptestConfig::default()
+    };
+    if given {
+        config
+    } else {
+        ProptestConfig {
+            cases: 96,
+            ..config
+        }
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// Goal: verdicts, ι, classes, counts, memory and changes are what the definition says.
     /// Method: random histories through index and oracle, every pair compared after every step.

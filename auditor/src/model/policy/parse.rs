@@ -28,24 +28,29 @@ pub(super) fn policy(text: &str, origin: &str) -> Result<Policy, PolicyError> {
     }
     let document = DeTable::parse(text)
         .map_err(|e| file.error(e.span().unwrap_or(0..0), e.message().replace('\n', ", ")))?;
-    let mut root = Table::new(&file, document.span(), document.get_ref());
+    let root = Table {
+        file: &file,
+        span: document.span(),
+        entries: document.get_ref(),
+    };
+    let root = root.only(&["defaults", "role", "share", "allow"])?;
     let mut policy = Policy::default();
-    if let Some(value) = root.take("defaults") {
+    if let Some(value) = root.get("defaults") {
         defaults(file.table(value)?, &mut policy)?;
     }
-    let roles = root.take("role");
+    let roles = root.get("role");
     policy.roles = file.entries(roles, role)?;
     file.unique(roles, &policy.roles)?;
     let names: BTreeSet<&str> = policy.roles.iter().map(|role| role.name.as_str()).collect();
-    policy.shares = file.entries(root.take("share"), |table| share(table, &names))?;
-    policy.allows = file.entries(root.take("allow"), |table| allow(table, &names))?;
-    root.finish()?;
+    policy.shares = file.entries(root.get("share"), |table| share(table, &names))?;
+    policy.allows = file.entries(root.get("allow"), |table| allow(table, &names))?;
     Ok(policy)
 }
 
-fn defaults(mut table: Table<'_, '_>, policy: &mut Policy) -> Result<(), PolicyError> {
+fn defaults(table: Table<'_, '_>, policy: &mut Policy) -> Result<(), PolicyError> {
+    let table = table.only(&["required", "privilege_gain"])?;
     let file = table.file;
-    if let Some(value) = table.take("required") {
+    if let Some(value) = table.get("required") {
         policy.required = file
             .list(value, |v| file.pair_dimension(v))?
             .into_iter()
@@ -57,7 +62,7 @@ fn defaults(mut table: Table<'_, '_>, policy: &mut Policy) -> Result<(), PolicyE
             );
         }
     }
-    if let Some(value) = table.take("privilege_gain") {
+    if let Some(value) = table.get("privilege_gain") {
         const KNOWN: [(&str, PrivilegeGain); 3] = [
             ("audit", PrivilegeGain::Audit),
             ("violation", PrivilegeGain::Violation),
@@ -75,20 +80,20 @@ fn defaults(mut table: Table<'_, '_>, policy: &mut Policy) -> Result<(), PolicyE
         };
         policy.privilege_gain = *gain;
     }
-    table.finish()
+    Ok(())
 }
 
-fn role(mut table: Table<'_, '_>) -> Result<Role, PolicyError> {
+fn role(table: Table<'_, '_>) -> Result<Role, PolicyError> {
+    let table = table.only(&["name", "match", "capabilities"])?;
     let file = table.file;
     let name = file.string(table.require("name")?)?;
     let matcher = matcher(file.table(table.require("match")?)?)?;
     let capabilities = table
-        .take("capabilities")
+        .get("capabilities")
         .map(|value| file.list(value, |v| file.capability(v)));
     let capabilities = capabilities
         .transpose()?
         .map(|bits| bits.into_iter().fold(0, |mask, bit| mask | 1 << bit));
-    table.finish()?;
     Ok(Role {
         name: name.to_owned(),
         matcher,
@@ -96,7 +101,13 @@ fn role(mut table: Table<'_, '_>) -> Result<Role, PolicyError> {
     })
 }
 
-fn matcher(mut table: Table<'_, '_>) -> Result<Matcher, PolicyError> {
+/// Key of a label in quotes.
+const LABEL: &str = "label.";
+
+fn matcher(table: Table<'_, '_>) -> Result<Matcher, PolicyError> {
+    let mut known = Matcher::FIELDS.to_vec();
+    known.extend(["label", "label.NAME"]);
+    let table = table.only_or(&known, |key| key.starts_with(LABEL))?;
     let file = table.file;
     let mut matcher = Matcher::default();
     if table.entries.is_empty() {
@@ -109,7 +120,7 @@ fn matcher(mut table: Table<'_, '_>) -> Result<Matcher, PolicyError> {
         );
     }
     for key in Matcher::FIELDS {
-        let Some(value) = table.take(key) else {
+        let Some(value) = table.get(key) else {
             continue;
         };
         let pattern = file.pattern(value)?;
@@ -118,16 +129,19 @@ fn matcher(mut table: Table<'_, '_>) -> Result<Matcher, PolicyError> {
         }
         matcher.fields.insert(key.to_owned(), pattern);
     }
-    if let Some(value) = table.take("label") {
+    if let Some(value) = table.get("label") {
         let labels = file.table(value)?;
         labels_below(&labels, "", &mut matcher.labels)?;
     }
     // A quoted key, "label.app.kubernetes.io/name", stands for the label behind its first dot.
-    for (key, value) in table.take_prefixed("label.") {
-        file.bounded(value.span(), key)?;
-        matcher.labels.insert(key.to_owned(), file.pattern(value)?);
+    for (key, value) in table.entries {
+        if let Some(label) = key.get_ref().strip_prefix(LABEL) {
+            file.bounded(key.span(), label)?;
+            matcher
+                .labels
+                .insert(label.to_owned(), file.pattern(value)?);
+        }
     }
-    table.finish_with(&["label.NAME"])?;
     Ok(matcher)
 }
 
@@ -156,7 +170,8 @@ fn labels_below(
     Ok(())
 }
 
-fn share(mut table: Table<'_, '_>, roles: &BTreeSet<&str>) -> Result<Share, PolicyError> {
+fn share(table: Table<'_, '_>, roles: &BTreeSet<&str>) -> Result<Share, PolicyError> {
+    let table = table.only(&["between", "dimensions", "reason"])?;
     let file = table.file;
     let value = table.require("between")?;
     let between = file.list(value, |v| file.endpoint(v, roles))?;
@@ -176,7 +191,6 @@ fn share(mut table: Table<'_, '_>, roles: &BTreeSet<&str>) -> Result<Share, Poli
         );
     }
     let reason = file.string(table.require("reason")?)?.to_owned();
-    table.finish()?;
     Ok(Share {
         between,
         dimensions,
@@ -184,20 +198,20 @@ fn share(mut table: Table<'_, '_>, roles: &BTreeSet<&str>) -> Result<Share, Poli
     })
 }
 
-fn allow(mut table: Table<'_, '_>, roles: &BTreeSet<&str>) -> Result<Allow, PolicyError> {
+fn allow(table: Table<'_, '_>, roles: &BTreeSet<&str>) -> Result<Allow, PolicyError> {
+    let table = table.only(&["rule", "subject", "object", "dimension", "reason"])?;
     let file = table.file;
     let rule = file.named(table.require("rule")?, "rule", RuleId::ALL)?;
     let subject = file.endpoint(table.require("subject")?, roles)?;
     let object = table
-        .take("object")
+        .get("object")
         .map(|value| file.endpoint(value, roles))
         .transpose()?;
-    let dimension = table.take("dimension");
+    let dimension = table.get("dimension");
     let dimension = dimension
         .map(|value| file.named(value, "dimension", Dimension::ALL))
         .transpose()?;
     let reason = file.string(table.require("reason")?)?.to_owned();
-    table.finish()?;
     Ok(Allow {
         rule,
         subject,
@@ -207,78 +221,41 @@ fn allow(mut table: Table<'_, '_>, roles: &BTreeSet<&str>) -> Result<Allow, Poli
     })
 }
 
-/// A table of which every key must be taken.
+/// A table and where it stands.
 struct Table<'f, 't> {
     file: &'f File<'t>,
     span: Range<usize>,
     entries: &'f DeTable<'t>,
-    taken: BTreeSet<&'f str>,
-    /// Keys that were asked for: what a wrong one could have been.
-    asked: Vec<&'static str>,
 }
 
 impl<'f, 't> Table<'f, 't> {
-    fn new(file: &'f File<'t>, span: Range<usize>, entries: &'f DeTable<'t>) -> Self {
-        Self {
-            file,
-            span,
-            entries,
-            taken: BTreeSet::new(),
-            asked: Vec::new(),
+    /// Refuses the first key, in order of the text, that is not one of these.
+    fn only(self, known: &[&str]) -> Result<Self, PolicyError> {
+        self.only_or(known, |_| false)
+    }
+
+    fn only_or(self, known: &[&str], more: impl Fn(&str) -> bool) -> Result<Self, PolicyError> {
+        let foreign = |name: &str| !known.contains(&name) && !more(name);
+        let wrong = self.entries.keys().filter(|name| foreign(name.get_ref()));
+        match wrong.min_by_key(|name| name.span().start) {
+            Some(name) => {
+                self.file
+                    .unknown(name.span(), "key", name.get_ref(), known.iter().copied())
+            }
+            None => Ok(self),
         }
     }
 
-    fn take(&mut self, key: &'static str) -> Option<&'f Value<'t>> {
-        self.asked.push(key);
-        let (name, value) = self
-            .entries
-            .iter()
-            .find(|(name, _)| name.get_ref() == key)?;
-        self.taken.insert(name.get_ref());
-        Some(value)
+    fn get(&self, key: &str) -> Option<&'f Value<'t>> {
+        self.entries.get(key)
     }
 
-    fn take_prefixed(&mut self, prefix: &str) -> Vec<(&'f str, &'f Value<'t>)> {
-        let with_prefix = |(name, value): (&'f Spanned<_>, _)| {
-            let name: &'f std::borrow::Cow<'t, str> = name.get_ref();
-            Some((name.as_ref(), name.strip_prefix(prefix)?, value))
+    fn require(&self, key: &str) -> Result<&'f Value<'t>, PolicyError> {
+        let missing = || {
+            self.file
+                .error(self.span.clone(), format!("key \"{key}\" is missing"))
         };
-        let found: Vec<_> = self.entries.iter().filter_map(with_prefix).collect();
-        self.taken.extend(found.iter().map(|(name, ..)| name));
-        found
-            .into_iter()
-            .map(|(_, rest, value)| (rest, value))
-            .collect()
-    }
-
-    fn require(&mut self, key: &'static str) -> Result<&'f Value<'t>, PolicyError> {
-        let span = self.span.clone();
-        self.take(key)
-            .ok_or_else(|| self.file.error(span, format!("key \"{key}\" is missing")))
-    }
-
-    fn finish(self) -> Result<(), PolicyError> {
-        self.finish_with(&[])
-    }
-
-    /// Refuses the first key, in order of the text, that nobody asked for.
-    fn finish_with(mut self, more: &[&'static str]) -> Result<(), PolicyError> {
-        self.asked.extend(more);
-        let foreign = |name: &&Spanned<_>| {
-            let name: &std::borrow::Cow<'_, str> = name.get_ref();
-            !self.taken.contains(name.as_ref())
-        };
-        match self
-            .entries
-            .keys()
-            .filter(foreign)
-            .min_by_key(|name| name.span().start)
-        {
-            Some(name) => self
-                .file
-                .unknown(name.span(), "key", name.get_ref(), self.asked),
-            None => Ok(()),
-        }
+        self.get(key).ok_or_else(missing)
     }
 }
 
@@ -331,7 +308,11 @@ impl<'t> File<'t> {
 
     fn table<'f>(&'f self, value: &'f Value<'t>) -> Result<Table<'f, 't>, PolicyError> {
         match value.get_ref() {
-            DeValue::Table(table) => Ok(Table::new(self, value.span(), table)),
+            DeValue::Table(entries) => Ok(Table {
+                file: self,
+                span: value.span(),
+                entries,
+            }),
             _ => self.mismatch(value, "a table"),
         }
     }

@@ -73,15 +73,25 @@ impl Oracle {
         self.origin(HOST, object) == Some(Origin::Own)
     }
 
-    fn both_hold(&self, a: EntityId, b: EntityId) -> BTreeSet<ObjectKey> {
-        let of = |id| -> BTreeSet<ObjectKey> {
-            self.holds
-                .iter()
-                .filter(|(e, ..)| *e == id)
-                .map(|(_, o, _)| *o)
-                .collect()
+    fn both_hold(&self, a: EntityId, b: EntityId) -> Vec<ObjectKey> {
+        self.both_hold_where(a, b, |_| true)
+    }
+
+    fn both_hold_where(
+        &self,
+        a: EntityId,
+        b: EntityId,
+        wanted: impl Fn(&ObjectKey) -> bool,
+    ) -> Vec<ObjectKey> {
+        let of = |id| -> Vec<ObjectKey> {
+            let his = self.holds.iter().filter(|(e, o, _)| *e == id && wanted(o));
+            his.map(|(_, object, _)| *object).collect()
         };
-        of(a).intersection(&of(b)).copied().collect()
+        let of_b = of(b);
+        of(a)
+            .into_iter()
+            .filter(|object| of_b.contains(object))
+            .collect()
     }
 
     /// viol_d(x, y) = share_d(x, y) \ (declared_d ∪ universal_d), object by object.
@@ -154,10 +164,9 @@ impl Oracle {
         if self.blind.contains(&d) {
             return Verdict::NotEvaluated;
         }
-        let shared = self.both_hold(a, b);
+        let shared = self.both_hold_where(a, b, |object| object.dimension() == d);
         let mut verdict = shared
             .iter()
-            .filter(|object| object.dimension() == d)
             .map(|object| self.object_verdict(a, b, *object))
             .max()
             .unwrap_or(Verdict::Isolated);
