@@ -5,4 +5,5 @@
 //! command line ([`cli`]).
 
 pub mod model;
+pub mod report;
 pub mod sink;
