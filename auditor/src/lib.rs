@@ -4,6 +4,7 @@
 //! (pure: events in, findings out), then sources, sinks and reports ([`sink`], [`report`]), then the
 //! command line ([`cli`]).
 
+pub mod cli;
 pub mod model;
 pub mod report;
 pub mod sink;
