@@ -105,7 +105,10 @@ mod tests {
     /// Goal: a signal ends with 0, --exit-on with 1, and lost evidence outranks both.
     #[test]
     fn exit_codes_of_watch() {
-        let outcome = |ended_by, lost_events| WatchOutcome { ended_by, lost_events };
+        let outcome = |ended_by, lost_events| WatchOutcome {
+            ended_by,
+            lost_events,
+        };
         assert_eq!(outcome(EndedBy::Signal, 0).exit(0), Exit::Clean);
         assert_eq!(outcome(EndedBy::HungUp, 0).exit(0), Exit::Clean);
         assert_eq!(outcome(EndedBy::ExitOn, 0).exit(0), Exit::Violations);

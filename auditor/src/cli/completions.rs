@@ -48,7 +48,10 @@ mod tests {
     fn scripts_are_not_empty() {
         for &shell in Shell::value_variants() {
             let text = String::from_utf8(script(shell)).unwrap();
-            assert!(text.contains("doctor") && text.contains("exit-on"), "{shell}");
+            assert!(
+                text.contains("doctor") && text.contains("exit-on"),
+                "{shell}"
+            );
         }
     }
 }

@@ -137,7 +137,10 @@ mod tests {
         let text = error("sweep = \"1s\"\n  swep = \"1s\"\n");
         assert!(text.contains("a.toml:2:3: unknown field `swep`"), "{text}");
         let text = error("tier = \"fast\"\n");
-        assert!(text.contains("a.toml:1:8") && text.contains("trampoline"), "{text}");
+        assert!(
+            text.contains("a.toml:1:8") && text.contains("trampoline"),
+            "{text}"
+        );
         let text = error("sweep = 1\n");
         assert!(text.contains("a.toml:1:9"), "{text}");
         let text = error("sweep = \"1\"\n");

@@ -26,20 +26,31 @@ impl Context {
     #[must_use]
     pub fn new(global: &GlobalArgs, file: FileOptions) -> Self {
         let color = global.color.or(file.color).unwrap_or_default();
-        let verbose = if global.verbose > 0 { global.verbose } else { file.verbose.unwrap_or(0) };
+        let verbose = if global.verbose > 0 {
+            global.verbose
+        } else {
+            file.verbose.unwrap_or(0)
+        };
         let stdout_is_terminal = std::io::stdout().is_terminal();
         let style = style(color, stdout_is_terminal, no_color());
-        Self { file, style, stdout_is_terminal, verbose, color }
+        Self {
+            file,
+            style,
+            stdout_is_terminal,
+            verbose,
+            color,
+        }
     }
 
     /// The form of an answer: what was asked for, else a table for a person and JSON for a program.
     #[must_use]
     pub fn format(&self, flag: Option<Format>) -> Format {
-        flag.or(self.file.format).unwrap_or(if self.stdout_is_terminal {
-            Format::Table
-        } else {
-            Format::Json
-        })
+        flag.or(self.file.format)
+            .unwrap_or(if self.stdout_is_terminal {
+                Format::Table
+            } else {
+                Format::Json
+            })
     }
 
     /// Writes data to stdout.
@@ -48,7 +59,9 @@ impl Context {
     /// When that fails; a reader that hung up is [`super::failure::HungUp`].
     pub fn print(&self, text: &str) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(stdout_error)
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(stdout_error)
     }
 
     /// Sends the log to stderr. Commands that run in one process with another log keep that one.
@@ -81,7 +94,10 @@ pub(super) fn warn_unknown_environment() {
     let cli = super::Cli::command();
     let known: Vec<_> = std::iter::once(&cli)
         .chain(cli.get_subcommands())
-        .flat_map(|c| c.get_arguments().filter_map(|a| a.get_env().and_then(|e| e.to_str())))
+        .flat_map(|c| {
+            c.get_arguments()
+                .filter_map(|a| a.get_env().and_then(|e| e.to_str()))
+        })
         .chain(OTHER_VARIABLES)
         .collect();
     for (name, _) in std::env::vars_os() {

@@ -36,7 +36,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "AUDITOR_BTF")]
     pub btf: Option<PathBuf>,
     /// Diagnose as on a kernel that lacks this hook; repeatable
-    #[arg(long, value_name = "NAME", env = "AUDITOR_WITHOUT_HOOK", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AUDITOR_WITHOUT_HOOK",
+        value_delimiter = ','
+    )]
     pub without_hook: Vec<String>,
 }
 
@@ -76,7 +81,11 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
 }
 
 const fn exit(report: &DoctorReport) -> Exit {
-    if report.tier.is_some() { Exit::Clean } else { Exit::Unsupported }
+    if report.tier.is_some() {
+        Exit::Clean
+    } else {
+        Exit::Unsupported
+    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,11 @@ impl Exit {
     /// Both happened: the one that says more about what can be trusted. 2 > 3 > 4 > 1 > 0.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        if self.rank() >= other.rank() { self } else { other }
+        if self.rank() >= other.rank() {
+            self
+        } else {
+            other
+        }
     }
 
     const fn rank(self) -> u8 {
@@ -66,8 +70,13 @@ impl From<Exit> for ExitCode {
 mod tests {
     use super::{Exit, HELP};
 
-    const ALL: [Exit; 5] =
-        [Exit::Clean, Exit::Violations, Exit::EvidenceLost, Exit::Unsupported, Exit::Error];
+    const ALL: [Exit; 5] = [
+        Exit::Clean,
+        Exit::Violations,
+        Exit::EvidenceLost,
+        Exit::Unsupported,
+        Exit::Error,
+    ];
 
     /// Goal: 2 > 4 > 1 > 0, whichever comes first.
     #[test]
@@ -84,6 +93,9 @@ mod tests {
     /// Goal: the help names every code.
     #[test]
     fn help_is_complete() {
-        assert!(ALL.iter().all(|e| HELP.contains(&format!("\n  {}  ", e.code()))));
+        assert!(
+            ALL.iter()
+                .all(|e| HELP.contains(&format!("\n  {}  ", e.code())))
+        );
     }
 }

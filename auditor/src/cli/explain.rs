@@ -92,7 +92,10 @@ fn explain_lines(what: &str, context: &Context) -> anyhow::Result<()> {
         if n == 0 {
             break;
         }
-        let place = format!("line {number} of {}", if what == "-" { "stdin" } else { what });
+        let place = format!(
+            "line {number} of {}",
+            if what == "-" { "stdin" } else { what }
+        );
         if n > LINE_BYTES_MAX {
             let next = "give lines as \"auditor watch\" wrote them";
             return Err(Failure::new(format!("{place} is longer than 1 MiB"), next).into());
@@ -105,7 +108,11 @@ fn explain_lines(what: &str, context: &Context) -> anyhow::Result<()> {
             continue;
         }
         let text = explain_line(text, &place, context)?;
-        context.print(&if explained > 0 { format!("\n{text}") } else { text })?;
+        context.print(&if explained > 0 {
+            format!("\n{text}")
+        } else {
+            text
+        })?;
         explained += 1;
     }
     if explained == 0 {
@@ -130,7 +137,10 @@ fn explain_pair(a: &str, b: &str, path: &Path, context: &Context) -> anyhow::Res
         return Err(Failure::new(what, "scan again with this version of the auditor").into());
     }
     Ok(pair::explain(&scan, a, b, context.style).map_err(|e| {
-        Failure::new(e.to_string(), "name entities as the scan does: id, name, or start of an id")
+        Failure::new(
+            e.to_string(),
+            "name entities as the scan does: id, name, or start of an id",
+        )
     })?)
 }
 
@@ -148,7 +158,10 @@ fn open(path: &Path, may_be_rule: bool) -> anyhow::Result<Box<dyn Read>> {
             let what = format!("\"{}\" is neither a rule nor a file", path.display());
             (what, format!("rules are {}", rules.join(", ")))
         } else {
-            (format!("cannot open {}", path.display()), "check the path".to_owned())
+            (
+                format!("cannot open {}", path.display()),
+                "check the path".to_owned(),
+            )
         };
         Failure::new(what, next).caused_by(e)
     })?;

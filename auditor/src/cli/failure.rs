@@ -17,12 +17,20 @@ pub struct Failure {
 impl Failure {
     /// What failed, and what to do next; ends with 2.
     pub fn new(what: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { what: what.into(), next: next.into(), exit: Exit::Error, source: None }
+        Self {
+            what: what.into(),
+            next: next.into(),
+            exit: Exit::Error,
+            source: None,
+        }
     }
 
     /// The environment cannot do it; ends with 3.
     pub fn unsupported(what: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { exit: Exit::Unsupported, ..Self::new(what, next) }
+        Self {
+            exit: Exit::Unsupported,
+            ..Self::new(what, next)
+        }
     }
 
     /// With the error that caused it.
@@ -46,9 +54,12 @@ pub(super) fn stdout_error(error: io::Error) -> anyhow::Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return HungUp.into();
     }
-    Failure::new("cannot write to standard output", "check where it leads, and the room there")
-        .caused_by(error)
-        .into()
+    Failure::new(
+        "cannot write to standard output",
+        "check where it leads, and the room there",
+    )
+    .caused_by(error)
+    .into()
 }
 
 /// How a failed command ends, and what to say on stderr (nothing where it ends quietly).
@@ -78,7 +89,9 @@ mod tests {
     fn says_tried_failed_next() {
         let failure = Failure::unsupported("no hook works", "run \"auditor doctor\"")
             .caused_by(std::io::Error::from(ErrorKind::PermissionDenied));
-        let error = Err::<(), _>(anyhow::Error::from(failure)).context("start watching").unwrap_err();
+        let error = Err::<(), _>(anyhow::Error::from(failure))
+            .context("start watching")
+            .unwrap_err();
         let (exit, text) = report(&error);
         assert_eq!(exit, Exit::Unsupported);
         let want = "error: start watching: no hook works: permission denied\n  next: run \"auditor doctor\"";

@@ -30,10 +30,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (kernel ABI 1, schema auditor/1)");
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (kernel ABI 1, schema auditor/1)"
+);
 // The numbers are spelled out above because clap wants a constant; they cannot go stale.
 const _: () = assert!(auditor_common::ABI_VERSION == 1);
-const _: () = assert!(matches!(crate::model::output::SCHEMA.as_bytes(), b"auditor/1"));
+const _: () = assert!(matches!(
+    crate::model::output::SCHEMA.as_bytes(),
+    b"auditor/1"
+));
 
 const ABOUT: &str = "Are the containers on this machine really isolated from one another?";
 const LONG_ABOUT: &str = "\
@@ -87,7 +93,13 @@ pub struct GlobalArgs {
     #[arg(long, value_name = "FILE", global = true, env = "AUDITOR_CONFIG")]
     pub config: Option<PathBuf>,
     /// Colour the output; auto: on a terminal, unless NO_COLOR is set
-    #[arg(long, value_name = "WHEN", global = true, env = "AUDITOR_COLOR", value_enum)]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        env = "AUDITOR_COLOR",
+        value_enum
+    )]
     pub color: Option<ColorChoice>,
     /// Say more on stderr; repeat for still more
     #[arg(short, long, global = true, action = ArgAction::Count, env = "AUDITOR_VERBOSE")]
@@ -128,7 +140,11 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(e) => {
             // Help and version go to stdout; that nobody reads them is no error.
             let _ = e.print();
-            return if e.use_stderr() { Exit::Error } else { Exit::Clean };
+            return if e.use_stderr() {
+                Exit::Error
+            } else {
+                Exit::Clean
+            };
         }
     };
     match dispatch(cli) {
@@ -200,8 +216,13 @@ mod tests {
         // --config cannot stand in the file that it names.
         assert!(names.remove("config"));
         let error = toml::from_str::<FileOptions>("nothing = 1").unwrap_err();
-        let keys: BTreeSet<String> =
-            error.message().split('`').skip(3).step_by(2).map(str::to_owned).collect();
+        let keys: BTreeSet<String> = error
+            .message()
+            .split('`')
+            .skip(3)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect();
         assert_eq!(names, keys);
     }
 }

@@ -61,7 +61,9 @@ impl PolicySource {
     /// # Errors
     /// When the file cannot be read, or is no valid policy; says where.
     pub fn load(&self) -> anyhow::Result<Policy> {
-        let Self::File(path) = self else { return Ok(Policy::default()) };
+        let Self::File(path) = self else {
+            return Ok(Policy::default());
+        };
         let origin = path.display().to_string();
         let text = read(path).map_err(|e| {
             let next = "check --policy; \"auditor policy print-default\" prints one to start from";
@@ -128,7 +130,12 @@ mod tests {
     /// Goal: a policy that is missing is an error with a way out.
     #[test]
     fn a_missing_policy_is_an_error() {
-        let error = PolicySource::File("/nonexistent/p.toml".into()).load().unwrap_err();
-        assert!(format!("{error:#}").contains("/nonexistent/p.toml"), "{error:#}");
+        let error = PolicySource::File("/nonexistent/p.toml".into())
+            .load()
+            .unwrap_err();
+        assert!(
+            format!("{error:#}").contains("/nonexistent/p.toml"),
+            "{error:#}"
+        );
     }
 }

@@ -60,7 +60,11 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
 }
 
 const fn exit(report: &ScanReport) -> Exit {
-    if report.summary.violated > 0 { Exit::Violations } else { Exit::Clean }
+    if report.summary.violated > 0 {
+        Exit::Violations
+    } else {
+        Exit::Clean
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,8 @@ impl Signals {
             for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
                 libc::sigaddset(&raw mut set, signal);
             }
-            let error = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            let error =
+                libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
             if error != 0 {
                 return Err(io::Error::from_raw_os_error(error));
             }
@@ -53,12 +54,20 @@ impl Signals {
     /// # Errors
     /// When waiting fails; a timeout is `None`.
     pub fn wait(&self, timeout: Duration) -> io::Result<Option<Signal>> {
-        let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut poll = libc::pollfd {
+            fd: self.0.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
         let timeout_ms = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
         // SAFETY: one pollfd, which lives until the call returns.
         if unsafe { libc::poll(&raw mut poll, 1, timeout_ms) } < 0 {
             let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(None) } else { Err(error) };
+            return if error.kind() == io::ErrorKind::Interrupted {
+                Ok(None)
+            } else {
+                Err(error)
+            };
         }
         self.take()
     }
@@ -101,9 +110,11 @@ mod tests {
     fn signals_are_read() {
         let signals = Signals::block().unwrap();
         assert_eq!(signals.wait(Duration::ZERO).unwrap(), None);
-        for (number, want) in
-            [(libc::SIGHUP, Signal::Reload), (libc::SIGTERM, Signal::Stop), (libc::SIGINT, Signal::Stop)]
-        {
+        for (number, want) in [
+            (libc::SIGHUP, Signal::Reload),
+            (libc::SIGTERM, Signal::Stop),
+            (libc::SIGINT, Signal::Stop),
+        ] {
             // SAFETY: the thread is this one, and the signal is blocked in it.
             unsafe { libc::pthread_kill(libc::pthread_self(), number) };
             assert_eq!(signals.wait(Duration::from_secs(5)).unwrap(), Some(want));

@@ -84,7 +84,12 @@ pub struct Args {
     )]
     pub keep_capabilities: Option<bool>,
     /// For diagnosis: run as on a kernel that lacks this hook; repeatable
-    #[arg(long, value_name = "NAME", env = "AUDITOR_WITHOUT_HOOK", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AUDITOR_WITHOUT_HOOK",
+        value_delimiter = ','
+    )]
     pub without_hook: Vec<String>,
     /// End after this time
     #[arg(long, value_name = "DURATION", env = "AUDITOR_DURATION")]
@@ -139,7 +144,11 @@ impl WatchOptions {
     pub fn resolve(args: Args, file: &FileOptions, is_terminal: bool) -> Result<Self, Failure> {
         let asked = args.format.or(file.format);
         let mut output = args.output.or_else(|| file.output.clone());
-        let mut format = asked.unwrap_or(if is_terminal { Format::Table } else { Format::Json });
+        let mut format = asked.unwrap_or(if is_terminal {
+            Format::Table
+        } else {
+            Format::Json
+        });
         if output.as_deref().is_some_and(|p| p.as_os_str() == "-") {
             if asked == Some(Format::Table) {
                 return Err(Failure::new(
@@ -151,7 +160,10 @@ impl WatchOptions {
         }
         let no_state = args.no_state.or(file.no_state).unwrap_or(false);
         let state_dir = args.state_dir.or_else(|| file.state_dir.clone());
-        let keep = args.keep_capabilities.or(file.keep_capabilities).unwrap_or(false);
+        let keep = args
+            .keep_capabilities
+            .or(file.keep_capabilities)
+            .unwrap_or(false);
         let without = if args.without_hook.is_empty() {
             file.without_hook.clone().unwrap_or_default()
         } else {
@@ -165,10 +177,19 @@ impl WatchOptions {
             tier: args.tier.or(file.tier).unwrap_or_default(),
             btf: args.btf.or_else(|| file.btf.clone()),
             sweep: bounded("--sweep", args.sweep.or(file.sweep), "1s", ("100ms", "1h"))?,
-            heartbeat: bounded("--heartbeat", args.heartbeat.or(file.heartbeat), "60s", ("1s", "1d"))?,
+            heartbeat: bounded(
+                "--heartbeat",
+                args.heartbeat.or(file.heartbeat),
+                "60s",
+                ("1s", "1d"),
+            )?,
             ring_size_bytes: ring_size(args.ring_size.or(file.ring_size))?,
             state_dir: (!no_state).then(|| state_dir.unwrap_or_else(|| "/run/auditor".into())),
-            capabilities: if keep { Capabilities::Keep } else { Capabilities::Drop },
+            capabilities: if keep {
+                Capabilities::Keep
+            } else {
+                Capabilities::Drop
+            },
             without_hooks: known_hooks(without)?,
             duration: args.duration.or(file.duration).map(|span| span.0),
         })
@@ -190,7 +211,10 @@ fn bounded(
     default: &str,
     (least, most): (&str, &str),
 ) -> Result<Duration, Failure> {
-    let known = |text: &str| text.parse::<Span>().expect("the constants above are durations");
+    let known = |text: &str| {
+        text.parse::<Span>()
+            .expect("the constants above are durations")
+    };
     let value = value.unwrap_or_else(|| known(default));
     if value < known(least) || value > known(most) {
         return Err(Failure::new(
@@ -221,7 +245,10 @@ pub(super) fn known_hooks(names: Vec<String>) -> Result<Vec<String>, Failure> {
             None => {
                 let known: Vec<&str> = HOOKS.iter().map(|h| h.name).collect();
                 let what = format!("--without-hook: there is no hook \"{name}\"");
-                Err(Failure::new(what, format!("known hooks: {}", known.join(", "))))
+                Err(Failure::new(
+                    what,
+                    format!("known hooks: {}", known.join(", ")),
+                ))
             }
         }
     };
@@ -238,7 +265,11 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     options.policy.load()?;
     // First, so that every thread that is started below inherits it.
     let signals = Signals::block().map_err(|e| {
-        Failure::new("cannot take signals from a descriptor", "report this as a bug").caused_by(e)
+        Failure::new(
+            "cannot take signals from a descriptor",
+            "report this as a bug",
+        )
+        .caused_by(e)
     })?;
     let form = match options.format {
         Format::Json => Form::Json,
@@ -381,6 +412,10 @@ mod tests {
         assert!(!high.ends_on(&Record::Drift(Box::new(finding.clone()))));
         finding.severity = Severity::Medium;
         assert!(!high.ends_on(&Record::Violation(Box::new(finding.clone()))));
-        assert!(!resolve(&[], "").unwrap().ends_on(&Record::Violation(Box::new(finding))));
+        assert!(
+            !resolve(&[], "")
+                .unwrap()
+                .ends_on(&Record::Violation(Box::new(finding)))
+        );
     }
 }

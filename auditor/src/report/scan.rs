@@ -142,8 +142,12 @@ pub struct SharedObject {
     pub object: Evidence,
     /// In which dimension it counts.
     pub dimension: Dimension,
+    /// The worst verdict between two of its holders.
+    pub verdict: Verdict,
     /// Ids of the entities that hold it.
     pub members: Vec<String>,
+    /// Ids of those that took it, or that have it although their spec does not say so.
+    pub offenders: Vec<String>,
 }
 
 /// Counts over all pairs, listed or not.
@@ -159,17 +163,30 @@ pub struct ScanSummary {
     pub violated: u64,
     /// Pairs with ι = null.
     pub unknown: u64,
-    /// ι of every pair that is not listed: 1, or null while a required dimension is not evaluated.
-    pub unlisted_iota: Option<u8>,
 }
 
 impl ScanReport {
-    /// ι of two entities by id, in either order.
+    /// ι of two entities by id, in either order. Null also where the pair is not listed and the pairs
+    /// that are not listed differ in ι.
     #[must_use]
     pub fn iota(&self, a: &str, b: &str) -> Option<u8> {
         match self.pair(a, b) {
             Some(pair) => pair.iota,
-            None => self.summary.unlisted_iota,
+            None => self.unlisted_iota(),
+        }
+    }
+
+    /// ι of the pairs that are not listed, by the difference between the summary and the list: where
+    /// one value remains, it is theirs.
+    #[must_use]
+    pub fn unlisted_iota(&self) -> Option<u8> {
+        let listed = |iota| self.pairs.iter().filter(|p| p.iota == iota).count() as u64;
+        let rest = |all: u64, iota| all.saturating_sub(listed(iota));
+        let ScanSummary { entities: _, pairs: _, isolated: _, violated, unknown } = self.summary;
+        match (rest(violated, Some(0)), rest(unknown, None), rest(self.summary.isolated, Some(1))) {
+            (0, 0, _) => Some(1),
+            (_, 0, 0) => Some(0),
+            _ => None,
         }
     }
 
@@ -322,7 +339,8 @@ impl ScanReport {
             let members: Vec<String> = shared.members.iter().map(|id| self.name_of(id)).collect();
             let _ = writeln!(
                 out,
-                "  {} {}: {}",
+                "  {} {} {}: {}",
+                words::verdict(shared.verdict, style),
                 pad(shared.dimension.as_str(), 10),
                 words::evidence(&shared.object),
                 words::names(&members)
@@ -331,14 +349,7 @@ impl ScanReport {
     }
 
     fn last_lines(&self, style: Style, out: &mut String) {
-        let ScanSummary {
-            entities,
-            pairs,
-            isolated,
-            violated,
-            unknown,
-            unlisted_iota: _,
-        } = self.summary;
+        let ScanSummary { entities, pairs, isolated, violated, unknown } = self.summary;
         let _ = writeln!(
             out,
             "\n{entities} entities, {pairs} pairs: {isolated} isolated, {violated} violated, \
@@ -453,11 +464,13 @@ pub(crate) mod tests {
                     initial: true,
                 },
                 dimension: Dimension::User,
+                verdict: Verdict::BaselineShared,
                 members: vec![
                     "host".to_owned(),
                     "runc:db".to_owned(),
                     "runc:web".to_owned(),
                 ],
+                offenders: vec![],
             }],
             not_evaluated: vec![Dimension::References],
             summary: ScanSummary {
@@ -466,7 +479,6 @@ pub(crate) mod tests {
                 isolated: 4,
                 violated: 1,
                 unknown: 1,
-                unlisted_iota: Some(1),
             },
         }
     }
@@ -501,6 +513,17 @@ pub(crate) mod tests {
             "{text}"
         );
         assert!(text.contains("not evaluated here: references"), "{text}");
+    }
+
+    /// Goal: a pair that is not listed gets its ι from the counts, and `?` where they leave it open.
+    #[test]
+    fn unlisted_pairs() {
+        let mut report = sample();
+        assert_eq!(report.unlisted_iota(), Some(1));
+        report.summary.unknown = 3;
+        assert_eq!(report.unlisted_iota(), None);
+        (report.summary.isolated, report.summary.violated, report.summary.unknown) = (1, 4, 1);
+        assert_eq!(report.unlisted_iota(), Some(0));
     }
 
     /// Goal: a thousand containers still fit a screen, and those that matter are on it.
