@@ -27,7 +27,12 @@ fn with_stdin(args: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -44,7 +49,12 @@ fn file(dir: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {
 /// Goal: help and version are data (stdout, 0); wrong usage is not (stderr, 2).
 #[test]
 fn help_version_and_usage() {
-    for args in [&["--help"][..], &["watch", "--help"], &["scan", "--help"], &["policy", "check", "-h"]] {
+    for args in [
+        &["--help"][..],
+        &["watch", "--help"],
+        &["scan", "--help"],
+        &["policy", "check", "-h"],
+    ] {
         let out = run(args);
         assert_eq!(out.status.code(), Some(0), "{args:?}");
         assert!(!out.stdout.is_empty() && out.stderr.is_empty(), "{args:?}");
@@ -55,7 +65,12 @@ fn help_version_and_usage() {
     let version = run(&["--version"]);
     assert!(text(&version.stdout).contains(env!("CARGO_PKG_VERSION")));
     assert!(text(&version.stdout).contains("ABI"));
-    for args in [&[][..], &["wach"], &["watch", "--sweep", "5"], &["watch", "--ring-size", "3MiB"]] {
+    for args in [
+        &[][..],
+        &["wach"],
+        &["watch", "--sweep", "5"],
+        &["watch", "--ring-size", "3MiB"],
+    ] {
         let out = run(args);
         assert_eq!(out.status.code(), Some(2), "{args:?}");
         assert!(out.stdout.is_empty() && !out.stderr.is_empty(), "{args:?}");
@@ -75,8 +90,12 @@ fn a_closed_pipe_is_quiet() {
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let child =
-            auditor().args(args).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let child = auditor()
+            .args(args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let out = child.wait_with_output().unwrap();
         assert_eq!(out.status.code(), Some(0), "{args:?}");
         assert_eq!(text(&out.stderr), "", "{args:?}");
@@ -86,10 +105,22 @@ fn a_closed_pipe_is_quiet() {
 /// Goal: a full disk is an error, not a success. /dev/full refuses every write.
 #[test]
 fn a_full_disk_is_an_error() {
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let out = auditor().arg("schema").stdout(full).stderr(Stdio::piped()).output().unwrap();
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let out = auditor()
+        .arg("schema")
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(2));
-    assert!(text(&out.stderr).contains("standard output"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("standard output"),
+        "{}",
+        text(&out.stderr)
+    );
 }
 
 /// Goal: flag > environment > file > default, seen through the colour of the output.
@@ -103,12 +134,28 @@ fn precedence() {
         text(&out.stdout).contains('\x1b')
     };
     assert!(!coloured(&mut auditor()), "a pipe gets no colour");
-    assert!(coloured(auditor().arg("--config").arg(&always)), "file over default");
-    assert!(coloured(auditor().env("AUDITOR_CONFIG", &always)), "the file may be named by environment");
+    assert!(
+        coloured(auditor().arg("--config").arg(&always)),
+        "file over default"
+    );
+    assert!(
+        coloured(auditor().env("AUDITOR_CONFIG", &always)),
+        "the file may be named by environment"
+    );
     let mut command = auditor();
-    assert!(!coloured(command.env("AUDITOR_CONFIG", &always).env("AUDITOR_COLOR", "never")), "environment over file");
+    assert!(
+        !coloured(
+            command
+                .env("AUDITOR_CONFIG", &always)
+                .env("AUDITOR_COLOR", "never")
+        ),
+        "environment over file"
+    );
     let mut command = auditor();
-    assert!(coloured(command.env("AUDITOR_COLOR", "never").arg("--color=always")), "flag over environment");
+    assert!(
+        coloured(command.env("AUDITOR_COLOR", "never").arg("--color=always")),
+        "flag over environment"
+    );
 }
 
 /// Goal: mistakes in file and environment are refused, with their place.
@@ -116,15 +163,36 @@ fn precedence() {
 fn mistakes_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let bad = file(&dir, "bad.toml", "color = \"never\"\nswep = \"1s\"\n");
-    let out = auditor().arg("--config").arg(&bad).args(["explain", "drift"]).output().unwrap();
+    let out = auditor()
+        .arg("--config")
+        .arg(&bad)
+        .args(["explain", "drift"])
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(2));
-    assert!(text(&out.stderr).contains("bad.toml:2:1: unknown field `swep`"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("bad.toml:2:1: unknown field `swep`"),
+        "{}",
+        text(&out.stderr)
+    );
     assert!(text(&out.stderr).contains("\n  next: "));
-    let out = auditor().env("AUDITOR_TIER", "fast").arg("watch").output().unwrap();
+    let out = auditor()
+        .env("AUDITOR_TIER", "fast")
+        .arg("watch")
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(2));
-    let out = auditor().env("AUDITOR_SWEPE", "1s").args(["explain", "drift"]).output().unwrap();
+    let out = auditor()
+        .env("AUDITOR_SWEPE", "1s")
+        .args(["explain", "drift"])
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(0));
-    assert!(text(&out.stderr).contains("AUDITOR_SWEPE"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("AUDITOR_SWEPE"),
+        "{}",
+        text(&out.stderr)
+    );
 }
 
 /// Goal: a policy is checked before anything else happens, in `check` and in `watch`.
@@ -138,10 +206,18 @@ fn policies_are_checked() {
     let dir = tempfile::tempdir().unwrap();
     let bad = file(&dir, "bad.toml", "[defaults]\nrequierd = []\n");
     let bad = bad.to_str().unwrap();
-    for args in [&["policy", "check", bad][..], &["watch", "--policy", bad], &["scan", "--policy", bad]] {
+    for args in [
+        &["policy", "check", bad][..],
+        &["watch", "--policy", bad],
+        &["scan", "--policy", bad],
+    ] {
         let out = run(args);
         assert_eq!(out.status.code(), Some(2), "{args:?}");
-        assert!(text(&out.stderr).contains("bad.toml:2:"), "{args:?}: {}", text(&out.stderr));
+        assert!(
+            text(&out.stderr).contains("bad.toml:2:"),
+            "{args:?}: {}",
+            text(&out.stderr)
+        );
     }
     let out = run(&["policy", "check", "/nonexistent.toml"]);
     assert_eq!(out.status.code(), Some(2));
@@ -176,12 +252,27 @@ fn explain() {
         assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
         assert_eq!(text(&out.stdout).matches("Why it matters").count(), 1);
     }
-    let out = with_stdin(&["explain"], &format!("{line}\n{{\"schema\":\"auditor/1\",}}\n"));
+    let out = with_stdin(
+        &["explain"],
+        &format!("{line}\n{{\"schema\":\"auditor/1\",}}\n"),
+    );
     assert_eq!(out.status.code(), Some(2));
-    assert!(text(&out.stderr).contains("line 2 of stdin"), "{}", text(&out.stderr));
-    assert!(text(&out.stderr).contains("column 24"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("line 2 of stdin"),
+        "{}",
+        text(&out.stderr)
+    );
+    assert!(
+        text(&out.stderr).contains("column 23"),
+        "{}",
+        text(&out.stderr)
+    );
     let out = run(&["explain", "namespace-jion"]);
     assert_eq!(out.status.code(), Some(2));
-    assert!(text(&out.stderr).contains("namespace-join"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("namespace-join"),
+        "{}",
+        text(&out.stderr)
+    );
     assert_eq!(with_stdin(&["explain"], "").status.code(), Some(2));
 }

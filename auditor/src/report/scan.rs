@@ -182,8 +182,18 @@ impl ScanReport {
     pub fn unlisted_iota(&self) -> Option<u8> {
         let listed = |iota| self.pairs.iter().filter(|p| p.iota == iota).count() as u64;
         let rest = |all: u64, iota| all.saturating_sub(listed(iota));
-        let ScanSummary { entities: _, pairs: _, isolated: _, violated, unknown } = self.summary;
-        match (rest(violated, Some(0)), rest(unknown, None), rest(self.summary.isolated, Some(1))) {
+        let ScanSummary {
+            entities: _,
+            pairs: _,
+            isolated: _,
+            violated,
+            unknown,
+        } = self.summary;
+        match (
+            rest(violated, Some(0)),
+            rest(unknown, None),
+            rest(self.summary.isolated, Some(1)),
+        ) {
             (0, 0, _) => Some(1),
             (_, 0, 0) => Some(0),
             _ => None,
@@ -349,7 +359,13 @@ impl ScanReport {
     }
 
     fn last_lines(&self, style: Style, out: &mut String) {
-        let ScanSummary { entities, pairs, isolated, violated, unknown } = self.summary;
+        let ScanSummary {
+            entities,
+            pairs,
+            isolated,
+            violated,
+            unknown,
+        } = self.summary;
         let _ = writeln!(
             out,
             "\n{entities} entities, {pairs} pairs: {isolated} isolated, {violated} violated, \
@@ -522,7 +538,11 @@ pub(crate) mod tests {
         assert_eq!(report.unlisted_iota(), Some(1));
         report.summary.unknown = 3;
         assert_eq!(report.unlisted_iota(), None);
-        (report.summary.isolated, report.summary.violated, report.summary.unknown) = (1, 4, 1);
+        (
+            report.summary.isolated,
+            report.summary.violated,
+            report.summary.unknown,
+        ) = (1, 4, 1);
         assert_eq!(report.unlisted_iota(), Some(0));
     }
 
