@@ -1,4 +1,8 @@
 //! The binary as a shell sees it: exit codes, streams, precedence, closed pipes.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test may fail like the test"
+)]
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,4 +1,8 @@
 //! The documentation holds what it shows: examples are valid, links lead somewhere, nothing is missing.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test may fail like the test"
+)]
 
 use auditor::cli::Cli;
 use auditor::cli::config::FileOptions;

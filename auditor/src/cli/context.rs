@@ -72,8 +72,15 @@ impl Context {
             2 => "debug",
             _ => "trace",
         };
-        let filter =
-            EnvFilter::try_from_env("AUDITOR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+        let asked = std::env::var("AUDITOR_LOG").unwrap_or_default();
+        let asked = if asked.is_empty() {
+            default
+        } else {
+            asked.as_str()
+        };
+        let filter = EnvFilter::try_new(asked);
+        let refused = filter.as_ref().err().map(ToString::to_string);
+        let filter = filter.unwrap_or_else(|_| EnvFilter::new(default));
         let colour = style(self.color, std::io::stderr().is_terminal(), no_color());
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
@@ -82,6 +89,9 @@ impl Context {
             .with_target(false);
         // Fails only when a log exists already.
         let _ = log.try_init();
+        if let Some(why) = refused {
+            tracing::warn!("AUDITOR_LOG is ignored: {why}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::watch::known_hooks;
 use crate::report::doctor::DoctorReport;
 use std::path::PathBuf;
 
-const LONG: &str = "\
+pub(super) const LONG: &str = "\
 What this kernel and these permissions allow, and what will not be seen.
 
 Tries every hook, and lets a child process act to see that each one really fires: a hook can be attached and stay \
@@ -24,7 +24,7 @@ Exit codes: 0 a live tier works, 3 none does, 2 error.";
 
 /// The flags.
 #[derive(Debug, Default, clap::Args)]
-#[command(long_about = LONG, after_help = AFTER)]
+#[command(after_help = AFTER)]
 pub struct Args {
     /// Form of the report [default: table on a terminal, json in a pipe]
     #[arg(long, env = "AUDITOR_FORMAT", value_enum)]

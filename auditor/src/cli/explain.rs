@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-const LONG: &str = "\
+pub(super) const LONG: &str = "\
 Explain a rule, a line of output, or a pair of a scan.
 
 For a line: what happened, the evidence in words, why it matters, what to do, and policy text that declares it as \
@@ -33,7 +33,7 @@ const SCAN_BYTES_MAX: u64 = 1 << 30;
 
 /// The flags.
 #[derive(Debug, Default, clap::Args)]
-#[command(long_about = LONG, after_help = AFTER)]
+#[command(after_help = AFTER)]
 pub struct Args {
     /// A rule id, a file of lines, - for stdin, or a line itself [default: -]
     #[arg(value_name = "RULE|FILE|-|LINE", conflicts_with_all = ["pair", "scan"])]
@@ -153,17 +153,12 @@ fn open(path: &Path, may_be_rule: bool) -> anyhow::Result<Box<dyn Read>> {
         return Ok(Box::new(stdin));
     }
     let file = File::open(path).map_err(|e| {
-        let (what, next) = if may_be_rule && e.kind() == std::io::ErrorKind::NotFound {
+        if may_be_rule && e.kind() == std::io::ErrorKind::NotFound {
             let rules: Vec<&str> = RuleId::ALL.iter().map(|r| r.as_str()).collect();
             let what = format!("\"{}\" is neither a rule nor a file", path.display());
-            (what, format!("rules are {}", rules.join(", ")))
-        } else {
-            (
-                format!("cannot open {}", path.display()),
-                "check the path".to_owned(),
-            )
-        };
-        Failure::new(what, next).caused_by(e)
+            return Failure::new(what, format!("rules are {}", rules.join(", ")));
+        }
+        Failure::new(format!("cannot open {}", path.display()), "check the path").caused_by(e)
     })?;
     Ok(Box::new(file))
 }

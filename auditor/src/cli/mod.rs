@@ -110,12 +110,16 @@ pub struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch this machine live: one line per violation
+    #[command(long_about = watch::LONG)]
     Watch(watch::Args),
     /// Look once, without eBPF: who is isolated from whom
+    #[command(long_about = scan::LONG)]
     Scan(scan::Args),
     /// What this kernel and these permissions allow, and what will not be seen
+    #[command(long_about = doctor::LONG)]
     Doctor(doctor::Args),
     /// Explain a rule, a line of output, or a pair of a scan
+    #[command(long_about = explain::LONG)]
     Explain(explain::Args),
     /// Check a policy, or print the default one
     Policy(policy::Args),

@@ -8,7 +8,7 @@ use super::policy::PolicySource;
 use crate::report::scan::ScanReport;
 use std::path::PathBuf;
 
-const LONG: &str = "\
+pub(super) const LONG: &str = "\
 Look once, without eBPF: who is isolated from whom.
 
 Reads /proc and the cgroups and evaluates every pair of containers, the host included. The table shows the matrix of \
@@ -26,7 +26,7 @@ Exit codes: 0 no pair is violated, 1 some are, 2 error.";
 
 /// The flags.
 #[derive(Debug, Default, clap::Args)]
-#[command(long_about = LONG, after_help = AFTER)]
+#[command(after_help = AFTER)]
 pub struct Args {
     /// Policy file (TOML): what is declared as normal on this machine
     #[arg(long, value_name = "FILE", env = "AUDITOR_POLICY")]

@@ -16,7 +16,7 @@ use clap::builder::BoolishValueParser;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const LONG: &str = "\
+pub(super) const LONG: &str = "\
 Watch this machine live: one line per violation.
 
 Attaches to the kernel, takes a snapshot, and then writes a line for each event that breaks isolation or privilege, \
@@ -31,15 +31,15 @@ Examples:
   sudo auditor watch --exit-on high --duration 10m   as a gate in a test: 1 when isolation broke
   sudo auditor watch | jq 'select(.type == \"violation\") | .message'
 
-A signal ends it with 0; --exit-on with 1; lost evidence with 4; a kernel on which no live tier works with 3
-(--tier scan works there: changes are then seen by the sweep only).";
+A signal ends it with 0; --exit-on with 1; lost evidence with 4; a kernel on which no live tier works
+with 3 (--tier scan works there: changes are then seen by the sweep only).";
 
 /// Patience with a reader of the output when the watch ends.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The flags.
 #[derive(Debug, Default, clap::Args)]
-#[command(long_about = LONG, after_help = AFTER)]
+#[command(after_help = AFTER)]
 pub struct Args {
     /// Policy file (TOML): what is declared as normal on this machine
     #[arg(long, value_name = "FILE", env = "AUDITOR_POLICY")]

@@ -104,7 +104,7 @@ pub const fn words(rule: RuleId) -> RuleWords {
             declare: Declare::Allow,
         },
         RuleId::SilentPrivilegeChange => RuleWords {
-            title: "A task's credentials, namespaces or seccomp state changed without a system call that may do that",
+            title: "A task's credentials grew without a system call that may do that",
             transition: Some(Transition::T7),
             why: "Credentials change by setuid, capset, execve and a few more. When they change without one of \
                   these, kernel memory was written by something else: that is what a kernel exploit looks like.",
