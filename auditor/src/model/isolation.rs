@@ -33,7 +33,7 @@ use super::kinds::{Dimension, PairClass, Severity, Verdict};
 use super::policy::{Policy, ShareSides};
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use changes::Changed;
+pub use changes::{Changed, PENDING_PAIRS};
 pub use matrix::{Matrix, MatrixPair, SharedObject, Summary};
 
 /// An object with more holders than this is reported once and not per pair.
@@ -214,6 +214,10 @@ impl IsolationIndex {
             self.replace_holder(id, *object, None);
         }
         self.ownership.remove(id, self.wide, &mut self.changes);
+        self.row_if_required(id, Dimension::Ownership);
+        if entity.unknown != DimensionSet::default() {
+            self.changes.row(id);
+        }
         self.unlink(id, entity.profile.parent);
         self.rejoin_family(id);
         self.memory.forget(id);
@@ -560,9 +564,9 @@ impl IsolationIndex {
         if holders.is_empty() {
             self.objects.remove(&object);
         }
-        if was_initial == self.is_initial(object) {
-            self.rejoin(id, object);
-        } else {
+        self.rejoin(id, object);
+        // Whether it is initial matters to all who hold it.
+        if was_initial != self.is_initial(object) {
             self.rejoin_object(object);
         }
     }
