@@ -8,7 +8,8 @@ use super::kinds::{
     Confidence, Dimension, NsKind, PairClass, RuleId, Severity, Tier, Transition, Verdict,
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
 /// The version of the schema that stands in every line.
@@ -93,11 +94,14 @@ pub struct Finding {
     pub witness: Witness,
     /// One sentence.
     pub message: String,
-    /// Where to read on.
+    /// Where to read on; absent when there is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<String>,
-    /// Repeats folded since the last line of this (rule, subject, object).
+    /// Repeats folded since the last line of this (rule, subject, object); absent when none.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub suppressed: u64,
-    /// Events lost before this line.
+    /// Events lost before this line; absent when none.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub lost_events: u64,
 }
 
@@ -180,7 +184,8 @@ pub enum Evidence {
         kind: NsKind,
         /// Its inode number on nsfs.
         inum: u32,
-        /// Whether it is the machine's initial one.
+        /// Whether it is the machine's initial one; absent when not.
+        #[serde(default, skip_serializing_if = "is_false")]
         initial: bool,
     },
     /// A cgroup.
@@ -307,6 +312,7 @@ pub struct Loss {
     /// By hook.
     pub by_hook: BTreeMap<String, u64>,
     /// By CPU number.
+    #[serde(deserialize_with = "numbered")]
     pub by_cpu: BTreeMap<u32, u64>,
     /// What became unknown until the next sweep.
     pub unknown: Vec<Dimension>,
@@ -363,4 +369,23 @@ pub struct Counters {
     pub tasks: u64,
     /// Findings that the policy allowed.
     pub allowed: u64,
+}
+
+/// For fields that are absent when they say nothing: a line has a budget.
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// As [`is_false`].
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// Reads a map whose keys are numbers. By itself serde cannot do that inside a tagged enum: it buffers
+/// the object there, and a buffered key stays text.
+fn numbered<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<u32, u64>, D::Error> {
+    BTreeMap::<String, u64>::deserialize(input)?
+        .into_iter()
+        .map(|(key, count)| Ok((key.parse().map_err(D::Error::custom)?, count)))
+        .collect()
 }
