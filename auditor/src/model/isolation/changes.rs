@@ -3,9 +3,9 @@
 //! Neither grows without bound: pending pairs collapse into "everything" at [`PENDING_PAIRS`], and
 //! memory is kept only for pairs of living entities, on wide objects only per offender.
 
+use super::IsolationIndex;
 use super::rules::Relation;
-use super::{IsolationIndex, ObjectKey};
-use crate::model::facts::{EntityId, HOST, Origin};
+use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
 use crate::model::kinds::Verdict;
 use std::collections::{BTreeMap, BTreeSet};
 

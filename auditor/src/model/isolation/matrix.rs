@@ -9,8 +9,9 @@
 //! On an ordinary machine there is one signature.
 
 use super::ownership::Ownership;
-use super::{Counts, DimensionSet, DimensionVerdict, EntityId, IsolationIndex, ObjectKey, Pair};
-use crate::model::facts::{HOST, NsId, Origin};
+use super::sets::{Counts, DimensionSet};
+use super::{DimensionVerdict, IsolationIndex, Pair};
+use crate::model::facts::{EntityId, HOST, NsId, ObjectKey, Origin};
 use crate::model::kinds::{Dimension, Verdict};
 use crate::model::policy::ShareSides;
 use serde::{Deserialize, Serialize};

@@ -9,7 +9,7 @@
 //! whose reach changed goes untold.
 
 use super::changes::Changes;
-use super::{EntityId, NsId, ObjectKey};
+use crate::model::facts::{EntityId, NsId, ObjectKey};
 use crate::model::kinds::Dimension;
 use std::collections::{BTreeMap, BTreeSet};
 
