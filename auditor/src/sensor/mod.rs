@@ -1,0 +1,14 @@
+//! Everything that touches the kernel: what to read (BTF), what is true now (/proc, cgroupfs), what this
+//! process may do (capabilities), and whether the kernel programs tell the truth (self-test).
+//!
+//! Invariant: nothing in here judges. The sensor produces records; the engine reads them.
+
+pub mod btf;
+pub mod caps;
+pub mod cgroupfs;
+pub mod clock;
+pub mod mountinfo;
+pub mod procfs;
+pub mod resolve;
+pub mod selftest;
+pub mod snapshot;
