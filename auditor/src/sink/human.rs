@@ -93,7 +93,9 @@ fn is_unsafe(c: char) -> bool {
 #[must_use]
 pub fn line(record: &Record, style: Style) -> String {
     match record {
-        Record::Violation(f) | Record::Drift(f) | Record::Audit(f) => finding(f, style),
+        Record::Violation(f) | Record::Drift(f) => finding(f, "", style),
+        // Said, because by policy the same rule can be the one or the other.
+        Record::Audit(f) => finding(f, " (audit)", style),
         Record::Resolved(r) => resolved(r, style),
         Record::Start(s) => start(s, style),
         Record::Loss(l) => loss(l, style),
@@ -125,7 +127,7 @@ pub fn short_id(id: &str) -> String {
     printable(&format!("{runtime}{colon}{rest}")).into_owned()
 }
 
-fn finding(f: &Finding, style: Style) -> String {
+fn finding(f: &Finding, what: &str, style: Style) -> String {
     let mut out = stamp(&f.head, style);
     let task = match &f.subject.task {
         Some(t) => format!(" {}[{}]", printable(&t.comm), t.pid),
@@ -134,9 +136,10 @@ fn finding(f: &Finding, style: Style) -> String {
     // Writing to a String cannot fail.
     let _ = write!(
         out,
-        " {} {} {}{} → {}: {}",
+        " {} {}{} {}{} → {}: {}",
         style.severity(f.severity),
         style.paint(Paint::Strong, f.rule.as_str()),
+        style.paint(Paint::Dim, what),
         entity(&f.subject),
         style.paint(Paint::Dim, &task),
         entity(&f.object),
@@ -232,6 +235,15 @@ mod tests {
             "10:30:00.123Z critical namespace-join web nsenter[4321] → host: \
              container web joined the host's mount namespace"
         );
+    }
+
+    /// Goal: what changes no exit code says so.
+    #[test]
+    fn audit_records_are_told_apart() {
+        let finding = Box::new(samples::finding(RuleId::PrivilegeGain));
+        assert!(!line(&Record::Violation(finding.clone()), Style::Plain).contains("(audit)"));
+        let text = line(&Record::Audit(finding), Style::Plain);
+        assert!(text.contains(" privilege-gain (audit) web "), "{text}");
     }
 
     /// Goal: a container cannot write to the watcher's terminal by its names.

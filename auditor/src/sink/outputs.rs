@@ -194,11 +194,11 @@ fn open_append(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Form, Outputs, open_append};
+    use super::{Form, Outputs, SinkLoss, open_append};
     use crate::sink::human::Style;
     use crate::sink::{jsonl, samples};
     use std::io::Write;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     /// Goal: two outputs, two forms, one record each; totals say so.
     #[test]
@@ -231,6 +231,39 @@ mod tests {
                 .unwrap()
                 .contains("namespace-join")
         );
+    }
+
+    /// Goal: that the reader of stdout went away ends the run and is no loss; for another output it is
+    /// one, reported once.
+    #[test]
+    fn a_closed_pipe_is_a_wish_or_a_loss() {
+        let closed = || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            Box::new(writer) as Box<dyn Write + Send>
+        };
+        let mut outputs = Outputs::to_writers(vec![
+            ("stdout".to_owned(), closed(), Form::Json),
+            ("other".to_owned(), closed(), Form::Json),
+        ])
+        .unwrap();
+        outputs.emit(&samples::violation()).unwrap();
+        let start = Instant::now();
+        let mut losses = Vec::new();
+        while !outputs.hung_up() || losses.is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(10), "{losses:?}");
+            losses.extend(outputs.take_losses());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(
+            losses,
+            [SinkLoss {
+                sink: "other".to_owned(),
+                count: 1,
+                total: 1
+            }]
+        );
+        assert_eq!(outputs.take_losses(), []);
     }
 
     /// Goal: a file that a crash left with half a line is continued on a line of its own.

@@ -201,8 +201,9 @@ impl Writer {
             if bytes > 0 {
                 self.torn = bytes > healing && !ends.contains(&bytes);
             }
-            self.count(whole, ends.len() - whole);
+            // In this order: who sees the loss must also see that the reader hung up.
             self.judge(result);
+            self.count(whole, ends.len() - whole);
         }
         let flushed = self.out.flush();
         self.judge(flushed);
