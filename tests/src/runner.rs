@@ -181,11 +181,8 @@ impl<'a> Stage<'a> {
             missing.is_empty()
         });
         self.claimed = claimed;
-        if missing.is_empty() {
-            None
-        } else {
-            Some(format!("did not come: {missing:?}"))
-        }
+        let words: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        (!words.is_empty()).then(|| format!("did not come: {}", words.join("; ")))
     }
 
     fn close(self, report: &mut Report) -> Result<()> {

@@ -187,6 +187,25 @@ pub struct Expect {
     pub object: Object,
 }
 
+impl std::fmt::Display for Expect {
+    fn fmt(&self, output: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            LineKind::Violation => "violation",
+            LineKind::Audit => "audit",
+        };
+        write!(output, "{kind} {}", self.rule)?;
+        for detail in [self.dimension, self.severity].into_iter().flatten() {
+            write!(output, " {detail}")?;
+        }
+        match self.object {
+            Object::Any => Ok(()),
+            Object::Host => output.write_str(" against the host"),
+            Object::Neighbour => output.write_str(" against the neighbour"),
+            Object::Pair => output.write_str(" between the two"),
+        }
+    }
+}
+
 /// One deed and what must come of it.
 #[derive(Clone, Debug)]
 pub struct Step {

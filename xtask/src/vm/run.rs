@@ -243,7 +243,7 @@ fn run_one(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
     ];
     program.extend([
         "--results=/dev/ttyS1".to_owned(),
-        "--patience=20".to_owned(),
+        "--patience=10".to_owned(),
     ]);
     program.extend(args.only.iter().map(|only| format!("--only={only}")));
     program.push(
