@@ -161,7 +161,19 @@ pub struct RecordHeader {
 /// A task's identity within one boot: ids are reused, the start time tells them apart.
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
 )]
 pub struct TaskKey {
     /// Thread id in the initial pid namespace.
@@ -175,7 +187,9 @@ pub struct TaskKey {
 
 /// One namespace as a task refers to it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct NsRef {
     /// Inode number on nsfs. Reused after the namespace dies. 0: no such namespace here.
     pub inum: u32,
@@ -188,7 +202,9 @@ pub struct NsRef {
 
 /// A directory as a task refers to it (root or cwd).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct PathRef {
     /// Inode number.
     pub ino: u64,
@@ -204,7 +220,9 @@ pub struct PathRef {
 
 /// Credentials (`struct cred`, the objective ones: `real_cred`).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct Creds {
     /// Real user id, in the initial user namespace (as all ids here).
     pub uid: u32,
@@ -240,7 +258,9 @@ pub struct Creds {
 
 /// Everything about a task that isolation depends on.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct TaskState {
     /// Who.
     pub key: TaskKey,

@@ -1,1 +1,22 @@
-//! End-to-end scenarios on real runtimes and kernels.
+//! End-to-end scenarios: real containers act, and the auditor's lines are compared with what must come out.
+//!
+//! The same runner works on the development host and inside the guests of the kernel matrix. It starts
+//! `auditor watch`, starts containers with real runtimes, tells an [`act`]or inside them what to do, and asserts that
+//! exactly the expected findings appeared. What each scenario does and expects is data, in [`table`].
+//!
+//! No test carries exploit code: an act is one ordinary system call (or the few that belong together) that the
+//! container's configuration allows.
+
+pub mod act;
+pub mod bundle;
+pub mod guest;
+pub mod identity;
+pub mod interrupt;
+pub mod outcome;
+pub mod runner;
+pub mod runtime;
+pub mod scenario;
+pub mod silence;
+pub mod stream;
+pub mod sys;
+pub mod table;

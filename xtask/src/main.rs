@@ -1,1 +1,53 @@
-fn main() {}
+//! Development tasks, as `cargo xtask TASK`: what cargo alone cannot do, without asking for more than Rust and root.
+//!
+//! Tasks install what they miss by name (`deps`), and everything they make goes below the target directory.
+
+mod demo;
+mod deps;
+mod project;
+mod tally;
+mod test;
+mod tidy;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Development tasks")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the tests need (Debian, as root).
+    Deps(deps::Args),
+    /// Run every check and test, as CI does.
+    Test(test::Args),
+    /// Check what the compiler cannot.
+    Tidy(tidy::Args),
+    /// Boot real kernels in QEMU and run the scenarios in them.
+    Vm(vm::Args),
+    /// Let a container break out of its isolation and show what the auditor says.
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Deps(args) => deps::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Tidy(args) => tidy::run(&args),
+        Task::Vm(args) => vm::run(args),
+        Task::Demo(args) => demo::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

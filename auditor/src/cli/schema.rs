@@ -1,0 +1,53 @@
+//! `auditor schema`: the contract of what comes out, from the types that make it.
+
+use super::context::Context;
+use super::exit::Exit;
+use crate::model::output::Record;
+use crate::report::doctor::DoctorReport;
+use crate::report::scan::ScanReport;
+use clap::ValueEnum;
+
+const AFTER: &str = "\
+Examples:
+  auditor schema > auditor-1.schema.json
+  auditor schema scan";
+
+/// Of what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    /// A line of "auditor watch".
+    #[default]
+    Record,
+    /// The JSON of "auditor scan".
+    Scan,
+    /// The JSON of "auditor doctor".
+    Doctor,
+}
+
+/// The flags.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER)]
+pub struct Args {
+    /// Whose schema
+    #[arg(value_enum, default_value_t)]
+    pub of: Subject,
+}
+
+/// The schema, as JSON Schema 2020-12.
+#[must_use]
+pub fn schema(of: Subject) -> schemars::Schema {
+    match of {
+        Subject::Record => schemars::schema_for!(Record),
+        Subject::Scan => schemars::schema_for!(ScanReport),
+        Subject::Doctor => schemars::schema_for!(DoctorReport),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
+    context.print(&(serde_json::to_string_pretty(&schema(args.of))? + "\n"))?;
+    Ok(Exit::Clean)
+}

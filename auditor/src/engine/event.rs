@@ -1,0 +1,126 @@
+//! What the engine consumes, and what it asks for.
+//!
+//! One ordered stream carries everything: kernel records, the ground truth of sweeps, answers about
+//! containers, policies, losses and the passing of time. Nothing else reaches the engine, so whoever
+//! keeps this stream can repeat every verdict.
+
+use crate::inventory::container::ContainerAnswer;
+use crate::model::facts::Origin;
+use crate::model::policy::Policy;
+use auditor_common::record::{CgroupRecord, ExecRecord, ExitRecord, TaskRecord};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One event.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A task's state after something happened, or within a sweep.
+    Task(&'a TaskRecord),
+    /// A task executed a file.
+    Exec(&'a ExecRecord),
+    /// A task ended.
+    Exit(&'a ExitRecord),
+    /// A cgroup appeared or went.
+    Cgroup(&'a CgroupRecord),
+    /// Ground truth follows: task records with cause `SNAPSHOT`.
+    SweepBegin {
+        /// When the sweep began.
+        boottime_ns: u64,
+    },
+    /// The sweep is over.
+    SweepEnd {
+        /// When the sweep ended.
+        boottime_ns: u64,
+        /// Whether every task was listed. If not, absence proves nothing.
+        complete: bool,
+    },
+    /// Answer to a [`Query`].
+    Answer {
+        /// [`Query::id`].
+        query: u64,
+        /// Who it is; `None` when nobody knows.
+        answer: Option<&'a ContainerAnswer>,
+    },
+    /// What an earlier run of the agent knew. Comes before the first sweep.
+    Restore(&'a Saved),
+    /// The policy in force from here on.
+    Policy(&'a Policy),
+    /// Events were lost before this point.
+    Loss(&'a LossMark),
+    /// Time passed.
+    Tick {
+        /// Now.
+        boottime_ns: u64,
+    },
+}
+
+/// Where and how many events were lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossMark {
+    /// When the loss was noticed.
+    pub boottime_ns: u64,
+    /// `ring`, `queue` or `sink`. Only the first two touch the model.
+    pub place: String,
+    /// Lost events by index of the hook. Empty where the place does not know.
+    pub by_hook: BTreeMap<u16, u64>,
+    /// Lost events by CPU. Empty where the place does not know.
+    pub by_cpu: BTreeMap<u32, u64>,
+    /// All lost events.
+    pub count: u64,
+}
+
+/// The engine asks who a compartment is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// To be echoed in [`Event::Answer`].
+    pub id: u64,
+    /// Path of its cgroup.
+    pub cgroup_path: String,
+    /// Its first process, by its id in the initial pid namespace.
+    pub init_pid: Option<u32>,
+}
+
+/// What must survive a restart of the agent: who is what, where the kernel no longer tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Ids of tasks are only meaningful within this boot.
+    pub boot_id: String,
+    /// Entities with their frozen baselines.
+    pub entities: Vec<SavedEntity>,
+    /// Labelled tasks.
+    pub labels: Vec<SavedLabel>,
+}
+
+/// A container as frozen at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedEntity {
+    /// Stable id.
+    pub key: String,
+    /// Path of its cgroup.
+    pub cgroup_path: String,
+    /// First process.
+    pub init_pid: u32,
+    /// Start of its first process, nanoseconds since boot.
+    pub incarnation: u64,
+    /// Inums of its namespaces, by slot.
+    pub ns: Vec<u32>,
+    /// How it came by them, by slot.
+    pub origins: Vec<Origin>,
+    /// Root directory at its start: device and inode number.
+    pub root: (u32, u64),
+    /// Index in `entities` of the container that it is nested in.
+    pub parent: Option<usize>,
+}
+
+/// A task's sticky label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedLabel {
+    /// Thread id.
+    pub tid: u32,
+    /// Thread group id.
+    pub tgid: u32,
+    /// Start, nanoseconds since boot.
+    pub start_boottime_ns: u64,
+    /// Index in `entities`.
+    pub entity: usize,
+}

@@ -1,0 +1,333 @@
+//! The engine: events in, records out, nothing else.
+//!
+//! [`Engine::step`] is total and deterministic: for any sequence of events, malformed ones included,
+//! it ends, it does not panic, and the same sequence gives the same records. It touches no clock (time
+//! comes with the events), no file and no socket; what it wants to know about a container it asks for
+//! with a [`Query`], and the answer is an event too.
+//!
+//! Inside: `world` is what is, `label` decides who belongs to whom, `apply` turns a record into a
+//! change, `rule` says what a change means, `sweep` compares the model with the kernel, `report` turns
+//! drafts into records.
+
+mod apply;
+pub mod event;
+mod label;
+mod report;
+pub mod rule;
+mod scan;
+mod sweep;
+#[cfg(test)]
+mod tests;
+pub mod world;
+
+pub use event::{Event, LossMark, Query, Saved, SavedEntity, SavedLabel};
+pub use scan::{Facts, NamespaceFact};
+
+use crate::model::facts::{EntityId, HOST};
+use crate::model::isolation::{IsolationIndex, Scope};
+use crate::model::output::{
+    Counters, Head, Heartbeat, HookState, Loss, Record, Start, Stop,
+};
+use crate::model::policy::Policy;
+use crate::model::{Dimension, Tier};
+use auditor_common::hook::HOOKS;
+use auditor_common::limits::CGROUP_SLOTS;
+use hashbrown::HashMap;
+use label::Pending;
+use report::Reporter;
+use std::collections::{BTreeMap, VecDeque};
+use world::World;
+
+/// Dimensions whose verdicts rest on kernel events, and so become unknown when events are lost.
+const LOSSY: [Dimension; 10] = [
+    Dimension::Mnt,
+    Dimension::Pid,
+    Dimension::PidForChildren,
+    Dimension::Net,
+    Dimension::Ipc,
+    Dimension::Uts,
+    Dimension::Cgroup,
+    Dimension::Root,
+    Dimension::Cwd,
+    Dimension::User,
+];
+
+/// What an engine is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the machine.
+    pub node: String,
+    /// Boot id.
+    pub boot_id: String,
+    /// What to add to nanoseconds since boot to get nanoseconds since 1970 (UTC).
+    pub realtime_offset_ns: i64,
+    /// Version of the auditor.
+    pub version: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Machine architecture, as `uname -m` says.
+    pub arch: String,
+    /// Best tier that works.
+    pub tier: Tier,
+    /// Every hook.
+    pub hooks: Vec<HookState>,
+    /// Bit per index in [`HOOKS`]: the hook works.
+    pub working: u64,
+    /// Dimensions that nothing evaluates here.
+    pub not_evaluated: Vec<Dimension>,
+    /// Hierarchy id of each cgroup slot; `None` where the controller is not mounted as v1.
+    pub hierarchies: [Option<u32>; CGROUP_SLOTS],
+    /// A heartbeat each so many nanoseconds; 0: none.
+    pub heartbeat_ns: u64,
+    /// Repeats within so many nanoseconds are folded.
+    pub fold_ns: u64,
+    /// Names of syscalls by number.
+    pub syscalls: fn(i32) -> Option<&'static str>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node: "localhost".to_owned(),
+            boot_id: String::new(),
+            realtime_offset_ns: 0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: String::new(),
+            arch: String::new(),
+            tier: Tier::Scan,
+            hooks: Vec::new(),
+            working: (1 << HOOKS.len()) - 1,
+            not_evaluated: vec![Dimension::References],
+            hierarchies: [None; CGROUP_SLOTS],
+            heartbeat_ns: 0,
+            fold_ns: 60_000_000_000,
+            syscalls: |_| None,
+        }
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    world: World,
+    index: IsolationIndex,
+    reporter: Reporter,
+    counters: Counters,
+    /// Number of the last kernel event.
+    event: u64,
+    now_ns: u64,
+    started: bool,
+    sweeping: Option<sweep::Sweep>,
+    /// Events were lost since the last complete sweep.
+    lossy: bool,
+    lost_total: BTreeMap<String, u64>,
+    queries: VecDeque<Query>,
+    pending: HashMap<u64, Pending>,
+    next_query: u64,
+    asked: HashMap<world::cgroups::CgroupKey, u32>,
+    restored: label::Restored,
+    growing: Vec<u32>,
+    last_heartbeat_ns: u64,
+}
+
+impl Engine {
+    /// An engine that knows nothing of the machine yet.
+    #[must_use]
+    pub fn new(config: Config, policy: &Policy) -> Self {
+        let mut index = IsolationIndex::new();
+        index.set_policy(policy);
+        index.set_not_evaluated(&config.not_evaluated.iter().copied().collect());
+        Self {
+            world: World::new(config.hierarchies),
+            config,
+            index,
+            reporter: Reporter::default(),
+            counters: Counters::default(),
+            event: 0,
+            now_ns: 0,
+            started: false,
+            sweeping: None,
+            lossy: false,
+            lost_total: BTreeMap::new(),
+            queries: VecDeque::new(),
+            pending: HashMap::new(),
+            next_query: 1,
+            asked: HashMap::new(),
+            restored: label::Restored::default(),
+            growing: Vec::new(),
+            last_heartbeat_ns: 0,
+        }
+    }
+
+    /// Takes in one event and appends what follows from it.
+    pub fn step(&mut self, event: Event<'_>, out: &mut Vec<Record>) {
+        match event {
+            Event::Task(record) => {
+                self.count(record.header.boottime_ns);
+                self.on_task(record, None, out);
+            }
+            Event::Exec(record) => {
+                self.count(record.task.header.boottime_ns);
+                self.on_task(&record.task, Some(&record.filename), out);
+            }
+            Event::Exit(record) => {
+                self.count(record.header.boottime_ns);
+                self.on_exit(&record.key);
+            }
+            Event::Cgroup(record) => {
+                self.count(record.header.boottime_ns);
+                self.on_cgroup(record);
+            }
+            Event::SweepBegin { boottime_ns } => {
+                self.advance(boottime_ns);
+                self.sweeping = Some(sweep::Sweep::new(boottime_ns));
+            }
+            Event::SweepEnd { boottime_ns, complete } => {
+                self.advance(boottime_ns);
+                self.end_sweep(complete, out);
+            }
+            Event::Answer { query, answer } => self.on_answer(query, answer),
+            Event::Restore(saved) => self.restored = label::Restored::new(saved, &self.config.boot_id),
+            Event::Policy(policy) => self.index.set_policy(policy),
+            Event::Loss(mark) => self.on_loss(mark, out),
+            Event::Tick { boottime_ns } => {
+                self.advance(boottime_ns);
+                self.on_tick(out);
+            }
+        }
+        self.report_pairs(out);
+    }
+
+    /// The next question to the inventory. Each must be answered, by an answer of `None` if need be.
+    pub fn next_query(&mut self) -> Option<Query> {
+        self.queries.pop_front()
+    }
+
+    /// The last record of a stream.
+    pub fn stop(&mut self, boottime_ns: u64, reason: &str, out: &mut Vec<Record>) {
+        self.advance(boottime_ns);
+        self.flush_folded(out, true);
+        self.refresh_counters();
+        let stop = Stop { head: self.head(), counters: self.counters, reason: reason.to_owned() };
+        out.push(Record::Stop(Box::new(stop)));
+    }
+
+    /// Counters so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The model, for reading.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The isolation function, for reading.
+    #[must_use]
+    pub fn index(&self) -> &IsolationIndex {
+        &self.index
+    }
+
+    fn count(&mut self, boottime_ns: u64) {
+        self.event += 1;
+        if self.sweeping.is_none() {
+            self.counters.events += 1;
+        }
+        self.advance(boottime_ns);
+    }
+
+    fn advance(&mut self, boottime_ns: u64) {
+        // Records of several CPUs are merged only nearly in order.
+        self.now_ns = self.now_ns.max(boottime_ns);
+    }
+
+    /// The common part of the next record.
+    fn head(&mut self) -> Head {
+        self.reporter.head(&self.config, self.now_ns)
+    }
+
+    fn refresh_counters(&mut self) {
+        self.counters.entities = self.world.entities.len() as u64 - 1;
+        self.counters.tasks = self.world.tasks.len() as u64;
+    }
+
+    fn report_start(&mut self, out: &mut Vec<Record>) {
+        self.started = true;
+        self.last_heartbeat_ns = self.now_ns;
+        let start = Start {
+            head: self.head(),
+            version: self.config.version.clone(),
+            kernel: self.config.kernel.clone(),
+            arch: self.config.arch.clone(),
+            tier: self.config.tier,
+            hooks: self.config.hooks.clone(),
+            not_evaluated: self.config.not_evaluated.clone(),
+            policy_digest: self.index.policy().digest(),
+            entities: self.world.entities.len() - 1,
+            tasks: self.world.tasks.len(),
+        };
+        out.push(Record::Start(Box::new(start)));
+    }
+
+    fn on_loss(&mut self, mark: &LossMark, out: &mut Vec<Record>) {
+        self.advance(mark.boottime_ns);
+        if mark.count == 0 {
+            return;
+        }
+        self.counters.lost_events += mark.count;
+        let total = self.lost_total.entry(mark.place.clone()).or_default();
+        *total += mark.count;
+        let total = *total;
+        let model_hurt = mark.place != "sink";
+        if model_hurt {
+            self.lossy = true;
+            for dimension in LOSSY {
+                self.index.mark_unknown(Scope::All, dimension);
+            }
+        }
+        let hook_name = |index: u16| {
+            HOOKS.get(usize::from(index)).map_or_else(|| format!("hook {index}"), |h| h.name.to_owned())
+        };
+        let message = if model_hurt {
+            format!("{} events lost; verdicts are unknown until the sweep that follows", mark.count)
+        } else {
+            format!("{} lines lost: the receiver is too slow or gone", mark.count)
+        };
+        let loss = Loss {
+            head: self.head(),
+            place: mark.place.clone(),
+            count: mark.count,
+            total,
+            by_hook: mark.by_hook.iter().map(|(&hook, &n)| (hook_name(hook), n)).collect(),
+            by_cpu: mark.by_cpu.clone(),
+            unknown: if model_hurt { LOSSY.to_vec() } else { Vec::new() },
+            message,
+        };
+        out.push(Record::Loss(Box::new(loss)));
+    }
+
+    fn on_tick(&mut self, out: &mut Vec<Record>) {
+        self.settle_growth(out);
+        self.flush_folded(out, false);
+        let due = self.config.heartbeat_ns;
+        if self.started && due > 0 && self.now_ns >= self.last_heartbeat_ns + due {
+            self.last_heartbeat_ns = self.now_ns;
+            self.refresh_counters();
+            let heartbeat = Heartbeat {
+                head: self.head(),
+                counters: self.counters,
+                model_digest: self.digest(),
+            };
+            out.push(Record::Heartbeat(Box::new(heartbeat)));
+        }
+    }
+
+    /// Whether an entity is (or is nested in) another; see [`World::contains`].
+    #[must_use]
+    pub fn is_nested(&self, outer: EntityId, inner: EntityId) -> bool {
+        outer != HOST && self.world.contains(outer, inner)
+    }
+}

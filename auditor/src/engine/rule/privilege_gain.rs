@@ -1,0 +1,90 @@
+//! `privilege-gain`: a container's task gained capabilities or user id 0 by a legitimate call: a
+//! setuid file, file capabilities, a new user namespace. Whether that is a violation is for the policy
+//! to say; by default it is a line for the record.
+
+use super::{Change, Draft, DraftKind, creds_evidence, name};
+use crate::engine::world::World;
+use crate::model::facts::HOST;
+use crate::model::{Dimension, NsKind, RuleId, Severity, Verdict, capability};
+use auditor_common::record::{TaskState, cause, known, ns};
+
+/// What a task has now and had not before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gain {
+    /// Permitted capabilities.
+    pub permitted: u64,
+    /// Bounding capabilities.
+    pub bounding: u64,
+    /// Whether the effective user id became 0.
+    pub root: bool,
+}
+
+impl Gain {
+    /// Compares two states of a task; `None` if nothing grew or the credentials are not known.
+    #[must_use]
+    pub fn between(before: &TaskState, after: &TaskState) -> Option<Self> {
+        if before.known & after.known & known::CREDS == 0 {
+            return None;
+        }
+        let gain = Self {
+            permitted: after.creds.cap_permitted & !before.creds.cap_permitted,
+            bounding: after.creds.cap_bounding & !before.creds.cap_bounding,
+            root: after.creds.euid == 0 && before.creds.euid != 0,
+        };
+        (gain.permitted != 0 || gain.bounding != 0 || gain.root).then_some(gain)
+    }
+
+    /// In words, for a sentence.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let mut parts = Vec::new();
+        if self.root {
+            parts.push("user id 0".to_owned());
+        }
+        let set = self.permitted | self.bounding;
+        if set != 0 {
+            let names = capability::names(set);
+            if names.len() > 6 {
+                parts.push(format!("{} capabilities", names.len()));
+            } else {
+                parts.push(names.join(", "));
+            }
+        }
+        parts.join(" and ")
+    }
+}
+
+/// Drafts a finding for an exec, or a new user namespace, after which the task has more.
+pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
+    if change.label == HOST || change.label != change.label_before {
+        return;
+    }
+    let Some(before) = change.before else { return };
+    let state = &change.record.state;
+    let new_user_ns = change.is_fresh(NsKind::User);
+    if change.record.cause != cause::EXEC && !new_user_ns {
+        return;
+    }
+    let Some(gain) = Gain::between(before, state) else { return };
+    let how = if new_user_ns {
+        "in a user namespace that it made"
+    } else {
+        "by executing a file"
+    };
+    out.push(Draft {
+        kind: DraftKind::Audit,
+        rule: RuleId::PrivilegeGain,
+        transition: None,
+        dimension: Dimension::Privilege,
+        severity: Severity::Medium,
+        confidence: change.confidence,
+        subject: change.label,
+        object: HOST,
+        object_id: gain.permitted,
+        by_iota: false,
+        verdict: Some(Verdict::Violated),
+        expected: Some(creds_evidence(&before.creds, before.ns[ns::USER].inum)),
+        observed: Some(creds_evidence(&state.creds, state.ns[ns::USER].inum)),
+        message: format!("{} gained {} {how}", name(world, change.label), gain.words()),
+    });
+}

@@ -1,0 +1,261 @@
+//! Model against kernel.
+//!
+//! A sweep reads every task's state from the kernel. Where it differs from the model, the change may
+//! still be on its way through the ring, so a difference is only believed when the next sweep finds it
+//! again with no event between. Then it is repaired; if no event was lost meanwhile and the hooks that
+//! should have seen it work, it is also reported as drift.
+
+use super::Engine;
+use super::apply::merge;
+use super::rule::drift::{self, Difference};
+use super::rule::{self, Change};
+use crate::model::facts::{HOST, ObjectKey, Origin};
+use crate::model::isolation::Scope;
+use crate::model::output::Record;
+use crate::model::{Confidence, NsKind};
+use auditor_common::hook;
+use auditor_common::record::{TaskRecord, TaskState, cause, known, ns, task_flags};
+use hashbrown::HashSet;
+
+/// Inum of the initial pid namespace (`PROC_PID_INIT_INO`, the same since 3.8).
+const INITIAL_PID_NS: u32 = 0xefff_fffc;
+
+/// A sweep under way.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    began_ns: u64,
+    seen: HashSet<u32>,
+}
+
+impl Sweep {
+    pub(super) fn new(began_ns: u64) -> Self {
+        Self { began_ns, seen: HashSet::new() }
+    }
+}
+
+impl Engine {
+    /// One task of a sweep.
+    pub(super) fn on_sweep_task(&mut self, record: &TaskRecord, out: &mut Vec<Record>) {
+        let state = &record.state;
+        let tid = state.key.tid;
+        if state.task_flags & task_flags::EXITING != 0 {
+            if let Some(sweep) = &mut self.sweeping {
+                sweep.seen.insert(tid);
+            }
+            return;
+        }
+        if let Some(sweep) = &mut self.sweeping {
+            sweep.seen.insert(tid);
+        }
+        let Some(task) = self.world.task(&state.key) else {
+            if self.world.tasks.contains_key(&tid) {
+                // Another task has its id now; its exit was not seen, or is on its way.
+                self.forget(tid);
+            }
+            self.adopt(record);
+            if self.started {
+                self.counters.repaired += 1;
+            }
+            return;
+        };
+        if task.seen_ns > record.header.boottime_ns {
+            return;
+        }
+        let model = task.state;
+        let difference = Difference::between(&model, state);
+        if difference.is_empty() {
+            self.refresh(record, out);
+            return;
+        }
+        let kernel = merge(&model, state);
+        let confirmed = task
+            .suspect
+            .as_ref()
+            .is_some_and(|s| Difference::between(s, &kernel).is_empty());
+        if !self.started || self.lossy {
+            self.repair(record, &kernel, Difference::default(), out);
+        } else if confirmed {
+            self.repair(record, &kernel, difference, out);
+        } else if let Some(task) = self.world.tasks.get_mut(&tid) {
+            task.suspect = Some(Box::new(kernel));
+        }
+    }
+
+    /// Pid 1 is what the host is. Where it may not be looked at, the oldest task of the initial pid
+    /// namespace stands for it.
+    fn learn_host(&mut self) {
+        let readable = |t: &&Box<super::world::Task>| t.state.known & known::NS != 0;
+        let initial = |t: &&Box<super::world::Task>| t.state.ns[ns::PID].inum == INITIAL_PID_NS;
+        let all = || self.world.tasks.values().filter(readable);
+        let host = self
+            .world
+            .tasks
+            .get(&1)
+            .filter(readable)
+            .or_else(|| all().filter(initial).min_by_key(|t| t.state.key.start_boottime_ns))
+            .or_else(|| all().min_by_key(|t| t.state.key.start_boottime_ns));
+        let Some(state) = host.map(|t| t.state) else { return };
+        for &kind in NsKind::ALL {
+            let slot = kind.slot();
+            let id = self.world.ns.resolve(kind, &state.ns[slot], false, HOST);
+            self.world.ns.pin(id);
+            if let Some(namespace) = self.world.ns.get_mut(id) {
+                namespace.initial = true;
+            }
+            if let Some(host) = self.world.entities.get_mut(&HOST) {
+                host.ns[slot] = id;
+            }
+            if self.world.ns.get(id).is_some() {
+                self.index.hold(HOST, ObjectKey::ns(kind, id), Origin::Own);
+            }
+        }
+        let Some(host) = self.world.entities.get_mut(&HOST) else { return };
+        host.init = state.key;
+        if state.known & known::ROOT != 0 {
+            host.root = (state.root.dev, state.root.ino);
+        }
+        let mnt = host.ns[ns::MNT];
+        let user = host.ns[ns::USER];
+        self.index.hold(HOST, ObjectKey::Territory(HOST), Origin::Own);
+        self.index.hold(HOST, ObjectKey::Root(mnt), Origin::Own);
+        self.index.hold(HOST, ObjectKey::Cwd(mnt), Origin::Own);
+        self.index.set_user_chain(HOST, vec![user]);
+    }
+
+    /// Nothing that counts differs; take in the rest (command name, cwd, confinement).
+    fn refresh(&mut self, record: &TaskRecord, out: &mut Vec<Record>) {
+        let tid = record.state.key.tid;
+        let Some(task) = self.world.tasks.get_mut(&tid) else { return };
+        task.suspect = None;
+        let key = task.state.key;
+        let mut state = merge(&task.state, &record.state);
+        // Of two start times of one task the first one stands: labels are saved by it.
+        state.key = key;
+        let (model, label) = (task.state, task.label);
+        task.state = state;
+        if model.cwd == state.cwd && model.root == state.root || label == HOST {
+            return;
+        }
+        let ids = *self.world.ns.ids(task.set);
+        let confidence = Confidence::Sampled.max(task.confidence);
+        self.refresh_extra(tid);
+        let change = Change {
+            record: &TaskRecord { state, ..*record },
+            event: self.event,
+            label,
+            label_before: label,
+            actor: label,
+            before: Some(&model),
+            ids_before: Some(ids),
+            ids,
+            fresh: 0,
+            confidence,
+        };
+        let mut drafts = Vec::new();
+        rule::foreign_cwd::detect(&change, &self.world, &mut drafts);
+        let before_iota = self.iotas_before(label, &ids, &state);
+        self.report(drafts, &change, &before_iota, out);
+    }
+
+    /// Takes a task's state over from the kernel, and reports it unless `difference` is empty.
+    fn repair(
+        &mut self,
+        record: &TaskRecord,
+        kernel: &TaskState,
+        difference: Difference,
+        out: &mut Vec<Record>,
+    ) {
+        let tid = kernel.key.tid;
+        let Some(task) = self.world.tasks.get(&tid) else { return };
+        let (model, label, confidence) = (task.state, task.label, task.confidence);
+        let ids_before = *self.world.ns.ids(task.set);
+        let mut state = *kernel;
+        state.key = model.key;
+        let mut ids = ids_before;
+        for &kind in NsKind::ALL {
+            let slot = kind.slot();
+            if model.ns[slot] != state.ns[slot] {
+                ids[slot] = self.world.ns.resolve(kind, &state.ns[slot], false, HOST);
+            }
+        }
+        let before_iota = self.iotas_before(label, &ids, &state);
+        let event = self.event;
+        if let Some(task) = self.world.tasks.get_mut(&tid) {
+            task.state = state;
+            task.suspect = None;
+            task.event = event;
+        }
+        self.set_namespaces(tid, ids);
+        self.take_label(tid);
+        self.refresh_extra(tid);
+        self.counters.repaired += 1;
+        let difference = self.unexplained(difference);
+        if label == HOST || difference.is_empty() {
+            return;
+        }
+        let draft = drift::draft(&self.world, label, difference, &model, &state, &ids);
+        let settled = TaskRecord { state, cause: cause::SNAPSHOT, ..*record };
+        let change = Change {
+            record: &settled,
+            event,
+            label,
+            label_before: label,
+            actor: label,
+            before: Some(&model),
+            ids_before: Some(ids_before),
+            ids,
+            fresh: 0,
+            confidence: Confidence::Sampled.max(confidence),
+        };
+        self.report(draft.into_iter().collect(), &change, &before_iota, out);
+    }
+
+    /// The part of a difference that a working hook should have explained.
+    fn unexplained(&self, mut difference: Difference) -> Difference {
+        let works = |hooks: &[u16]| hooks.iter().any(|h| self.config.working & (1 << h) != 0);
+        if !works(&[hook::SWITCH_NS, hook::EXIT_SETNS]) {
+            difference.ns = 0;
+        }
+        if !works(&[hook::COMMIT_CREDS, hook::EXIT_CRED]) {
+            difference.creds = false;
+        }
+        if !works(&[hook::SET_FS_ROOT, hook::EXIT_CHROOT])
+            || !works(&[hook::CHROOT_FS_REFS, hook::EXIT_PIVOT])
+        {
+            difference.root = false;
+        }
+        if !works(&[hook::CGROUP_ATTACH]) {
+            difference.cgroups = 0;
+        }
+        difference
+    }
+
+    /// The sweep is over: what it did not list is gone.
+    pub(super) fn end_sweep(&mut self, complete: bool, out: &mut Vec<Record>) {
+        let Some(sweep) = self.sweeping.take() else { return };
+        if complete {
+            let mut gone: Vec<u32> = self
+                .world
+                .tasks
+                .values()
+                .filter(|t| t.seen_ns < sweep.began_ns && !sweep.seen.contains(&t.state.key.tid))
+                .map(|t| t.state.key.tid)
+                .collect();
+            gone.sort_unstable();
+            for tid in gone {
+                self.forget(tid);
+                self.counters.repaired += 1;
+            }
+            if std::mem::take(&mut self.lossy) {
+                for dimension in super::LOSSY {
+                    self.index.clear_unknown(Scope::All, dimension);
+                }
+            }
+        }
+        if !self.started {
+            self.learn_host();
+            self.discover();
+            self.report_start(out);
+        }
+    }
+}

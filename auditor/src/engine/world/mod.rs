@@ -1,0 +1,268 @@
+//! The model of the machine: tasks, namespaces, cgroups, entities.
+//!
+//! The world only says what is. What it means is the business of `label` (who belongs to whom) and of
+//! the rules.
+
+pub mod cgroups;
+pub mod namespaces;
+
+use crate::inventory::container::ContainerAnswer;
+use crate::model::Confidence;
+use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
+use crate::model::output::EntityKind;
+use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
+use auditor_common::record::{TaskKey, TaskState, cgroup};
+use cgroups::{CgroupKey, Cgroups};
+use hashbrown::HashMap;
+use namespaces::{NO_NS, Namespaces, NsIds, SetId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Two start times of one task may differ by a clock tick: /proc is no more precise.
+pub const START_TOLERANCE_NS: u64 = 10_000_000;
+
+/// A thread.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its last known state.
+    pub state: TaskState,
+    /// Its namespaces by identity.
+    pub set: SetId,
+    /// Sticky: inherited over fork and exec, never cleared by changing namespace or cgroup.
+    pub label: EntityId,
+    /// How sure the label is.
+    pub confidence: Confidence,
+    /// The container that this host task (or an ancestor of it) entered.
+    pub entered: Option<EntityId>,
+    /// Last executed file.
+    pub exe: Option<Arc<str>>,
+    /// Whether it or an ancestor changed its root by pivot_root or chroot.
+    pub pivoted: bool,
+    /// When it was last seen.
+    pub seen_ns: u64,
+    /// Number of the last event about it.
+    pub event: u64,
+    /// Credentials that grew by a call that must not let them grow, until an exec explains it.
+    pub growth: Option<Box<Growth>>,
+    /// A sweep's disagreement that the next sweep must confirm.
+    pub suspect: Option<Box<TaskState>>,
+    /// What the entity holds because of this task alone, beside its namespaces.
+    pub extra: Vec<ObjectKey>,
+}
+
+/// See [`Task::growth`].
+#[derive(Clone, Debug)]
+pub struct Growth {
+    /// The state before.
+    pub before: TaskState,
+    /// Number of the syscall at the time, or -1.
+    pub syscall: i32,
+    /// The hook.
+    pub hook: u16,
+    /// Number of the event.
+    pub event: u64,
+    /// When.
+    pub boottime_ns: u64,
+}
+
+/// The host, or a container.
+#[derive(Clone, Debug)]
+pub struct Entity {
+    /// Host, container or VM.
+    pub kind: EntityKind,
+    /// Stable id.
+    pub key: String,
+    /// What the inventory said.
+    pub answer: Option<Box<ContainerAnswer>>,
+    /// First process.
+    pub init: TaskKey,
+    /// Path of the cgroup at its start.
+    pub home: String,
+    /// Slots of the hierarchies in which its tasks sit inside its territory.
+    pub slots: u16,
+    /// Whose territory that is: its own, or that of the one it shares a cgroup with.
+    pub territory: EntityId,
+    /// Namespaces at its start: the baseline.
+    pub ns: NsIds,
+    /// How it came by them.
+    pub origins: [Origin; NS_SLOTS],
+    /// Root directory at its start: device and inode number.
+    pub root: (u32, u64),
+    /// The container that it is nested in, or the host.
+    pub parent: EntityId,
+    /// Labelled tasks by set of namespaces.
+    pub sets: BTreeMap<SetId, u32>,
+    /// Labelled tasks.
+    pub tasks: u32,
+    /// How sure it is.
+    pub confidence: Confidence,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub struct World {
+    /// Threads by id in the initial pid namespace.
+    pub tasks: HashMap<u32, Box<Task>>,
+    /// Threads other than leaders, by thread group.
+    pub threads: HashMap<u32, Vec<u32>>,
+    /// Namespaces.
+    pub ns: Namespaces,
+    /// Cgroups.
+    pub cgroups: Cgroups,
+    /// Living entities; the host is always there.
+    pub entities: BTreeMap<EntityId, Entity>,
+    /// Hierarchy id of each cgroup slot; `None`: not mounted as v1. Slot 0 is v2.
+    pub hierarchies: [Option<u32>; CGROUP_SLOTS],
+    next_entity: u32,
+}
+
+/// Whether two keys name the same task.
+#[must_use]
+pub fn same_task(a: &TaskKey, b: &TaskKey) -> bool {
+    a.tid == b.tid && a.start_boottime_ns.abs_diff(b.start_boottime_ns) <= START_TOLERANCE_NS
+}
+
+impl World {
+    /// An empty machine.
+    #[must_use]
+    pub fn new(hierarchies: [Option<u32>; CGROUP_SLOTS]) -> Self {
+        let host = Entity {
+            kind: EntityKind::Host,
+            key: "host".to_owned(),
+            answer: None,
+            init: TaskKey::default(),
+            home: "/".to_owned(),
+            slots: 0,
+            territory: HOST,
+            ns: [NO_NS; NS_SLOTS],
+            origins: [Origin::Own; NS_SLOTS],
+            root: (0, 0),
+            parent: HOST,
+            sets: BTreeMap::new(),
+            tasks: 0,
+            confidence: Confidence::Exact,
+        };
+        Self {
+            tasks: HashMap::new(),
+            threads: HashMap::new(),
+            ns: Namespaces::default(),
+            cgroups: Cgroups::default(),
+            entities: BTreeMap::from([(HOST, host)]),
+            hierarchies,
+            next_entity: 1,
+        }
+    }
+
+    /// The host.
+    ///
+    /// # Panics
+    /// Never: the host is put there by [`World::new`] and nothing removes it.
+    #[must_use]
+    pub fn host(&self) -> &Entity {
+        self.entities.get(&HOST).expect("the host is never removed")
+    }
+
+    /// An id that was never used.
+    pub fn new_entity_id(&mut self) -> EntityId {
+        let id = EntityId(self.next_entity);
+        self.next_entity += 1;
+        id
+    }
+
+    /// The thread, if it is the one that the key means.
+    #[must_use]
+    pub fn task(&self, key: &TaskKey) -> Option<&Task> {
+        self.tasks.get(&key.tid).map(AsRef::as_ref).filter(|t| same_task(&t.state.key, key))
+    }
+
+    /// Label of a task; the host's for unknown ones.
+    #[must_use]
+    pub fn label(&self, key: &TaskKey) -> EntityId {
+        self.task(key).map_or(HOST, |t| t.label)
+    }
+
+    /// Whether `outer` is `inner` or one of the containers around it. Everything is in the host.
+    #[must_use]
+    pub fn contains(&self, outer: EntityId, inner: EntityId) -> bool {
+        if outer == HOST {
+            return true;
+        }
+        let mut at = inner;
+        // Nesting is acyclic: a parent is always older than its child.
+        while at != HOST {
+            if at == outer {
+                return true;
+            }
+            at = self.entities.get(&at).map_or(HOST, |e| e.parent);
+        }
+        false
+    }
+
+    /// The key of the cgroup in a task's slot; `None` for slots that do not count here.
+    #[must_use]
+    pub fn cgroup_key(&self, state: &TaskState, slot: usize) -> Option<CgroupKey> {
+        let hierarchy = self.hierarchies[slot]?;
+        (state.cgroups[slot] != 0).then_some((hierarchy, state.cgroups[slot]))
+    }
+
+    /// The path that names a task's place best: the v2 leaf, unless that is the root, else the
+    /// longest of the v1 leaves.
+    #[must_use]
+    pub fn home_path(&self, state: &TaskState) -> &str {
+        let path = |slot| self.cgroup_key(state, slot).and_then(|key| self.cgroups.path(key));
+        match path(cgroup::V2) {
+            Some(p) if p != "/" => p,
+            _ => (1..CGROUP_SLOTS).filter_map(path).max_by_key(|p| p.len()).unwrap_or("/"),
+        }
+    }
+
+    /// All different cgroup paths of a task, v2 first.
+    #[must_use]
+    pub fn cgroup_paths(&self, state: &TaskState) -> Vec<&str> {
+        let mut paths = Vec::new();
+        for slot in 0..CGROUP_SLOTS {
+            let Some(path) = self.cgroup_key(state, slot).and_then(|k| self.cgroups.path(k)) else {
+                continue;
+            };
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        paths
+    }
+
+    /// All threads of a group.
+    #[must_use]
+    pub fn group(&self, tgid: u32) -> Vec<u32> {
+        let mut tids = vec![tgid];
+        tids.extend(self.threads.get(&tgid).into_iter().flatten());
+        tids
+    }
+
+    /// A thread is known from here on. Whoever had its id before is gone.
+    pub fn insert(&mut self, task: Task) {
+        let key = task.state.key;
+        if key.tid != key.tgid {
+            let threads = self.threads.entry(key.tgid).or_default();
+            if !threads.contains(&key.tid) {
+                threads.push(key.tid);
+            }
+        }
+        self.tasks.insert(key.tid, Box::new(task));
+    }
+
+    /// Forgets a thread and gives what the caller must account for.
+    pub fn remove(&mut self, tid: u32) -> Option<Box<Task>> {
+        let task = self.tasks.remove(&tid)?;
+        let tgid = task.state.key.tgid;
+        if tid != tgid
+            && let Some(threads) = self.threads.get_mut(&tgid)
+        {
+            threads.retain(|&t| t != tid);
+            if threads.is_empty() {
+                self.threads.remove(&tgid);
+            }
+        }
+        Some(task)
+    }
+}

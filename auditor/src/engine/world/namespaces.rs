@@ -1,0 +1,259 @@
+//! Namespaces by identity, not by inode number.
+//!
+//! The kernel reuses an inum as soon as its namespace dies: five `unshare -u` in a row get the same
+//! one. So identity is (kind, unique id where the kernel has one, else a dense id given at first
+//! sight). A *fresh* namespace always gets a new identity, because the operation says that it is
+//! fresh; an identity is retired when the last task and the last baseline let go of it.
+//!
+//! Tasks that share all namespaces share one [`NsSet`], so that a fork costs one counter.
+
+use crate::model::NsKind;
+use crate::model::facts::{EntityId, NsId};
+use auditor_common::limits::NS_SLOTS;
+use auditor_common::record::NsRef;
+use hashbrown::HashMap;
+
+/// "This kernel has no such namespace."
+pub const NO_NS: NsId = NsId(u32::MAX);
+
+/// One namespace.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    /// Its kind (never a `…_for_children`).
+    pub kind: NsKind,
+    /// Inode number on nsfs.
+    pub inum: u32,
+    /// The kernel's unique id, or 0.
+    pub unique_id: u64,
+    /// Inum of the owning user namespace (of the parent, for a user namespace), or 0.
+    pub owner_inum: u32,
+    /// Whether it is the machine's own.
+    pub initial: bool,
+    /// Label of the task that made it; the host where that was not seen.
+    pub made_by: EntityId,
+    /// The entity whose own namespace it is, by baseline.
+    pub entity: Option<EntityId>,
+    refs: u32,
+}
+
+/// A task's namespaces, by slot.
+pub type NsIds = [NsId; NS_SLOTS];
+
+#[derive(Clone, Debug)]
+struct NsSet {
+    ids: NsIds,
+    refs: u32,
+}
+
+/// Index of a [`NsSet`]'s place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SetId(u32);
+
+/// All namespaces.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    slots: Vec<Option<Namespace>>,
+    free: Vec<u32>,
+    by_inum: HashMap<(NsKind, u32), NsId>,
+    sets: Vec<NsSet>,
+    free_sets: Vec<u32>,
+}
+
+impl Namespaces {
+    /// The namespace behind an id; `None` for [`NO_NS`] and retired ids.
+    #[must_use]
+    pub fn get(&self, id: NsId) -> Option<&Namespace> {
+        self.slots.get(id.0 as usize)?.as_ref()
+    }
+
+    /// As [`Self::get`].
+    pub fn get_mut(&mut self, id: NsId) -> Option<&mut Namespace> {
+        self.slots.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// The living namespace of this kind and inum.
+    #[must_use]
+    pub fn by_inum(&self, kind: NsKind, inum: u32) -> Option<NsId> {
+        self.by_inum.get(&(kind.object_kind(), inum)).copied()
+    }
+
+    /// Number of living namespaces.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether no namespace is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn allocate(&mut self, kind: NsKind, ns: &NsRef, made_by: EntityId) -> NsId {
+        let namespace = Namespace {
+            kind,
+            inum: ns.inum,
+            unique_id: ns.unique_id,
+            owner_inum: ns.owner_inum,
+            initial: false,
+            made_by,
+            entity: None,
+            refs: 0,
+        };
+        let id = if let Some(place) = self.free.pop() {
+            self.slots[place as usize] = Some(namespace);
+            NsId(place)
+        } else {
+            self.slots.push(Some(namespace));
+            NsId(u32::try_from(self.slots.len() - 1).expect("fewer namespaces than 2^32 - 1"))
+        };
+        self.by_inum.insert((kind, ns.inum), id);
+        id
+    }
+
+    /// The identity of what a task's slot refers to.
+    ///
+    /// `fresh`: the operation made it, so a known inum is a reused one.
+    pub fn resolve(&mut self, kind: NsKind, ns: &NsRef, fresh: bool, actor: EntityId) -> NsId {
+        if ns.inum == 0 {
+            return NO_NS;
+        }
+        let object = kind.object_kind();
+        if !fresh
+            && let Some(&id) = self.by_inum.get(&(object, ns.inum))
+            && let Some(known) = self.slots[id.0 as usize].as_mut()
+        {
+            let same =
+                known.unique_id == 0 || ns.unique_id == 0 || known.unique_id == ns.unique_id;
+            if same {
+                if known.unique_id == 0 {
+                    known.unique_id = ns.unique_id;
+                }
+                if known.owner_inum == 0 {
+                    known.owner_inum = ns.owner_inum;
+                }
+                return id;
+            }
+        }
+        self.allocate(object, ns, actor)
+    }
+
+    /// Keeps an identity alive.
+    pub fn pin(&mut self, id: NsId) {
+        if let Some(ns) = self.get_mut(id) {
+            ns.refs += 1;
+        }
+    }
+
+    /// Lets go of an identity; the last one retires it.
+    pub fn unpin(&mut self, id: NsId) {
+        let Some(ns) = self.get_mut(id) else { return };
+        ns.refs = ns.refs.saturating_sub(1);
+        if ns.refs > 0 || ns.initial {
+            return;
+        }
+        let key = (ns.kind, ns.inum);
+        if self.by_inum.get(&key) == Some(&id) {
+            self.by_inum.remove(&key);
+        }
+        self.slots[id.0 as usize] = None;
+        self.free.push(id.0);
+    }
+
+    /// A new set of these namespaces, held once.
+    pub fn new_set(&mut self, ids: NsIds) -> SetId {
+        for id in ids {
+            self.pin(id);
+        }
+        let set = NsSet { ids, refs: 1 };
+        if let Some(place) = self.free_sets.pop() {
+            self.sets[place as usize] = set;
+            SetId(place)
+        } else {
+            self.sets.push(set);
+            SetId(u32::try_from(self.sets.len() - 1).expect("fewer sets than tasks"))
+        }
+    }
+
+    /// The namespaces of a set.
+    #[must_use]
+    pub fn ids(&self, set: SetId) -> &NsIds {
+        &self.sets[set.0 as usize].ids
+    }
+
+    /// One more task shares the set.
+    pub fn share_set(&mut self, set: SetId) {
+        self.sets[set.0 as usize].refs += 1;
+    }
+
+    /// One task less shares the set.
+    pub fn drop_set(&mut self, set: SetId) {
+        let entry = &mut self.sets[set.0 as usize];
+        entry.refs -= 1;
+        if entry.refs == 0 {
+            let ids = entry.ids;
+            self.free_sets.push(set.0);
+            for id in ids {
+                self.unpin(id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::facts::HOST;
+
+    fn ns(inum: u32) -> NsRef {
+        NsRef { inum, owner_inum: 0, unique_id: 0 }
+    }
+
+    /// A fresh namespace with a reused inum is another one; both stay apart while held.
+    #[test]
+    fn reused_inums_are_different_namespaces() {
+        let mut all = Namespaces::default();
+        let a = all.resolve(NsKind::Uts, &ns(7), true, HOST);
+        all.pin(a);
+        let b = all.resolve(NsKind::Uts, &ns(7), true, HOST);
+        all.pin(b);
+        assert_ne!(a, b);
+        assert_eq!(all.resolve(NsKind::Uts, &ns(7), false, HOST), b);
+        all.unpin(a);
+        assert_eq!(all.by_inum(NsKind::Uts, 7), Some(b), "retiring the old one keeps the new one");
+    }
+
+    /// Where the kernel numbers its namespaces, the number decides.
+    #[test]
+    fn unique_ids_decide() {
+        let mut all = Namespaces::default();
+        let first = NsRef { inum: 7, owner_inum: 0, unique_id: 1 };
+        let second = NsRef { unique_id: 2, ..first };
+        let a = all.resolve(NsKind::Net, &first, false, HOST);
+        assert_eq!(all.resolve(NsKind::Net, &first, false, HOST), a);
+        assert_ne!(all.resolve(NsKind::Net, &second, false, HOST), a);
+    }
+
+    /// `pid_for_children` refers to the same object as `pid`.
+    #[test]
+    fn for_children_is_the_same_object() {
+        let mut all = Namespaces::default();
+        let a = all.resolve(NsKind::Pid, &ns(9), false, HOST);
+        assert_eq!(all.resolve(NsKind::PidForChildren, &ns(9), false, HOST), a);
+    }
+
+    /// Sets hold their namespaces; the last holder retires them.
+    #[test]
+    fn last_holder_retires() {
+        let mut all = Namespaces::default();
+        let mut ids = [NO_NS; NS_SLOTS];
+        ids[0] = all.resolve(NsKind::Mnt, &ns(5), false, HOST);
+        let set = all.new_set(ids);
+        all.share_set(set);
+        all.drop_set(set);
+        assert_eq!(all.len(), 1);
+        all.drop_set(set);
+        assert!(all.is_empty());
+        assert_eq!(all.by_inum(NsKind::Mnt, 5), None);
+    }
+}

@@ -1,0 +1,234 @@
+//! The OCI spec of a bundle, `config.json`, reduced to what isolation depends on.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::super::container::{DeclaredCapabilities, DeclaredMount, NamespaceKind, SpecSummary};
+use super::{NamespaceWire, ParseError, bounded, declared_namespaces, json, present};
+
+/// What `config.json` declares.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OciConfig {
+    /// The declared shape.
+    pub spec: SpecSummary,
+    /// Annotations, where managers leave names.
+    pub annotations: BTreeMap<String, String>,
+}
+
+const OCI_CONFIG: &str = "oci config.json";
+
+/// Parses a bundle's `config.json`.
+///
+/// # Errors
+/// When it is not JSON of that format or names no version.
+pub fn parse_oci_config(bytes: &[u8]) -> Result<OciConfig, ParseError> {
+    let mut wire: ConfigWire = json(OCI_CONFIG, bytes)?;
+    if wire.oci_version.as_deref().is_none_or(str::is_empty) {
+        return Err(ParseError::Missing {
+            format: OCI_CONFIG,
+            field: "ociVersion",
+        });
+    }
+    let annotations = wire.annotations.take().unwrap_or_default();
+    Ok(OciConfig {
+        spec: wire.into_summary(),
+        annotations,
+    })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ConfigWire {
+    oci_version: Option<String>,
+    hostname: Option<String>,
+    root: Option<RootWire>,
+    process: Option<ProcessWire>,
+    mounts: Option<Vec<MountWire>>,
+    linux: Option<LinuxWire>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RootWire {
+    path: Option<String>,
+    readonly: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ProcessWire {
+    terminal: Option<bool>,
+    user: Option<UserWire>,
+    no_new_privileges: Option<bool>,
+    capabilities: Option<CapabilitiesWire>,
+    apparmor_profile: Option<String>,
+    selinux_label: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct UserWire {
+    uid: Option<u32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CapabilitiesWire {
+    bounding: Option<Vec<String>>,
+    effective: Option<Vec<String>>,
+    permitted: Option<Vec<String>>,
+    inheritable: Option<Vec<String>>,
+    ambient: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MountWire {
+    destination: String,
+    source: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    options: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct LinuxWire {
+    namespaces: Option<Vec<NamespaceWire>>,
+    cgroups_path: Option<String>,
+    masked_paths: Option<Vec<String>>,
+    readonly_paths: Option<Vec<String>>,
+    rootfs_propagation: Option<String>,
+    seccomp: Option<SeccompWire>,
+    resources: Option<ResourcesWire>,
+    uid_mappings: Option<Vec<serde::de::IgnoredAny>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct SeccompWire {
+    default_action: Option<String>,
+    syscalls: Option<Vec<serde::de::IgnoredAny>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ResourcesWire {
+    devices: Option<Vec<DeviceRuleWire>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DeviceRuleWire {
+    allow: bool,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    major: Option<i64>,
+    minor: Option<i64>,
+    access: Option<String>,
+}
+
+impl ConfigWire {
+    fn into_summary(self) -> SpecSummary {
+        let Self {
+            oci_version,
+            hostname,
+            root,
+            process,
+            mounts,
+            linux,
+            annotations: _,
+        } = self;
+        let root = root.unwrap_or_default();
+        let process = process.unwrap_or_default();
+        let linux = linux.unwrap_or_default();
+        let mut omitted = 0;
+        let (namespaces, unknown_namespaces) =
+            declared_namespaces(linux.namespaces, NamespaceKind::from_oci_name, &mut omitted);
+        let capabilities = process.capabilities.map(|caps| DeclaredCapabilities {
+            bounding: bounded(caps.bounding, &mut omitted),
+            effective: bounded(caps.effective, &mut omitted),
+            permitted: bounded(caps.permitted, &mut omitted),
+            inheritable: bounded(caps.inheritable, &mut omitted),
+            ambient: bounded(caps.ambient, &mut omitted),
+        });
+        SpecSummary {
+            oci_version,
+            namespaces,
+            unknown_namespaces,
+            cgroups_path: present(linux.cgroups_path),
+            root_path: present(root.path),
+            readonly_root: root.readonly.unwrap_or(false),
+            rootfs_propagation: present(linux.rootfs_propagation),
+            hostname: present(hostname),
+            terminal: process.terminal.unwrap_or(false),
+            no_new_privileges: process.no_new_privileges.unwrap_or(false),
+            uid: process.user.and_then(|user| user.uid),
+            capabilities,
+            masked_paths: bounded(linux.masked_paths, &mut omitted),
+            readonly_paths: bounded(linux.readonly_paths, &mut omitted),
+            mounts: declared_mounts(mounts, &mut omitted),
+            omitted,
+            seccomp: linux.seccomp.is_some_and(|filter| filter.restricts()),
+            apparmor_profile: present(process.apparmor_profile),
+            selinux_label: present(process.selinux_label),
+            all_devices: allows_all_devices(
+                &linux
+                    .resources
+                    .and_then(|resources| resources.devices)
+                    .unwrap_or_default(),
+            ),
+            id_mapped: linux.uid_mappings.is_some_and(|maps| !maps.is_empty()),
+        }
+    }
+}
+
+impl SeccompWire {
+    /// A filter that allows by default and lists nothing filters nothing.
+    fn restricts(&self) -> bool {
+        self.default_action.as_deref() != Some("SCMP_ACT_ALLOW")
+            || self
+                .syscalls
+                .as_ref()
+                .is_some_and(|rules| !rules.is_empty())
+    }
+}
+
+fn declared_mounts(mounts: Option<Vec<MountWire>>, omitted: &mut usize) -> Vec<DeclaredMount> {
+    let mut declared = Vec::new();
+    for wire in bounded(mounts, omitted) {
+        let MountWire {
+            destination,
+            source,
+            kind,
+            options,
+        } = wire;
+        let options = bounded(options, omitted);
+        declared.push(DeclaredMount {
+            destination,
+            source: present(source),
+            kind,
+            options,
+        });
+    }
+    declared
+}
+
+/// The last rule about all devices decides; narrower rules cannot take back what it allows except one
+/// by one, which still leaves the rest.
+fn allows_all_devices(rules: &[DeviceRuleWire]) -> bool {
+    let any = |number: Option<i64>| number.is_none_or(|n| n < 0);
+    let all = |rule: &&DeviceRuleWire| {
+        matches!(rule.kind.as_deref(), None | Some("" | "a")) && any(rule.major) && any(rule.minor)
+    };
+    let last = rules.iter().rfind(all);
+    last.is_some_and(|rule| {
+        rule.allow
+            && rule
+                .access
+                .as_deref()
+                .is_none_or(|a| a.is_empty() || a.contains('w'))
+    })
+}

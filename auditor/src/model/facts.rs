@@ -1,0 +1,154 @@
+//! What the algebra is about: entities, the kernel objects they hold, and how they came by them.
+//!
+//! Sharing is never computed by comparing entities. An entity *holds* kernel objects, and two
+//! entities share what both hold. So everything that isolation depends on is one of the few facts
+//! in this file, and a fact is small, ordered and free of kernel pointers and inode numbers (both
+//! are reused; [`NsId`] is not).
+
+use super::kinds::{Dimension, NsKind};
+use super::output::EntityKind;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// An entity: the host, a container, a virtual machine. Dense, never reused within one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EntityId(pub u32);
+
+/// The machine itself; always there.
+pub const HOST: EntityId = EntityId(0);
+
+/// A namespace: dense identity given at first sight, never reused within one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NsId(pub u32);
+
+/// A kernel object by which two entities can touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectKey {
+    /// A task lives in this namespace. The dimension is one of `mnt`, `pid`, `pid_for_children`,
+    /// `net`, `ipc`, `uts`, `user`, `time`, `cgroup_ns`; see [`ObjectKey::ns`].
+    Ns(Dimension, NsId),
+    /// A task sits in the cgroup subtree that belongs to this entity. Each entity holds its own.
+    Territory(EntityId),
+    /// A task's root directory lies on a mount of this mount namespace.
+    Root(NsId),
+    /// A task's working directory lies on a mount of this mount namespace.
+    Cwd(NsId),
+}
+
+impl ObjectKey {
+    /// A namespace by its kind.
+    #[must_use]
+    pub const fn ns(kind: NsKind, id: NsId) -> Self {
+        Self::Ns(kind.dimension(), id)
+    }
+
+    /// The dimension in which sharing this object counts.
+    #[must_use]
+    pub const fn dimension(&self) -> Dimension {
+        match self {
+            Self::Ns(dimension, _) => *dimension,
+            Self::Territory(_) => Dimension::Cgroup,
+            Self::Root(_) => Dimension::Root,
+            Self::Cwd(_) => Dimension::Cwd,
+        }
+    }
+}
+
+/// How an entity came to hold an object, best first: of several tasks of one entity that hold the
+/// same object, the worst origin counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Made for it. What the host holds as its own is *initial*.
+    Own,
+    /// Its spec names it, or asks for the host's, or the policy says so.
+    Declared,
+    /// Given to it after its baseline froze, by a trusted actor of the host. Counts as baseline.
+    Granted,
+    /// No spec is known: shared with its creator when its baseline froze.
+    Baseline,
+    /// A spec is known and does not name it: inherited from its creator.
+    Undeclared,
+    /// Taken after its baseline froze, by a task of its own.
+    Acquired,
+}
+
+impl Origin {
+    /// All origins, best first.
+    pub const ALL: [Self; 6] = [
+        Self::Own,
+        Self::Declared,
+        Self::Granted,
+        Self::Baseline,
+        Self::Undeclared,
+        Self::Acquired,
+    ];
+}
+
+/// Who an entity is: what classes of pairs and the policy look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntityProfile {
+    /// Its kind.
+    pub kind: EntityKind,
+    /// Stable id: `host`, `<runtime>:<full id>`, `unknown:<cgroup path>`.
+    pub key: String,
+    /// The pod it belongs to.
+    pub pod: Option<String>,
+    /// The entity it is nested in. `None` (or [`HOST`]) when it is not nested.
+    pub parent: Option<EntityId>,
+    /// Runtime.
+    pub runtime: Option<String>,
+    /// Image.
+    pub image: Option<String>,
+    /// Human name.
+    pub name: Option<String>,
+    /// Namespace of the orchestrator (Kubernetes).
+    pub namespace: Option<String>,
+    /// Labels of runtime or orchestrator.
+    pub labels: BTreeMap<String, String>,
+    /// User id of its init, in the initial user namespace.
+    pub uid: Option<u32>,
+}
+
+impl EntityProfile {
+    /// A profile of which only kind and stable id are known.
+    #[must_use]
+    pub fn new(kind: EntityKind, key: impl Into<String>) -> Self {
+        Self {
+            kind,
+            key: key.into(),
+            pod: None,
+            parent: None,
+            runtime: None,
+            image: None,
+            name: None,
+            namespace: None,
+            labels: BTreeMap::new(),
+            uid: None,
+        }
+    }
+
+    /// The host's.
+    #[must_use]
+    pub fn host() -> Self {
+        Self::new(EntityKind::Host, "host")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NsId, NsKind, ObjectKey, Origin};
+    use crate::model::Dimension;
+
+    /// `time_for_children` counts as time; the order of origins is the order of badness.
+    #[test]
+    fn objects_know_their_dimension() {
+        let time = ObjectKey::ns(NsKind::TimeForChildren, NsId(7));
+        assert_eq!(time, ObjectKey::Ns(Dimension::Time, NsId(7)));
+        assert_eq!(ObjectKey::Cwd(NsId(1)).dimension(), Dimension::Cwd);
+        assert!(Origin::ALL.is_sorted());
+    }
+}

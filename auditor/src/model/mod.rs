@@ -1,0 +1,16 @@
+//! Pure data and algebra: what the auditor talks about.
+//!
+//! Nothing here touches a clock, a file, the network or the kernel.
+
+pub mod capability;
+pub mod facts;
+pub mod isolation;
+pub mod kinds;
+pub mod output;
+pub mod policy;
+pub mod text;
+
+pub use facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
+pub use kinds::{
+    Confidence, Dimension, NsKind, PairClass, RuleId, Severity, Tier, Transition, Verdict,
+};

@@ -1,0 +1,391 @@
+//! What leaves the auditor: one record, one JSON line.
+//!
+//! These types *are* the wire format `auditor/1`: `auditor schema` prints the JSON Schema that is
+//! derived from them, and every line validates against it. A new optional field is a minor change;
+//! anything else is a new major.
+
+use super::kinds::{
+    Confidence, Dimension, NsKind, PairClass, RuleId, Severity, Tier, Transition, Verdict,
+};
+use schemars::JsonSchema;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
+
+/// The version of the schema that stands in every line.
+pub const SCHEMA: &str = "auditor/1";
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Record {
+    /// First line of a stream.
+    Start(Box<Start>),
+    /// Isolation or privilege is violated.
+    Violation(Box<Finding>),
+    /// Worth a line, changes no exit code.
+    Audit(Box<Finding>),
+    /// Model and kernel differ and no event explains it.
+    Drift(Box<Finding>),
+    /// A pair that was violated is isolated again.
+    Resolved(Box<Resolved>),
+    /// Evidence was lost.
+    Loss(Box<Loss>),
+    /// Sign of life.
+    Heartbeat(Box<Heartbeat>),
+    /// Last line of a stream.
+    Stop(Box<Stop>),
+}
+
+/// What every line has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Head {
+    /// Always `auditor/1`.
+    pub schema: String,
+    /// Number of the line in its stream, from 1.
+    pub seq: u64,
+    /// UTC with nanoseconds, RFC 3339.
+    pub time: String,
+    /// Nanoseconds since boot, suspend included.
+    pub boottime_ns: u64,
+    /// Name of the machine.
+    pub node: String,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+}
+
+/// A violation, an audit record, or a drift.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// Common part.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Tier of the witnessing hook.
+    pub tier: Tier,
+    /// The rule.
+    pub rule: RuleId,
+    /// The transition that the rule cites; null for static pairs.
+    pub transition: Option<Transition>,
+    /// In which dimension.
+    pub dimension: Dimension,
+    /// How bad.
+    pub severity: Severity,
+    /// The dimension's verdict; absent in audit records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// ι of the pair before and after; absent in audit records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iota: Option<IotaChange>,
+    /// What the two are to each other.
+    pub pair_class: Option<PairClass>,
+    /// Always `structural`: structural isolation is not non-interference.
+    pub claim: String,
+    /// How sure.
+    pub confidence: Confidence,
+    /// Who did it (or the lower-named of a static pair).
+    pub subject: Party,
+    /// Against whom.
+    pub object: Party,
+    /// What should be there.
+    pub expected: Option<Evidence>,
+    /// What is there.
+    pub observed: Option<Evidence>,
+    /// What the verdict rests on.
+    pub witness: Witness,
+    /// One sentence.
+    pub message: String,
+    /// Where to read on; absent when there is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
+    /// Repeats folded since the last line of this (rule, subject, object); absent when none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub suppressed: u64,
+    /// Events lost before this line; absent when none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_events: u64,
+}
+
+/// ι before and after: 1, 0, or null where a required dimension is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IotaChange {
+    /// Before.
+    pub before: Option<u8>,
+    /// After.
+    pub after: Option<u8>,
+}
+
+/// What kind of thing an entity is.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum EntityKind {
+    /// The machine itself.
+    Host,
+    /// A container, known or not.
+    Container,
+    /// A virtual machine.
+    Vm,
+}
+
+/// One side of a finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Party {
+    /// Its kind.
+    pub entity: EntityKind,
+    /// Stable id: `host`, `<runtime>:<full id>`, `unknown:<cgroup path>`.
+    pub id: String,
+    /// Human name, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// `namespace/name` of the pod, or its uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Start of its init, nanoseconds since boot: tells incarnations of one id apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<u64>,
+    /// The task concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskInfo>,
+}
+
+/// A task in a finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskInfo {
+    /// Thread group id in the initial pid namespace.
+    pub pid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// Start, nanoseconds since boot.
+    pub start_boottime_ns: u64,
+    /// Command name.
+    pub comm: String,
+    /// Name of the last executed file, as the kernel kept it; null when not seen.
+    pub exe: Option<String>,
+    /// Real user id in the initial user namespace.
+    pub uid: u32,
+    /// Command names of parents, nearest first.
+    pub ancestry: Vec<String>,
+}
+
+/// What was expected or observed: one tagged kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// A namespace.
+    Ns {
+        /// Its kind.
+        kind: NsKind,
+        /// Its inode number on nsfs.
+        inum: u32,
+        /// Whether it is the machine's initial one; absent when not.
+        #[serde(default, skip_serializing_if = "is_false")]
+        initial: bool,
+    },
+    /// A cgroup.
+    Cgroup {
+        /// Its path below the hierarchy's root; null where the id is not known by name.
+        path: Option<String>,
+        /// Its id (inode number).
+        id: u64,
+        /// Hierarchy id; 0 is v2.
+        hierarchy: u32,
+    },
+    /// A directory.
+    File {
+        /// Device (major << 20 | minor).
+        dev: u32,
+        /// Inode number.
+        ino: u64,
+        /// Mount namespace of its mount; 0 when detached or unknown.
+        mnt_ns: u32,
+    },
+    /// Credentials.
+    Creds {
+        /// Real user id.
+        uid: u32,
+        /// Effective user id.
+        euid: u32,
+        /// Permitted capabilities by name.
+        permitted: Vec<String>,
+        /// Effective capabilities by name.
+        effective: Vec<String>,
+        /// Inum of their user namespace.
+        user_ns: u32,
+    },
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Witness {
+    /// The hook that saw it.
+    pub hook: String,
+    /// The syscall that the actor was in.
+    pub syscall: Option<String>,
+    /// Numbers of the events in the stream of events.
+    pub events: Vec<u64>,
+}
+
+/// A pair is isolated again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Resolved {
+    /// Common part.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Which rule's violation.
+    pub rule: RuleId,
+    /// In which dimension.
+    pub dimension: Dimension,
+    /// ι before and after.
+    pub iota: IotaChange,
+    /// One side.
+    pub subject: Party,
+    /// The other.
+    pub object: Party,
+    /// Always true: the pair remembers.
+    pub ever_violated: bool,
+    /// One sentence.
+    pub message: String,
+}
+
+/// State of one hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HookState {
+    /// Name of the hook.
+    pub hook: String,
+    /// `trampoline`, `tracepoint` or `scan`.
+    pub tier: Tier,
+    /// `fires`, `attached` (not exercised), `silent`, `failed`, `not_needed`.
+    pub state: String,
+    /// What the kernel said, for a failed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What is not seen without it; absent where it works or something else sees the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_seen: Option<String>,
+}
+
+/// First line: who looks, with what, and what it cannot see.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Start {
+    /// Common part.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Version of the auditor.
+    pub version: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Machine architecture.
+    pub arch: String,
+    /// Best live tier that works.
+    pub tier: Tier,
+    /// Every hook.
+    pub hooks: Vec<HookState>,
+    /// Dimensions that nothing evaluates here.
+    pub not_evaluated: Vec<Dimension>,
+    /// Digest (SHA-256, hexadecimal) of the effective policy.
+    pub policy_digest: String,
+    /// Entities known after the first snapshot.
+    pub entities: usize,
+    /// Tasks known after the first snapshot.
+    pub tasks: usize,
+}
+
+/// Events were lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Loss {
+    /// Common part.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Where: `ring`, `queue`, `sink`.
+    pub place: String,
+    /// Lost since the last loss line.
+    pub count: u64,
+    /// Lost since the start.
+    pub total: u64,
+    /// By hook.
+    pub by_hook: BTreeMap<String, u64>,
+    /// By CPU number.
+    #[serde(deserialize_with = "numbered")]
+    pub by_cpu: BTreeMap<u32, u64>,
+    /// What became unknown until the next sweep.
+    pub unknown: Vec<Dimension>,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Sign of life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Heartbeat {
+    /// Common part.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Counters.
+    #[serde(flatten)]
+    pub counters: Counters,
+    /// Digest of the model (SHA-256, hexadecimal, first 16 digits).
+    pub model_digest: String,
+}
+
+/// Last line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stop {
+    /// Common part.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Counters.
+    #[serde(flatten)]
+    pub counters: Counters,
+    /// Why: `signal`, `end_of_input`, `exit_on`, `error`.
+    pub reason: String,
+}
+
+/// Counters of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Counters {
+    /// Kernel events consumed.
+    pub events: u64,
+    /// Events lost, anywhere.
+    pub lost_events: u64,
+    /// Violation lines.
+    pub violations: u64,
+    /// Audit lines.
+    pub audits: u64,
+    /// Drift lines.
+    pub drifts: u64,
+    /// Findings folded or over the rate limit.
+    pub suppressed: u64,
+    /// States that a sweep repaired.
+    pub repaired: u64,
+    /// Living entities, the host not counted.
+    pub entities: u64,
+    /// Living tasks.
+    pub tasks: u64,
+    /// Findings that the policy allowed.
+    pub allowed: u64,
+}
+
+/// For fields that are absent when they say nothing: a line has a budget.
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// As [`is_false`].
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// Reads a map whose keys are numbers. By itself serde cannot do that inside a tagged enum: it buffers
+/// the object there, and a buffered key stays text.
+fn numbered<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<u32, u64>, D::Error> {
+    BTreeMap::<String, u64>::deserialize(input)?
+        .into_iter()
+        .map(|(key, count)| Ok((key.parse().map_err(D::Error::custom)?, count)))
+        .collect()
+}

@@ -1,0 +1,72 @@
+//! Kernel strings are bytes: command names, file names and cgroup paths may hold anything.
+//!
+//! They leave the auditor as text without losing a bit: valid UTF-8 stays as it is, other bytes
+//! become `\xNN`, and a backslash becomes `\\`, so that the original can always be recovered.
+
+/// Renders kernel bytes as text, losslessly.
+#[must_use]
+pub fn escape(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c == '\\' {
+                out.push_str("\\\\");
+            } else {
+                out.push(c);
+            }
+        }
+        for b in chunk.invalid() {
+            use std::fmt::Write;
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\x{b:02x}");
+        }
+    }
+    out
+}
+
+/// A UTC time with nanoseconds as RFC 3339 has it, from nanoseconds since 1970.
+///
+/// Times outside of the years 0 to 9999 are clamped: they cannot come from a sane clock.
+#[must_use]
+pub fn rfc3339(unix_ns: i128) -> String {
+    const NS: i128 = 1_000_000_000;
+    let unix_ns = unix_ns.clamp(-62_167_219_200 * NS, 253_402_300_799 * NS);
+    let (seconds, nanos) = (unix_ns.div_euclid(NS), unix_ns.rem_euclid(NS));
+    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Civil date from days since 1970-01-01, by eras of 400 years that start in March.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + i128::from(month <= 2);
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{escape, rfc3339};
+
+    /// Text stays text, everything else is recoverable.
+    #[test]
+    fn escapes_only_what_is_not_text() {
+        assert_eq!(escape("nginx: worker ü".as_bytes()), "nginx: worker ü");
+        assert_eq!(escape(b"a\\b"), "a\\\\b");
+        assert_eq!(escape(b"a\xff\xfeb"), "a\\xff\\xfeb");
+    }
+
+    /// Known instants: the epoch, a leap day, the end of a year.
+    #[test]
+    fn times_are_civil() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(rfc3339(951_827_696_123_456_789), "2000-02-29T12:34:56.123456789Z");
+        assert_eq!(rfc3339(1_798_761_599_999_999_999), "2026-12-31T23:59:59.999999999Z");
+        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(rfc3339(i128::MAX), "9999-12-31T23:59:59.000000000Z");
+    }
+}

@@ -1,0 +1,183 @@
+//! What each rule means, in words: the short form of its page in `docs/rules/`.
+//!
+//! An exhaustive match, so that a new rule does not compile without its words.
+
+use crate::model::{RuleId, Transition};
+
+/// How a finding of a rule is declared as expected in the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declare {
+    /// By an `[[allow]]`.
+    Allow,
+    /// By a `[[share]]`.
+    Share,
+    /// It is never a violation.
+    NotNeeded,
+}
+
+/// The words for one rule.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleWords {
+    /// The event, as a sentence without its stop.
+    pub title: &'static str,
+    /// The transition it cites; none for static pairs and for audit records.
+    pub transition: Option<Transition>,
+    /// Why it matters.
+    pub why: &'static str,
+    /// What to do, in order.
+    pub steps: &'static [&'static str],
+    /// How to declare it as expected.
+    pub declare: Declare,
+}
+
+/// The words for a rule.
+#[must_use]
+pub const fn words(rule: RuleId) -> RuleWords {
+    match rule {
+        RuleId::NamespaceJoin => RuleWords {
+            title: "A task of a container joined an existing namespace that is not its container's own",
+            transition: Some(Transition::T1),
+            why: "A container is its namespaces. From this moment the task acts inside somebody else's: in \
+                  the host's mount namespace it sees the host's files, in a neighbour's network namespace it \
+                  owns the neighbour's sockets. Containers have no ordinary reason to do this; tools that \
+                  escape from them (nsenter through a leaked /proc or a namespace descriptor) do exactly it.",
+            steps: &[
+                "Look at the task: command, executable, user and ancestry say who asked for it.",
+                "Find out how it got hold of the namespace: hostPID, a mounted /proc or /run/netns, CAP_SYS_ADMIN, \
+                 a descriptor passed to it.",
+                "If nobody on your side did this, treat the container and, where the object is the host, the \
+                 machine as compromised: isolate it, keep the stream and the container's upper layer as evidence.",
+                "Remove what made it possible: drop SYS_ADMIN and SYS_PTRACE, take away hostPID and the mount.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::NamespaceNest => RuleWords {
+            title: "A task of a container made a fresh namespace",
+            transition: Some(Transition::T2),
+            why: "A fresh namespace takes nothing from others, so isolation holds. But a fresh user namespace \
+                  gives its maker all capabilities inside it, which opens kernel code that an unprivileged task \
+                  could not reach, and it is the first step of many escapes.",
+            steps: &[
+                "Decide whether this workload nests on purpose: rootless builds, browsers, container-in-container.",
+                "If it does, declare it in the policy for its role.",
+                "If not, forbid it: a seccomp profile without unshare and clone with CLONE_NEWUSER (runtimes' \
+                 default profiles have that), or user.max_user_namespaces = 0.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::ForeignRoot => RuleWords {
+            title: "A task of a container has its root directory in a mount of another mount namespace",
+            transition: Some(Transition::T3),
+            why: "Every absolute path of the task now starts in somebody else's tree. Mount namespaces do not \
+                  help any more: the reference crosses them.",
+            steps: &[
+                "Look at the task and at the mount namespace that the root belongs to (observed.file.mnt_ns).",
+                "Find the descriptor or /proc/PID/root that it came through.",
+                "Restart the container from a clean image; close the leak in what started it.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::ForeignCwd => RuleWords {
+            title: "A task of a container has its working directory in a mount of another mount namespace",
+            transition: Some(Transition::T3),
+            why: "Relative paths of the task lead out of the container: ../../etc/shadow is the host's. This is \
+                  how a leaked directory descriptor becomes an escape (CVE-2024-21626).",
+            steps: &[
+                "Check the version of the runtime: runc before 1.1.12 leaks a descriptor of the host's tree.",
+                "Look at the container's WORKDIR and at the cwd of exec calls: /proc/self/fd/N is an attack.",
+                "Restart the container from a clean image.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::CgroupMigration => RuleWords {
+            title: "A task of a container left the container's cgroup subtree",
+            transition: Some(Transition::T13),
+            why: "Limits, accounting, device rules and freezing follow the cgroup. A task that moves out escapes \
+                  its limits and is not killed with its container; one that moves into a neighbour's uses up the \
+                  neighbour's.",
+            steps: &[
+                "Find out how the container can write to cgroup.procs: a writable cgroup mount, privileged, \
+                 cgroup v1 without a cgroup namespace.",
+                "Make the mount read-only, or give the container its own cgroup namespace.",
+                "Move the task back, or end it: its limits do not hold.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::SilentPrivilegeChange => RuleWords {
+            title: "A task's credentials grew without a system call that may do that",
+            transition: Some(Transition::T7),
+            why: "Credentials change by setuid, capset, execve and a few more. When they change without one of \
+                  these, kernel memory was written by something else: that is what a kernel exploit looks like.",
+            steps: &[
+                "Check the lost_events of this line and the loss records before it: lost events can hide the call.",
+                "If nothing was lost, treat the machine as compromised at kernel level: do not trust what it \
+                 reports any more, take it from the network, keep a memory image.",
+                "Compare kernel version and loaded modules with known vulnerabilities.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::Drift => RuleWords {
+            title: "The kernel's state and the auditor's model differ, and no event explains it",
+            transition: Some(Transition::T7),
+            why: "Every second the model is compared with the kernel. A difference means that an event was not \
+                  seen (lost, or made in a way that no hook on this kernel sees) or that something changed \
+                  kernel memory directly. The model has been corrected; the cause is open.",
+            steps: &[
+                "Look for loss records around this line: lost events explain drift.",
+                "Run \"auditor doctor\": a hook that is missing on this kernel explains it too.",
+                "If neither does, read the rule silent-privilege-change.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::PrivilegeGain => RuleWords {
+            title: "A task of a container gained capabilities or another user id by a legitimate call",
+            transition: None,
+            why: "The gain is what a set-user-id program or file capabilities are for. It matters where the \
+                  container was meant to run without privileges: then something in its image hands them out.",
+            steps: &[
+                "See which file was executed and whether your image needs it (sudo, ping, su).",
+                "Set no_new_privs (allowPrivilegeEscalation: false) where nothing needs it.",
+                "Set privilege_gain to \"ignore\" or \"violation\" under [defaults] in the policy to match your intent.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::SharedNamespace => RuleWords {
+            title: "Two entities share a namespace and nothing declares it",
+            transition: None,
+            why: "Whatever the namespace separates is not separated between these two: processes that see and \
+                  signal each other, a common loopback, a common tree of mounts.",
+            steps: &[
+                "See whether the sharing is meant: a pod, --network container:NAME, hostNetwork.",
+                "If it is, declare the share in the policy with its reason.",
+                "If not, start one of the two with a namespace of its own.",
+            ],
+            declare: Declare::Share,
+        },
+        RuleId::SharedCgroup => RuleWords {
+            title: "Two entities sit in the same cgroup and nothing declares it",
+            transition: None,
+            why: "Limits and accounting cannot tell the two apart, and one can starve or freeze the other.",
+            steps: &[
+                "See which runtime put both there: a cgroup path set by hand is the usual cause.",
+                "Give each its own cgroup, or declare the share in the policy with its reason.",
+            ],
+            declare: Declare::Share,
+        },
+        RuleId::ContainerEnter => RuleWords {
+            title: "A task of the host entered a container",
+            transition: None,
+            why: "This is how exec works, and how an administrator looks inside. It is written down because it is \
+                  also how somebody with access to the host reaches into a container. It changes no exit code.",
+            steps: &[
+                "Nothing, unless nobody should have been there at this time: then ask who used the host.",
+            ],
+            declare: Declare::NotNeeded,
+        },
+    }
+}
+
+/// Where the rule's page is, in the source tree.
+#[must_use]
+pub fn page(rule: RuleId) -> String {
+    format!("docs/rules/{rule}.md")
+}

@@ -1,0 +1,237 @@
+//! The vocabulary of scenarios: what a container is like, what is done in it, what that needs and what must come out.
+//!
+//! Scenarios name hosts, neighbours and places symbolically. The runner turns a [`Deed`] into an [`Act`](crate::act::Act)
+//! once pids and paths are known.
+
+use crate::act::Kind;
+
+/// Which policy the auditor runs with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// None given: the built-in defaults.
+    Default,
+    /// Nested namespaces are declared, and every privilege gain is a violation.
+    Declared,
+}
+
+impl Session {
+    /// Every session.
+    pub const ALL: [Self; 2] = [Self::Default, Self::Declared];
+
+    /// Name in results.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Declared => "declared",
+        }
+    }
+
+    /// The policy file's text, if one is used.
+    #[must_use]
+    pub const fn policy(self) -> Option<&'static str> {
+        match self {
+            Self::Default => None,
+            Self::Declared => Some(
+                "[defaults]\nprivilege_gain = \"violation\"\n\n\
+                 [[allow]]\nrule = \"namespace-nest\"\nsubject = \"*\"\nreason = \"builds\"\n",
+            ),
+        }
+    }
+}
+
+/// Where a container's network namespace comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Net {
+    /// A fresh one.
+    Fresh,
+    /// The configuration names the scenario's prepared namespace by path.
+    Declared,
+    /// The configuration names none, and the runtime is started inside the scenario's prepared namespace.
+    Inherited,
+}
+
+/// What is special about a container.
+#[derive(Clone, Copy, Debug)]
+pub struct Container {
+    /// Last part of its id.
+    pub name: &'static str,
+    /// The host's /proc is bound at /hostproc, as careless monitoring containers have it.
+    pub host_proc: bool,
+    /// It shares the host's pid namespace.
+    pub host_pid: bool,
+    /// The host's /sys/fs/cgroup is bound, writable, at /hostcgroup.
+    pub host_cgroup: bool,
+    /// It has a user namespace of its own.
+    pub user_namespace: bool,
+    /// Its network namespace.
+    pub net: Net,
+    /// Leaf cgroup, if it is not named after the container.
+    pub cgroup: Option<&'static str>,
+}
+
+impl Container {
+    /// An ordinary container.
+    #[must_use]
+    pub const fn plain(name: &'static str) -> Self {
+        Self {
+            name,
+            host_proc: false,
+            host_pid: false,
+            host_cgroup: false,
+            user_namespace: false,
+            net: Net::Fresh,
+            cgroup: None,
+        }
+    }
+}
+
+/// Whose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// The host's.
+    Host,
+    /// The scenario's second container's.
+    Neighbour,
+    /// The acting container's own.
+    Own,
+}
+
+/// A cgroup hierarchy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// Version 2.
+    Unified,
+    /// Version 1's `pids`.
+    Pids,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Nothing: the state at rest is what counts.
+    Nothing,
+    /// Join a namespace by its file.
+    JoinByFd(Kind, Whom),
+    /// Join namespaces of a process by pidfd.
+    JoinByPidfd(&'static [Kind], Whom),
+    /// Leave for a fresh namespace.
+    Unshare(Kind),
+    /// Give birth into a fresh namespace.
+    Clone(Kind),
+    /// Move to a cgroup: the root for the host, a leaf for a container, a child of the leaf for `Own`.
+    MoveCgroup(Hierarchy, Whom),
+    /// Give birth into a cgroup.
+    CloneIntoCgroup(Whom),
+    /// Change root to somebody's root by path.
+    Chroot(Whom),
+    /// Change root to somebody's root by descriptor.
+    ChrootByFd(Whom),
+    /// Change directory to somebody's root.
+    Chdir(Whom),
+    /// Become an ordinary user.
+    DropUser,
+    /// As an ordinary user, execute a setuid-root file.
+    ExecSetuid,
+    /// As an ordinary user, execute a file with capabilities.
+    ExecCapable,
+    /// As an ordinary user, leave for a fresh user namespace.
+    UnshareUserAsUser,
+}
+
+/// What a step needs of kernel, cgroup layout and tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// `/proc/self/ns/time`.
+    TimeNamespace,
+    /// A mounted version 2 hierarchy in which containers have a leaf.
+    Unified,
+    /// A mounted version 1 `pids` hierarchy.
+    Pids,
+}
+
+/// The object a finding must name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// Whatever stands there.
+    Any,
+    /// The host.
+    Host,
+    /// The scenario's second container.
+    Neighbour,
+    /// Subject and object are the first two containers, in either order.
+    Pair,
+}
+
+/// The type of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineKind {
+    /// `"type":"violation"`: exactly the expected ones may appear.
+    Violation,
+    /// `"type":"audit"`: the expected ones must appear, others may.
+    Audit,
+}
+
+/// One line that must come out, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// Its type.
+    pub kind: LineKind,
+    /// Its rule.
+    pub rule: &'static str,
+    /// Its dimension, if the rule has one.
+    pub dimension: Option<&'static str>,
+    /// Its severity, if the design fixes it.
+    pub severity: Option<&'static str>,
+    /// Its object.
+    pub object: Object,
+}
+
+impl std::fmt::Display for Expect {
+    fn fmt(&self, output: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            LineKind::Violation => "violation",
+            LineKind::Audit => "audit",
+        };
+        write!(output, "{kind} {}", self.rule)?;
+        for detail in [self.dimension, self.severity].into_iter().flatten() {
+            write!(output, " {detail}")?;
+        }
+        match self.object {
+            Object::Any => Ok(()),
+            Object::Host => output.write_str(" against the host"),
+            Object::Neighbour => output.write_str(" against the neighbour"),
+            Object::Pair => output.write_str(" between the two"),
+        }
+    }
+}
+
+/// One deed and what must come of it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Unique within the scenario.
+    pub id: String,
+    /// Index of the acting container.
+    pub who: usize,
+    /// What it does.
+    pub deed: Deed,
+    /// What that takes.
+    pub needs: Vec<Need>,
+    /// What must come out; empty for a silent neighbour.
+    pub expects: Vec<Expect>,
+}
+
+/// A few containers, and what happens in them.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Unique; part of the containers' ids.
+    pub id: &'static str,
+    /// One sentence.
+    pub does: &'static str,
+    /// Under which policy.
+    pub session: Session,
+    /// The containers; most deeds are the first one's.
+    pub containers: Vec<Container>,
+    /// In order. All states are held until the scenario ends.
+    pub steps: Vec<Step>,
+}

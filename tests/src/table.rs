@@ -1,0 +1,461 @@
+//! The scenarios themselves, as data.
+//!
+//! Not here because no ordinary task can do it: joining the host's *user* namespace (a task has no capability in an
+//! ancestor) and the host's *pid* namespace (only descendants can be joined). Both exist for a neighbour.
+
+use crate::act::Kind;
+use crate::scenario::{
+    Container, Deed, Expect, Hierarchy, LineKind, Need, Net, Object, Scenario, Session, Step, Whom,
+};
+
+/// Kinds that a container can join on the host. (The host's time namespace is every container's own.)
+const HOST_KINDS: [Kind; 5] = [Kind::Mnt, Kind::Net, Kind::Uts, Kind::Ipc, Kind::Cgroup];
+
+/// Every scenario, in the order in which they run.
+#[must_use]
+pub fn scenarios() -> Vec<Scenario> {
+    let mut all = vec![
+        join_by_fd("join-host", Whom::Host),
+        join_by_fd("join-neighbour", Whom::Neighbour),
+        join_by_pidfd("join-host-pidfd", Whom::Host),
+        join_by_pidfd("join-neighbour-pidfd", Whom::Neighbour),
+        join_user(),
+        join_time(),
+        join_many("join-many-host", Whom::Host),
+        join_many("join-many-neighbour", Whom::Neighbour),
+        rejoin(),
+        cgroup(),
+        foreign_directories(),
+    ];
+    all.extend(
+        [Session::Default, Session::Declared]
+            .into_iter()
+            .flat_map(|session| {
+                [
+                    nest(session, "unshare", Deed::Unshare),
+                    nest(session, "clone", Deed::Clone),
+                    gain(session),
+                ]
+            }),
+    );
+    all.extend([
+        shared("shared-net", Net::Inherited),
+        shared("declared-net", Net::Declared),
+    ]);
+    all
+}
+
+const fn violation(rule: &'static str, object: Object) -> Expect {
+    Expect {
+        kind: LineKind::Violation,
+        rule,
+        dimension: None,
+        severity: None,
+        object,
+    }
+}
+
+const fn of_dimension(expect: Expect, dimension: &'static str, severity: &'static str) -> Expect {
+    Expect {
+        dimension: Some(dimension),
+        severity: Some(severity),
+        ..expect
+    }
+}
+
+const fn object(whom: Whom) -> Object {
+    match whom {
+        Whom::Host => Object::Host,
+        Whom::Neighbour => Object::Neighbour,
+        Whom::Own => Object::Any,
+    }
+}
+
+fn join(kind: Kind, whom: Whom) -> Expect {
+    of_dimension(
+        violation("namespace-join", object(whom)),
+        kind.name(),
+        "critical",
+    )
+}
+
+fn needs_of(kind: Kind) -> Vec<Need> {
+    if kind == Kind::Time {
+        vec![Need::TimeNamespace]
+    } else {
+        Vec::new()
+    }
+}
+
+fn step(id: impl Into<String>, deed: Deed, needs: &[Need], expects: &[Expect]) -> Step {
+    Step {
+        id: id.into(),
+        who: 0,
+        deed,
+        needs: needs.to_vec(),
+        expects: expects.to_vec(),
+    }
+}
+
+fn watcher() -> Container {
+    Container {
+        host_proc: true,
+        ..Container::plain("a")
+    }
+}
+
+fn host_pid() -> Container {
+    Container {
+        host_pid: true,
+        ..Container::plain("a")
+    }
+}
+
+fn neighbour() -> Container {
+    Container::plain("b")
+}
+
+fn join_by_fd(id: &'static str, whom: Whom) -> Scenario {
+    let join_one = |kind: Kind| {
+        step(
+            kind.name(),
+            Deed::JoinByFd(kind, whom),
+            &[],
+            &[join(kind, whom)],
+        )
+    };
+    Scenario {
+        id,
+        does: "a task opens /hostproc/PID/ns/KIND of somebody else and joins it",
+        session: Session::Default,
+        containers: vec![watcher(), neighbour()],
+        steps: HOST_KINDS.into_iter().map(join_one).collect(),
+    }
+}
+
+fn join_by_pidfd(id: &'static str, whom: Whom) -> Scenario {
+    let join_one = |(kind, kinds): (Kind, &'static [Kind])| {
+        step(
+            kind.name(),
+            Deed::JoinByPidfd(kinds, whom),
+            &[],
+            &[join(kind, whom)],
+        )
+    };
+    let mut kinds: Vec<(Kind, &'static [Kind])> = vec![
+        (Kind::Mnt, &[Kind::Mnt]),
+        (Kind::Net, &[Kind::Net]),
+        (Kind::Uts, &[Kind::Uts]),
+        (Kind::Ipc, &[Kind::Ipc]),
+        (Kind::Cgroup, &[Kind::Cgroup]),
+    ];
+    if whom == Whom::Neighbour {
+        kinds.push((Kind::Pid, &[Kind::Pid]));
+    }
+    Scenario {
+        id,
+        does: "a task in the host's pid namespace opens somebody's pidfd and joins one namespace",
+        session: Session::Default,
+        containers: vec![host_pid(), neighbour()],
+        steps: kinds.into_iter().map(join_one).collect(),
+    }
+}
+
+fn join_user() -> Scenario {
+    Scenario {
+        id: "join-user",
+        does: "a task joins the user namespace of a neighbour that has one",
+        session: Session::Default,
+        containers: vec![
+            watcher(),
+            Container {
+                user_namespace: true,
+                ..neighbour()
+            },
+        ],
+        steps: vec![step(
+            "fd",
+            Deed::JoinByFd(Kind::User, Whom::Neighbour),
+            &[],
+            &[join(Kind::User, Whom::Neighbour)],
+        )],
+    }
+}
+
+fn join_time() -> Scenario {
+    let nested = of_dimension(violation("namespace-nest", Object::Any), "time", "low");
+    Scenario {
+        id: "join-time",
+        does: "a neighbour makes a time namespace, and a task joins it",
+        session: Session::Default,
+        containers: vec![watcher(), neighbour()],
+        steps: vec![
+            Step {
+                who: 1,
+                ..step(
+                    "nest",
+                    Deed::Unshare(Kind::Time),
+                    &[Need::TimeNamespace],
+                    &[nested],
+                )
+            },
+            step(
+                "fd",
+                Deed::JoinByFd(Kind::Time, Whom::Neighbour),
+                &[Need::TimeNamespace],
+                &[join(Kind::Time, Whom::Neighbour)],
+            ),
+        ],
+    }
+}
+
+fn join_many(id: &'static str, whom: Whom) -> Scenario {
+    const KINDS: &[Kind] = &[Kind::Net, Kind::Uts, Kind::Ipc];
+    let expects: Vec<Expect> = KINDS.iter().map(|kind| join(*kind, whom)).collect();
+    Scenario {
+        id,
+        does: "one setns with several flags: one finding per dimension",
+        session: Session::Default,
+        containers: vec![host_pid(), neighbour()],
+        steps: vec![step("pidfd", Deed::JoinByPidfd(KINDS, whom), &[], &expects)],
+    }
+}
+
+/// The silent neighbour of every join: what is joined is one's own.
+fn rejoin() -> Scenario {
+    const KINDS: &[Kind] = &[Kind::Net, Kind::Uts, Kind::Ipc, Kind::Cgroup];
+    let by_fd = |kind: Kind| {
+        step(
+            kind.name(),
+            Deed::JoinByFd(kind, Whom::Own),
+            &needs_of(kind),
+            &[],
+        )
+    };
+    let kinds = [
+        Kind::Mnt,
+        Kind::Net,
+        Kind::Pid,
+        Kind::Uts,
+        Kind::Ipc,
+        Kind::Cgroup,
+        Kind::Time,
+    ];
+    let mut steps: Vec<Step> = kinds.into_iter().map(by_fd).collect();
+    steps.push(step("pidfd", Deed::JoinByPidfd(KINDS, Whom::Own), &[], &[]));
+    Scenario {
+        id: "join-own",
+        does: "a task joins the namespaces that it is in",
+        session: Session::Default,
+        containers: vec![Container::plain("a")],
+        steps,
+    }
+}
+
+fn nest(session: Session, verb: &'static str, deed: fn(Kind) -> Deed) -> Scenario {
+    let nest_one = |kind: Kind| {
+        let finding = of_dimension(violation("namespace-nest", Object::Any), kind.name(), "low");
+        let gained = violation("privilege-gain", Object::Any);
+        // The creator of a user namespace has every capability in it.
+        let expects = match (session, kind) {
+            (Session::Default, _) => vec![finding],
+            (Session::Declared, Kind::User) => vec![gained],
+            (Session::Declared, _) => Vec::new(),
+        };
+        step(kind.name(), deed(kind), &needs_of(kind), &expects)
+    };
+    let id = match (session, verb) {
+        (Session::Default, "unshare") => "nest-unshare",
+        (Session::Default, _) => "nest-clone",
+        (Session::Declared, "unshare") => "nest-unshare-declared",
+        (Session::Declared, _) => "nest-clone-declared",
+    };
+    Scenario {
+        id,
+        does: "a task makes a fresh namespace of each kind",
+        session,
+        containers: vec![Container::plain("a")],
+        steps: Kind::ALL.into_iter().map(nest_one).collect(),
+    }
+}
+
+fn cgroup() -> Scenario {
+    const UNIFIED: &[Need] = &[Need::Unified];
+    const PIDS: &[Need] = &[Need::Pids];
+    let moved = |whom| {
+        let severity = if whom == Whom::Host {
+            "high"
+        } else {
+            "critical"
+        };
+        [of_dimension(
+            violation("cgroup-migration", object(whom)),
+            "cgroup",
+            severity,
+        )]
+    };
+    let go = |id, hierarchy, whom, needs| {
+        step(id, Deed::MoveCgroup(hierarchy, whom), needs, &moved(whom))
+    };
+    Scenario {
+        id: "cgroup",
+        does: "a task with a writable cgroupfs leaves its subtree, and moves within it",
+        session: Session::Default,
+        containers: vec![
+            Container {
+                host_cgroup: true,
+                ..Container::plain("a")
+            },
+            neighbour(),
+        ],
+        steps: vec![
+            go("out", Hierarchy::Unified, Whom::Host, UNIFIED),
+            go("neighbour", Hierarchy::Unified, Whom::Neighbour, UNIFIED),
+            go("out-v1", Hierarchy::Pids, Whom::Host, PIDS),
+            go("neighbour-v1", Hierarchy::Pids, Whom::Neighbour, PIDS),
+            step(
+                "into",
+                Deed::CloneIntoCgroup(Whom::Neighbour),
+                UNIFIED,
+                &moved(Whom::Neighbour),
+            ),
+            step(
+                "own",
+                Deed::MoveCgroup(Hierarchy::Unified, Whom::Own),
+                UNIFIED,
+                &[],
+            ),
+            step(
+                "own-v1",
+                Deed::MoveCgroup(Hierarchy::Pids, Whom::Own),
+                PIDS,
+                &[],
+            ),
+        ],
+    }
+}
+
+fn foreign_directories() -> Scenario {
+    let root = |whom| violation("foreign-root", object(whom));
+    let cwd = |whom| violation("foreign-cwd", object(whom));
+    Scenario {
+        id: "directories",
+        does: "a task takes a directory of another mount namespace as its root or working directory",
+        session: Session::Default,
+        containers: vec![watcher(), neighbour()],
+        steps: vec![
+            step("cwd-host", Deed::Chdir(Whom::Host), &[], &[cwd(Whom::Host)]),
+            step(
+                "cwd-neighbour",
+                Deed::Chdir(Whom::Neighbour),
+                &[],
+                &[cwd(Whom::Neighbour)],
+            ),
+            step(
+                "root-host",
+                Deed::Chroot(Whom::Host),
+                &[],
+                &[root(Whom::Host)],
+            ),
+            step(
+                "root-neighbour-fd",
+                Deed::ChrootByFd(Whom::Neighbour),
+                &[],
+                &[cwd(Whom::Neighbour), root(Whom::Neighbour)],
+            ),
+            step("cwd-own", Deed::Chdir(Whom::Own), &[], &[]),
+            step("root-own", Deed::Chroot(Whom::Own), &[], &[]),
+            step("root-own-fd", Deed::ChrootByFd(Whom::Own), &[], &[]),
+        ],
+    }
+}
+
+fn gain(session: Session) -> Scenario {
+    let kind = match session {
+        Session::Default => LineKind::Audit,
+        Session::Declared => LineKind::Violation,
+    };
+    let gained = Expect {
+        kind,
+        ..violation("privilege-gain", Object::Any)
+    };
+    let nested = of_dimension(violation("namespace-nest", Object::Any), "user", "low");
+    let in_user_namespace = match session {
+        Session::Default => vec![gained, nested],
+        Session::Declared => vec![gained],
+    };
+    Scenario {
+        id: if session == Session::Default {
+            "gain"
+        } else {
+            "gain-declared"
+        },
+        does: "an unprivileged task gains privileges by file and by user namespace",
+        session,
+        containers: vec![Container::plain("a")],
+        steps: vec![
+            step("setuid", Deed::ExecSetuid, &[], &[gained]),
+            step("capabilities", Deed::ExecCapable, &[], &[gained]),
+            step(
+                "user-namespace",
+                Deed::UnshareUserAsUser,
+                &[],
+                &in_user_namespace,
+            ),
+            step("drop", Deed::DropUser, &[], &[]),
+        ],
+    }
+}
+
+fn shared(id: &'static str, net: Net) -> Scenario {
+    let finding = of_dimension(violation("shared-namespace", Object::Pair), "net", "high");
+    let finding = Expect {
+        severity: None,
+        ..finding
+    };
+    let expects = if net == Net::Inherited {
+        vec![finding]
+    } else {
+        Vec::new()
+    };
+    let in_net = |name| Container {
+        net,
+        ..Container::plain(name)
+    };
+    Scenario {
+        id,
+        does: "two containers live in one network namespace that is not the host's",
+        session: Session::Default,
+        containers: vec![in_net("a"), in_net("b")],
+        steps: vec![step("net", Deed::Nothing, &[], &expects)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// Goal: results can be told apart. Method: every scenario id, and every step id within one, occurs once.
+    #[test]
+    fn ids_are_unique() {
+        let mut seen = BTreeSet::new();
+        for scenario in super::scenarios() {
+            for step in &scenario.steps {
+                let id = format!("{}/{}", scenario.id, step.id);
+                assert!(seen.insert(id.clone()), "{id} occurs twice");
+            }
+        }
+    }
+
+    /// Goal: whatever fires has a silent counterpart. Method: every rule that some step expects is expected by fewer
+    /// steps than there are, within its scenario or in one that expects nothing.
+    #[test]
+    fn silent_neighbours_exist() {
+        let all = super::scenarios();
+        let silent = all
+            .iter()
+            .flat_map(|scenario| &scenario.steps)
+            .filter(|step| step.expects.is_empty());
+        assert!(silent.count() >= 20);
+    }
+}

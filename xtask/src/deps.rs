@@ -1,0 +1,126 @@
+//! What the tests need on a Debian machine that has only Rust.
+//!
+//! Each need is looked for first, so a prepared machine is left alone and needs neither root nor a network.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::project;
+
+/// Install what the tests need.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only say what is missing.
+    #[arg(long)]
+    check: bool,
+}
+
+/// A program and the Debian package that brings it.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+}
+
+const fn need(program: &'static str, package: &'static str) -> Need {
+    Need { program, package }
+}
+
+const PROGRAMS: [Need; 9] = [
+    need("runc", "runc"),
+    need("crun", "crun"),
+    need("busybox", "busybox-static"),
+    need("qemu-system-x86_64", "qemu-system-x86"),
+    need("ip", "iproute2"),
+    need("curl", "curl"),
+    need("xz", "xz-utils"),
+    need("zstd", "zstd"),
+    need("dpkg-deb", "dpkg"),
+];
+
+/// A cargo tool, its version, and how it is asked for it.
+struct Tool {
+    name: &'static str,
+    version: &'static str,
+}
+
+const TOOLS: [Tool; 1] = [Tool {
+    name: "cargo-deny",
+    version: "0.20.2",
+}];
+
+/// Runs the task.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.check {
+        let missing = missing_packages();
+        let tools = TOOLS
+            .iter()
+            .filter(|tool| !is_installed(tool))
+            .map(|tool| tool.name);
+        let all: Vec<&str> = missing.into_iter().chain(tools).collect();
+        ensure!(all.is_empty(), "missing: {}", all.join(" "));
+        return Ok(());
+    }
+    packages()?;
+    tools()
+}
+
+/// Installs the missing packages.
+pub(crate) fn packages() -> Result<()> {
+    let missing = missing_packages();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: getuid has no preconditions.
+    let root = unsafe { libc::geteuid() } == 0;
+    ensure!(
+        root,
+        "missing packages: {}; install them, or run this task as root",
+        missing.join(" ")
+    );
+    eprintln!("installing {}", missing.join(" "));
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["--quiet", "--yes"]);
+        command
+    };
+    project::run(apt().arg("update"))?;
+    project::run(
+        apt()
+            .args(["install", "--no-install-recommends"])
+            .args(&missing),
+    )
+}
+
+/// Installs the missing cargo tools, at their pinned versions.
+pub(crate) fn tools() -> Result<()> {
+    for tool in TOOLS.iter().filter(|tool| !is_installed(tool)) {
+        let Tool { name, version } = tool;
+        eprintln!("building {name} {version}; this takes a few minutes, once");
+        project::run(
+            project::cargo()
+                .args(["install", "--locked", "--quiet", "--version", version, name])
+                // Away from ours: other features, other profiles.
+                .env("CARGO_TARGET_DIR", project::target().join("tools")),
+        )?;
+    }
+    Ok(())
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    PROGRAMS
+        .iter()
+        .filter(|need| project::find(need.program).is_none())
+        .map(|need| need.package)
+        .collect()
+}
+
+fn is_installed(tool: &Tool) -> bool {
+    let Some(path) = project::find(tool.name) else {
+        return false;
+    };
+    project::output(Command::new(path).arg("--version"))
+        .is_ok_and(|text| text.split_whitespace().any(|word| word == tool.version))
+}

@@ -1,0 +1,95 @@
+//! Where things are, and how tasks run other programs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The root of the repository.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Cargo, as it was called.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command with the terminal's output; its failure is an error.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("start {}", name(command)))?;
+    ensure!(status.success(), "{} failed: {status}", name(command));
+    Ok(())
+}
+
+/// Runs a command and gives its standard output; its failure is an error with its standard error.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("start {}", name(command)))?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "{} failed: {}: {}",
+            name(command),
+            output.status,
+            errors.trim()
+        );
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("output of {}", name(command)))
+}
+
+fn name(command: &Command) -> String {
+    format!("{command:?}").replace('"', "")
+}
+
+/// Finds a program as a shell would, or where Debian keeps those of root.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let fixed = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(fixed)
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// What one release build gives to hosts and guests alike.
+pub(crate) struct Artifacts {
+    /// The agent.
+    pub(crate) auditor: PathBuf,
+    /// The program inside test containers.
+    pub(crate) actor: PathBuf,
+    /// The scenario runner.
+    pub(crate) scenarios: PathBuf,
+}
+
+/// Builds them.
+pub(crate) fn build() -> Result<Artifacts> {
+    run(cargo().args([
+        "build",
+        "--release",
+        "--quiet",
+        "--package",
+        "auditor",
+        "--package",
+        "auditor-tests",
+    ]))?;
+    let binary = |name: &str| target().join("release").join(name);
+    Ok(Artifacts {
+        auditor: binary("auditor"),
+        actor: binary("actor"),
+        scenarios: binary("scenarios"),
+    })
+}

@@ -1,0 +1,310 @@
+//! Boots guests, two at a time, and reads what the scenario runner in them wrote.
+//!
+//! The console and the results are two serial ports, each a file, so that kernel messages cannot damage a result.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::image;
+use super::kernels::{self, KERNELS, Kernel};
+use crate::deps;
+use crate::project::{self, Artifacts};
+use crate::tally::Tally;
+
+/// Run the scenarios in guests.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Args {
+    /// Only these kernels (5.10, 6.1, …).
+    #[arg(long = "kernel")]
+    kernels: Vec<String>,
+    /// How control groups are mounted.
+    #[arg(long, value_enum, default_value_t = Cgroup::Unified)]
+    cgroup: Cgroup,
+    /// Only scenarios whose name contains this.
+    #[arg(long)]
+    only: Vec<String>,
+    /// Start/stop cycles per runtime.
+    #[arg(long, default_value_t = 50)]
+    cycles: u32,
+    /// Only perform the acts, without the auditor.
+    #[arg(long)]
+    no_auditor: bool,
+    /// Guests at a time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Seconds that one guest may take.
+    #[arg(long, default_value_t = 900)]
+    timeout: u64,
+    /// An interactive shell in one guest instead.
+    #[arg(long)]
+    shell: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Cgroup {
+    /// Version 2 only.
+    Unified,
+    /// Version 1 with version 2 beside it, as systemd lays it out.
+    Hybrid,
+}
+
+impl Cgroup {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Unified => "unified",
+            Self::Hybrid => "hybrid",
+        }
+    }
+}
+
+/// One guest to boot.
+#[derive(Clone, Copy)]
+struct Guest {
+    kernel: &'static Kernel,
+    cgroup: Cgroup,
+}
+
+impl Guest {
+    fn name(self) -> String {
+        format!("{}-{}", self.kernel.series, self.cgroup.name())
+    }
+}
+
+/// Runs the task.
+pub(crate) fn main(args: &Args) -> Result<()> {
+    deps::packages()?;
+    let artifacts = project::build()?;
+    let kernels = chosen(&args.kernels)?;
+    if args.shell {
+        let guest = Guest {
+            kernel: kernels[0],
+            cgroup: args.cgroup,
+        };
+        return shell(guest, &artifacts);
+    }
+    let guests = kernels
+        .into_iter()
+        .map(|kernel| Guest {
+            kernel,
+            cgroup: args.cgroup,
+        })
+        .collect();
+    let tally = run_all(guests, args, &artifacts);
+    report(&tally)
+}
+
+fn report(tally: &Tally) -> Result<()> {
+    for failure in &tally.failures {
+        eprintln!("FAIL {failure}");
+    }
+    let Tally {
+        passed,
+        failed,
+        skipped,
+        ..
+    } = tally;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    ensure!(*failed == 0, "{failed} failed");
+    Ok(())
+}
+
+/// The whole matrix: every kernel with version 2, and one with the hybrid layout.
+pub(crate) fn matrix(artifacts: &Artifacts, cycles: u32) -> Tally {
+    let args = Args {
+        kernels: Vec::new(),
+        cgroup: Cgroup::Unified,
+        only: Vec::new(),
+        cycles,
+        no_auditor: false,
+        jobs: 2,
+        timeout: 900,
+        shell: false,
+    };
+    let mut guests: Vec<Guest> = KERNELS
+        .iter()
+        .map(|kernel| Guest {
+            kernel,
+            cgroup: Cgroup::Unified,
+        })
+        .collect();
+    guests.push(Guest {
+        kernel: &KERNELS[1],
+        cgroup: Cgroup::Hybrid,
+    });
+    run_all(guests, &args, artifacts)
+}
+
+fn chosen(series: &[String]) -> Result<Vec<&'static Kernel>> {
+    if series.is_empty() {
+        return Ok(KERNELS.iter().collect());
+    }
+    series
+        .iter()
+        .map(|series| kernels::by_series(series))
+        .collect()
+}
+
+fn run_all(guests: Vec<Guest>, args: &Args, artifacts: &Artifacts) -> Tally {
+    let queue = Mutex::new(guests.into_iter());
+    let total = Mutex::new(Tally::default());
+    let next = || queue.lock().ok()?.next();
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(guest) = next() {
+                    let started = Instant::now();
+                    let tally = run_one(guest, args, artifacts).unwrap_or_else(|error| {
+                        Tally::failure(format!("{}: {error:#}", guest.name()))
+                    });
+                    let Tally {
+                        passed,
+                        failed,
+                        skipped,
+                        ..
+                    } = &tally;
+                    eprintln!(
+                        "guest {}: {passed} passed, {failed} failed, {skipped} skipped in {:.0?}",
+                        guest.name(),
+                        started.elapsed()
+                    );
+                    if let Ok(mut total) = total.lock() {
+                        *total += tally;
+                    }
+                }
+            });
+        }
+    });
+    total
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Files of one guest.
+struct Files {
+    image: PathBuf,
+    kernel: PathBuf,
+    console: PathBuf,
+    results: PathBuf,
+}
+
+fn prepare(guest: Guest, artifacts: &Artifacts) -> Result<Files> {
+    let ready = kernels::fetch(guest.kernel)?;
+    let directory = project::target().join("vm/guests").join(guest.name());
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("create {}", directory.display()))?;
+    let file = |name: &str| directory.join(name);
+    let files = Files {
+        image: file("initramfs.cpio"),
+        kernel: ready.image.clone(),
+        console: file("console.log"),
+        results: file("results.jsonl"),
+    };
+    image::build(artifacts, &ready, &files.image)?;
+    for path in [&files.console, &files.results] {
+        std::fs::write(path, "").with_context(|| format!("clear {}", path.display()))?;
+    }
+    Ok(files)
+}
+
+fn qemu(files: &Files, guest: Guest, program: &str) -> Command {
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-m",
+            "1024",
+            "-smp",
+            "2",
+        ])
+        .args(["-no-reboot", "-nodefaults", "-display", "none", "-kernel"])
+        .arg(&files.kernel)
+        .arg("-initrd")
+        .arg(&files.image)
+        .arg("-append")
+        .arg(format!(
+            "console=ttyS0 panic=-1 quiet guest.cgroup={} guest.run={program}",
+            guest.cgroup.name()
+        ));
+    command
+}
+
+fn run_one(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
+    let files = prepare(guest, artifacts)?;
+    let mut program = vec![
+        "/bin/scenarios".to_owned(),
+        format!("--cycles={}", args.cycles),
+    ];
+    program.extend([
+        "--results=/dev/ttyS1".to_owned(),
+        "--patience=10".to_owned(),
+    ]);
+    program.extend(args.only.iter().map(|only| format!("--only={only}")));
+    program.push(
+        if args.no_auditor {
+            "--no-auditor"
+        } else {
+            "--auditor=/bin/auditor"
+        }
+        .to_owned(),
+    );
+    let mut child = qemu(&files, guest, &program.join(","))
+        .arg("-serial")
+        .arg(format!("file:{}", files.console.display()))
+        .arg("-serial")
+        .arg(format!("file:{}", files.results.display()))
+        .stdin(Stdio::null())
+        .spawn()
+        .context("start qemu-system-x86_64")?;
+    wait(&mut child, Duration::from_secs(args.timeout))
+        .with_context(|| format!("console ends with:\n{}", tail(&files.console)))?;
+    let (mut tally, exit) = Tally::of_results(&files.results, &guest.name())?;
+    match exit {
+        Some(0 | 1) if tally.passed + tally.failed > 0 => {}
+        other => {
+            let console = tail(&files.console);
+            tally += Tally::failure(format!(
+                "{}: the runner ended with {other:?}; console ends with:\n{console}",
+                guest.name()
+            ));
+        }
+    }
+    Ok(tally)
+}
+
+fn wait(child: &mut Child, timeout: Duration) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    while child.try_wait().context("wait for the guest")?.is_none() {
+        if Instant::now() > deadline {
+            child.kill().context("stop the guest")?;
+            child.wait().context("wait for the guest")?;
+            bail!("the guest did not end within {timeout:?}");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+fn tail(path: &Path) -> String {
+    const LINES: usize = 30;
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+fn shell(guest: Guest, artifacts: &Artifacts) -> Result<()> {
+    let files = prepare(guest, artifacts)?;
+    eprintln!("leave with `exit`, or Ctrl-A X");
+    project::run(
+        qemu(&files, guest, "/bin/sh")
+            .args(["-serial", "mon:stdio", "-serial"])
+            .arg(format!("file:{}", files.results.display())),
+    )
+}
