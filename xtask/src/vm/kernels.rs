@@ -245,7 +245,7 @@ fn numbers(name: &str) -> Vec<u64> {
 }
 
 fn unpack(files: &[PathBuf], tree: PathBuf) -> Result<Ready> {
-    let partial = tree.with_extension("partial");
+    let partial = PathBuf::from(format!("{}.partial", tree.display()));
     if partial.exists() {
         std::fs::remove_dir_all(&partial)
             .with_context(|| format!("remove {}", partial.display()))?;
