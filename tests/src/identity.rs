@@ -29,6 +29,18 @@ pub fn entity(value: &Value) -> Entity {
     }
 }
 
+/// Whether a line is of that type.
+#[must_use]
+pub fn is_type(line: &Value, kind: &str) -> bool {
+    line.get("type").and_then(Value::as_str) == Some(kind)
+}
+
+/// Subject and object of a line.
+#[must_use]
+pub fn parties(line: &Value) -> [Entity; 2] {
+    ["subject", "object"].map(|key| entity(line.get(key).unwrap_or(&Value::Null)))
+}
+
 /// A prefix for this run.
 #[must_use]
 pub fn run_prefix() -> String {

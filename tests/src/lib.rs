@@ -9,6 +9,7 @@
 
 pub mod act;
 pub mod bundle;
+mod cast;
 pub mod guest;
 pub mod identity;
 pub mod interrupt;

@@ -5,25 +5,20 @@
 //! session has ended.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::act::{Act, Kind};
-use crate::bundle::{self, Bundle, Given, Programs};
-use crate::identity::{Entity, container_id, entity};
-use crate::interrupt;
+use crate::bundle::Programs;
+use crate::cast::Cast;
+use crate::identity::{Entity, is_type, parties};
 use crate::outcome::Report;
-use crate::runtime::{Layout, Running, Runtime};
-use crate::scenario::{
-    Container, Deed, Expect, Hierarchy, LineKind, Need, Net, Object, Scenario, Session, Step, Whom,
-};
-use crate::silence;
+use crate::runtime::Runtime;
+use crate::scenario::{Expect, Need, Scenario, Session, Step};
 use crate::stream::{Auditor, Ended};
-use crate::{sys, table};
+use crate::{interrupt, silence, table};
 
 /// What to run, with what.
 #[derive(Clone, Debug)]
@@ -239,14 +234,6 @@ impl<'a> Stage<'a> {
     }
 }
 
-fn is_type(line: &Value, kind: &str) -> bool {
-    line.get("type").and_then(Value::as_str) == Some(kind)
-}
-
-fn parties(line: &Value) -> [Entity; 2] {
-    ["subject", "object"].map(|key| entity(line.get(key).unwrap_or(&Value::Null)))
-}
-
 fn names_any(line: &Value, ids: &BTreeSet<String>) -> bool {
     parties(line)
         .iter()
@@ -298,241 +285,6 @@ fn is_met(need: Need, runtime: &Runtime) -> bool {
         Need::TimeNamespace => Path::new("/proc/self/ns/time").exists(),
         Need::Unified => runtime.has_unified_leaf(),
         Need::Pids => Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists(),
-    }
-}
-
-/// The containers of one scenario while it plays.
-struct Cast<'a> {
-    runtime: &'a Runtime,
-    running: Vec<Running>,
-    bundles: Vec<Bundle>,
-    net: Option<PreparedNet>,
-    /// The task that holds a container's last state, by container.
-    last: Vec<i32>,
-}
-
-impl<'a> Cast<'a> {
-    fn new(options: &Options, scenario: &Scenario, runtime: &'a Runtime) -> Result<Self> {
-        let prepared = scenario
-            .containers
-            .iter()
-            .any(|container| container.net != Net::Fresh);
-        let net = prepared
-            .then(|| PreparedNet::new(&options.work))
-            .transpose()?;
-        let mut cast = Self {
-            runtime,
-            running: Vec::new(),
-            bundles: Vec::new(),
-            net,
-            last: Vec::new(),
-        };
-        for container in &scenario.containers {
-            cast.add(options, scenario, container)?;
-        }
-        Ok(cast)
-    }
-
-    fn add(&mut self, options: &Options, scenario: &Scenario, container: &Container) -> Result<()> {
-        let id = container_id(
-            &options.prefix,
-            &self.runtime.name,
-            scenario.id,
-            container.name,
-        );
-        let given = Given {
-            id: &id,
-            args: &["/bin/actor", "serve"],
-            net_path: self.net.as_ref().map(|net| net.path.as_path()),
-            cgroup_namespace: self.runtime.layout == Layout::Unified,
-            cgroup_parent: &options.cgroup_parent(),
-        };
-        let bundle = bundle::write(&options.work, &options.programs, container, &given)?;
-        let inherited = (container.net == Net::Inherited)
-            .then_some(self.net.as_ref())
-            .flatten();
-        self.running.push(
-            self.runtime
-                .start(&bundle, inherited.map(|net| &net.file))?,
-        );
-        self.bundles.push(bundle);
-        self.last.push(0);
-        Ok(())
-    }
-
-    /// Performs a step; says why the act failed, if it did.
-    fn perform(&mut self, step: &Step) -> Result<Option<String>> {
-        let Some(act) = self.act(step)? else {
-            return Ok(None);
-        };
-        let answer = self.running[step.who].act(&act)?;
-        self.last[step.who] = answer.pid;
-        let error = std::io::Error::from_raw_os_error(answer.errno);
-        Ok((answer.errno != 0).then(|| format!("the act failed: {}: {error}", answer.what)))
-    }
-
-    fn act(&self, step: &Step) -> Result<Option<Act>> {
-        let pid = |whom| self.pid_of(whom, step.who);
-        Ok(Some(match step.deed {
-            Deed::Nothing => return Ok(None),
-            Deed::JoinByFd(kind, Whom::Own) => Act::JoinByFd {
-                path: format!("/proc/self/ns/{}", kind.name()),
-                kind,
-            },
-            Deed::JoinByFd(Kind::Time, Whom::Neighbour) => {
-                let holder = self.running[1].host_pid(self.last[1]);
-                let pid = holder.context("the neighbour's task with a time namespace is gone")?;
-                Act::JoinByFd {
-                    path: format!("/hostproc/{pid}/ns/time"),
-                    kind: Kind::Time,
-                }
-            }
-            Deed::JoinByFd(kind, whom) => Act::JoinByFd {
-                path: format!("/hostproc/{}/ns/{}", pid(whom), kind.name()),
-                kind,
-            },
-            Deed::JoinByPidfd(kinds, whom) => Act::JoinByPidfd {
-                pid: pid(whom),
-                kinds: kinds.to_vec(),
-            },
-            Deed::Unshare(kind) => Act::Unshare { kind },
-            Deed::Clone(kind) => Act::Clone { kind },
-            Deed::MoveCgroup(hierarchy, whom) => Act::MoveCgroup {
-                directory: self.cgroup(hierarchy, whom, step.who),
-            },
-            Deed::CloneIntoCgroup(whom) => Act::CloneIntoCgroup {
-                directory: self.cgroup(Hierarchy::Unified, whom, step.who),
-            },
-            Deed::Chroot(whom) => Act::Chroot {
-                path: self.directory(whom, step.who),
-            },
-            Deed::ChrootByFd(whom) => Act::ChrootByFd {
-                path: self.directory(whom, step.who),
-            },
-            Deed::Chdir(whom) => Act::Chdir {
-                path: self.directory(whom, step.who),
-            },
-            Deed::DropUser => Act::DropUser,
-            Deed::ExecSetuid => Act::ExecAsUser {
-                path: "/bin/actor-setuid".into(),
-            },
-            Deed::ExecCapable => Act::ExecAsUser {
-                path: "/bin/actor-capable".into(),
-            },
-            Deed::UnshareUserAsUser => Act::UnshareUserAsUser,
-        }))
-    }
-
-    /// A pid as the acting container sees it: its own first process is 1, others are seen through the host's /proc or
-    /// pid namespace.
-    fn pid_of(&self, whom: Whom, who: usize) -> i32 {
-        match whom {
-            Whom::Host => std::process::id() as i32,
-            Whom::Neighbour => self.running[1 - who.min(1)].pid,
-            Whom::Own => 1,
-        }
-    }
-
-    fn directory(&self, whom: Whom, who: usize) -> String {
-        match whom {
-            Whom::Own => "/tmp".into(),
-            Whom::Host | Whom::Neighbour => format!("/hostproc/{}/root", self.pid_of(whom, who)),
-        }
-    }
-
-    fn cgroup(&self, hierarchy: Hierarchy, whom: Whom, who: usize) -> String {
-        let mount = match (hierarchy, self.runtime.layout) {
-            (Hierarchy::Pids, _) => "/hostcgroup/pids",
-            (Hierarchy::Unified, Layout::Unified) => "/hostcgroup",
-            (Hierarchy::Unified, Layout::Hybrid | Layout::Legacy) => "/hostcgroup/unified",
-        };
-        match whom {
-            Whom::Host => mount.to_owned(),
-            Whom::Neighbour => format!("{mount}{}", self.bundles[1 - who.min(1)].cgroup),
-            Whom::Own => format!("{mount}{}/inner", self.bundles[who].cgroup),
-        }
-    }
-
-    fn matches(&self, step: &Step, expect: &Expect, line: &Value) -> bool {
-        let text = |key: &str| line.get(key).and_then(Value::as_str);
-        let kind = match expect.kind {
-            LineKind::Violation => "violation",
-            LineKind::Audit => "audit",
-        };
-        let fits = |wanted: Option<&str>, key: &str| wanted.is_none() || text(key) == wanted;
-        is_type(line, kind)
-            && text("rule") == Some(expect.rule)
-            && fits(expect.dimension, "dimension")
-            && fits(expect.severity, "severity")
-            && self.parties_fit(step, expect.object, parties(line))
-    }
-
-    fn parties_fit(&self, step: &Step, object: Object, [subject, named]: [Entity; 2]) -> bool {
-        let container = |index: usize| {
-            self.running
-                .get(index)
-                .map(|container| Entity::Container(container.id.clone()))
-        };
-        let acting = Some(&subject) == container(step.who).as_ref();
-        match object {
-            Object::Any => acting,
-            Object::Host => acting && named == Entity::Host,
-            Object::Neighbour => acting && Some(named) == container(1),
-            Object::Pair => {
-                let found = [Some(subject), Some(named)];
-                let pair = [container(0), container(1)];
-                found == pair || found == [pair[1].clone(), pair[0].clone()]
-            }
-        }
-    }
-
-    fn leave(self) -> Result<()> {
-        let Self {
-            running,
-            bundles,
-            net,
-            ..
-        } = self;
-        for container in running {
-            container.stop()?;
-        }
-        for bundle in bundles {
-            std::fs::remove_dir_all(&bundle.directory)
-                .with_context(|| format!("remove {}", bundle.directory.display()))?;
-        }
-        drop(net);
-        Ok(())
-    }
-}
-
-/// A network namespace without a process, kept by a bind mount as `ip netns` does.
-struct PreparedNet {
-    file: File,
-    path: PathBuf,
-}
-
-impl PreparedNet {
-    fn new(work: &Path) -> Result<Self> {
-        let made = std::thread::spawn(|| -> Result<File> {
-            sys::unshare(libc::CLONE_NEWNET).context("make a network namespace")?;
-            File::open("/proc/thread-self/ns/net").context("open the network namespace")
-        });
-        let file = made
-            .join()
-            .map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-        let path = work.join("netns");
-        File::create(&path).with_context(|| format!("create {}", path.display()))?;
-        let source = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-        sys::mount(&source, &path, "", libc::MS_BIND, "")
-            .with_context(|| format!("bind {}", path.display()))?;
-        Ok(Self { file, path })
-    }
-}
-
-impl Drop for PreparedNet {
-    fn drop(&mut self) {
-        // The directory is temporary; a mount that stays would be seen when it is removed.
-        let _ = sys::umount_detach(&self.path);
     }
 }
 

@@ -41,6 +41,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend([
         shared("shared-net", Net::Inherited),
         shared("declared-net", Net::Declared),
+        shared_cgroup(),
     ]);
     all
 }
@@ -428,6 +429,24 @@ fn shared(id: &'static str, net: Net) -> Scenario {
         session: Session::Default,
         containers: vec![in_net("a"), in_net("b")],
         steps: vec![step("net", Deed::Nothing, &[], &expects)],
+    }
+}
+
+fn shared_cgroup() -> Scenario {
+    let finding = Expect {
+        dimension: Some("cgroup"),
+        ..violation("shared-cgroup", Object::Pair)
+    };
+    let in_leaf = |name| Container {
+        cgroup: Some("shared"),
+        ..Container::plain(name)
+    };
+    Scenario {
+        id: "shared-cgroup",
+        does: "two containers live in one leaf cgroup",
+        session: Session::Default,
+        containers: vec![in_leaf("a"), in_leaf("b")],
+        steps: vec![step("cgroup", Deed::Nothing, &[], &[finding])],
     }
 }
 

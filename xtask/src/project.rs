@@ -52,7 +52,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 }
 
 fn name(command: &Command) -> String {
-    format!("{command:?}").replace('"', "")
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Finds a program as a shell would, or where Debian keeps those of root.

@@ -108,30 +108,37 @@ pub(crate) fn by_series(series: &str) -> Result<&'static Kernel> {
 
 /// Downloads and unpacks a kernel, unless that was done before.
 pub(crate) fn fetch(kernel: &Kernel) -> Result<Ready> {
-    let tree = project::target().join("vm/kernels").join(kernel.series);
+    let Kernel {
+        series, packages, ..
+    } = kernel;
+    let trees = project::target().join("vm/kernels");
+    let debs = project::target().join("vm/debs");
+    std::fs::create_dir_all(&debs).with_context(|| format!("create {}", debs.display()))?;
+    // A changed pin is another tree.
+    let tree = trees.join(format!("{series}-{}", &packages[0].sha256[..12]));
     if let Some(image) = find_image(&tree) {
         return Ok(Ready { image, tree });
     }
-    let debs = project::target().join("vm/debs");
-    std::fs::create_dir_all(&debs).with_context(|| format!("create {}", debs.display()))?;
-    let mut files = Vec::new();
-    for package in kernel.packages {
+    let download = |package: &Package| {
         let path = debs.join(package.file);
-        match pinned(package, &path) {
-            Ok(()) => files.push(path),
-            Err(error) => {
-                eprintln!(
-                    "warning: kernel {}: {error:#}; taking the newest of its series",
-                    kernel.series
-                );
-                files = vec![newest(kernel, &debs)?];
-                break;
-            }
-        }
+        pinned(package, &path).map(|()| path)
+    };
+    let error = match packages
+        .iter()
+        .map(download)
+        .collect::<Result<Vec<PathBuf>>>()
+    {
+        Ok(files) => return unpack(&files, tree),
+        Err(error) => error,
+    };
+    eprintln!(
+        "warning: kernel {series}: {error:#}; taking the newest of its series, which no hash pins"
+    );
+    let tree = trees.join(format!("{series}-newest"));
+    match find_image(&tree) {
+        Some(image) => Ok(Ready { image, tree }),
+        None => unpack(&[newest(kernel, &debs)?], tree),
     }
-    unpack(&files, &tree)?;
-    let image = find_image(&tree).with_context(|| format!("no image in {}", tree.display()))?;
-    Ok(Ready { image, tree })
 }
 
 fn pinned(package: &Package, path: &Path) -> Result<()> {
@@ -226,7 +233,7 @@ fn newest(kernel: &Kernel, debs: &Path) -> Result<PathBuf> {
                 .and_then(|file| file.to_str())
                 .is_some_and(|file| file.starts_with(&start))
         });
-    eprintln!("warning: kernel {series} is {name}, which no hash pins");
+    eprintln!("kernel {series} is {name}");
     downloaded.with_context(|| format!("apt did not leave {name} in {}", debs.display()))
 }
 
@@ -237,8 +244,8 @@ fn numbers(name: &str) -> Vec<u64> {
         .collect()
 }
 
-fn unpack(files: &[PathBuf], tree: &Path) -> Result<()> {
-    let partial = tree.with_extension("partial");
+fn unpack(files: &[PathBuf], tree: PathBuf) -> Result<Ready> {
+    let partial = PathBuf::from(format!("{}.partial", tree.display()));
     if partial.exists() {
         std::fs::remove_dir_all(&partial)
             .with_context(|| format!("remove {}", partial.display()))?;
@@ -252,7 +259,9 @@ fn unpack(files: &[PathBuf], tree: &Path) -> Result<()> {
                 .arg(&partial),
         )?;
     }
-    std::fs::rename(&partial, tree).with_context(|| format!("rename {}", partial.display()))
+    std::fs::rename(&partial, &tree).with_context(|| format!("rename {}", partial.display()))?;
+    let image = find_image(&tree).with_context(|| format!("no image in {}", tree.display()))?;
+    Ok(Ready { image, tree })
 }
 
 /// Debian keeps the image in /boot, and since 7.1 beside the modules.

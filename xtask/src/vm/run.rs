@@ -149,6 +149,12 @@ fn chosen(series: &[String]) -> Result<Vec<&'static Kernel>> {
 }
 
 fn run_all(guests: Vec<Guest>, args: &Args, artifacts: &Artifacts) -> Tally {
+    // Once, before guests of one kernel could do it side by side.
+    for guest in &guests {
+        if let Err(error) = kernels::fetch(guest.kernel) {
+            return Tally::failure(format!("kernel {}: {error:#}", guest.kernel.series));
+        }
+    }
     let queue = Mutex::new(guests.into_iter());
     let total = Mutex::new(Tally::default());
     let next = || queue.lock().ok()?.next();

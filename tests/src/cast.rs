@@ -1,0 +1,266 @@
+//! The containers of one scenario: brought up, told what to do, compared with what a line says, taken down.
+//!
+//! Here a symbolic deed meets real pids and paths.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::act::{Act, Kind};
+use crate::bundle::{self, Bundle, Given};
+use crate::identity::{Entity, container_id, is_type, parties};
+use crate::runner::Options;
+use crate::runtime::{Layout, Running, Runtime};
+use crate::scenario::{
+    Container, Deed, Expect, Hierarchy, LineKind, Net, Object, Scenario, Step, Whom,
+};
+use crate::sys;
+
+/// The containers of one scenario while it plays.
+pub(crate) struct Cast<'a> {
+    runtime: &'a Runtime,
+    pub(crate) running: Vec<Running>,
+    bundles: Vec<Bundle>,
+    net: Option<PreparedNet>,
+    /// The task that holds a container's last state, by container.
+    last: Vec<i32>,
+}
+
+impl<'a> Cast<'a> {
+    pub(crate) fn new(
+        options: &Options,
+        scenario: &Scenario,
+        runtime: &'a Runtime,
+    ) -> Result<Self> {
+        let prepared = scenario
+            .containers
+            .iter()
+            .any(|container| container.net != Net::Fresh);
+        let net = prepared
+            .then(|| PreparedNet::new(&options.work))
+            .transpose()?;
+        let mut cast = Self {
+            runtime,
+            running: Vec::new(),
+            bundles: Vec::new(),
+            net,
+            last: Vec::new(),
+        };
+        for container in &scenario.containers {
+            cast.add(options, scenario, container)?;
+        }
+        Ok(cast)
+    }
+
+    fn add(&mut self, options: &Options, scenario: &Scenario, container: &Container) -> Result<()> {
+        let id = container_id(
+            &options.prefix,
+            &self.runtime.name,
+            scenario.id,
+            container.name,
+        );
+        let given = Given {
+            id: &id,
+            args: &["/bin/actor", "serve"],
+            net_path: self.net.as_ref().map(|net| net.path.as_path()),
+            cgroup_namespace: self.runtime.layout == Layout::Unified,
+            cgroup_parent: &options.cgroup_parent(),
+        };
+        let bundle = bundle::write(&options.work, &options.programs, container, &given)?;
+        let inherited = (container.net == Net::Inherited)
+            .then_some(self.net.as_ref())
+            .flatten();
+        self.running.push(
+            self.runtime
+                .start(&bundle, inherited.map(|net| &net.file))?,
+        );
+        self.bundles.push(bundle);
+        self.last.push(0);
+        Ok(())
+    }
+
+    /// Performs a step; says why the act failed, if it did.
+    pub(crate) fn perform(&mut self, step: &Step) -> Result<Option<String>> {
+        let Some(act) = self.act(step)? else {
+            return Ok(None);
+        };
+        let answer = self.running[step.who].act(&act)?;
+        self.last[step.who] = answer.pid;
+        let error = std::io::Error::from_raw_os_error(answer.errno);
+        Ok((answer.errno != 0).then(|| format!("the act failed: {}: {error}", answer.what)))
+    }
+
+    fn act(&self, step: &Step) -> Result<Option<Act>> {
+        let pid = |whom| self.pid_of(whom, step.who);
+        Ok(Some(match step.deed {
+            Deed::Nothing => return Ok(None),
+            Deed::JoinByFd(kind, Whom::Own) => Act::JoinByFd {
+                path: format!("/proc/self/ns/{}", kind.name()),
+                kind,
+            },
+            Deed::JoinByFd(Kind::Time, Whom::Neighbour) => {
+                let holder = self.running[1].host_pid(self.last[1]);
+                let pid = holder.context("the neighbour's task with a time namespace is gone")?;
+                Act::JoinByFd {
+                    path: format!("/hostproc/{pid}/ns/time"),
+                    kind: Kind::Time,
+                }
+            }
+            Deed::JoinByFd(kind, whom) => Act::JoinByFd {
+                path: format!("/hostproc/{}/ns/{}", pid(whom), kind.name()),
+                kind,
+            },
+            Deed::JoinByPidfd(kinds, whom) => Act::JoinByPidfd {
+                pid: pid(whom),
+                kinds: kinds.to_vec(),
+            },
+            Deed::Unshare(kind) => Act::Unshare { kind },
+            Deed::Clone(kind) => Act::Clone { kind },
+            Deed::MoveCgroup(hierarchy, whom) => Act::MoveCgroup {
+                directory: self.cgroup(hierarchy, whom, step.who),
+            },
+            Deed::CloneIntoCgroup(whom) => Act::CloneIntoCgroup {
+                directory: self.cgroup(Hierarchy::Unified, whom, step.who),
+            },
+            Deed::Chroot(whom) => Act::Chroot {
+                path: self.directory(whom, step.who),
+            },
+            Deed::ChrootByFd(whom) => Act::ChrootByFd {
+                path: self.directory(whom, step.who),
+            },
+            Deed::Chdir(whom) => Act::Chdir {
+                path: self.directory(whom, step.who),
+            },
+            Deed::DropUser => Act::DropUser,
+            Deed::ExecSetuid => Act::ExecAsUser {
+                path: "/bin/actor-setuid".into(),
+            },
+            Deed::ExecCapable => Act::ExecAsUser {
+                path: "/bin/actor-capable".into(),
+            },
+            Deed::UnshareUserAsUser => Act::UnshareUserAsUser,
+        }))
+    }
+
+    /// A pid as the acting container sees it: its own first process is 1, others are seen through the host's /proc or
+    /// pid namespace.
+    fn pid_of(&self, whom: Whom, who: usize) -> i32 {
+        match whom {
+            Whom::Host => std::process::id() as i32,
+            Whom::Neighbour => self.running[1 - who.min(1)].pid,
+            Whom::Own => 1,
+        }
+    }
+
+    fn directory(&self, whom: Whom, who: usize) -> String {
+        match whom {
+            Whom::Own => "/tmp".into(),
+            Whom::Host | Whom::Neighbour => format!("/hostproc/{}/root", self.pid_of(whom, who)),
+        }
+    }
+
+    fn cgroup(&self, hierarchy: Hierarchy, whom: Whom, who: usize) -> String {
+        let mount = match (hierarchy, self.runtime.layout) {
+            (Hierarchy::Pids, _) => "/hostcgroup/pids",
+            (Hierarchy::Unified, Layout::Unified) => "/hostcgroup",
+            (Hierarchy::Unified, Layout::Hybrid | Layout::Legacy) => "/hostcgroup/unified",
+        };
+        match whom {
+            Whom::Host => mount.to_owned(),
+            Whom::Neighbour => format!("{mount}{}", self.bundles[1 - who.min(1)].cgroup),
+            Whom::Own => format!("{mount}{}/inner", self.bundles[who].cgroup),
+        }
+    }
+
+    pub(crate) fn matches(&self, step: &Step, expect: &Expect, line: &Value) -> bool {
+        let text = |key: &str| line.get(key).and_then(Value::as_str);
+        let kind = match expect.kind {
+            LineKind::Violation => "violation",
+            LineKind::Audit => "audit",
+        };
+        let fits = |wanted: Option<&str>, key: &str| wanted.is_none() || text(key) == wanted;
+        is_type(line, kind)
+            && text("rule") == Some(expect.rule)
+            && fits(expect.dimension, "dimension")
+            && fits(expect.severity, "severity")
+            && self.parties_fit(step, expect.object, parties(line))
+    }
+
+    fn parties_fit(&self, step: &Step, object: Object, [subject, named]: [Entity; 2]) -> bool {
+        let container = |index: usize| {
+            self.running
+                .get(index)
+                .map(|container| Entity::Container(container.id.clone()))
+        };
+        let acting = Some(&subject) == container(step.who).as_ref();
+        match object {
+            Object::Any => acting,
+            Object::Host => acting && named == Entity::Host,
+            Object::Neighbour => acting && Some(named) == container(1),
+            Object::Pair => {
+                let found = [Some(subject), Some(named)];
+                let pair = [container(0), container(1)];
+                found == pair || found == [pair[1].clone(), pair[0].clone()]
+            }
+        }
+    }
+
+    pub(crate) fn leave(self) -> Result<()> {
+        let Self {
+            running,
+            bundles,
+            net,
+            ..
+        } = self;
+        let leaves: Vec<&str> = bundles
+            .iter()
+            .map(|bundle| bundle.cgroup.as_str())
+            .collect();
+        for (index, container) in running.into_iter().enumerate() {
+            let shared = leaves.iter().filter(|leaf| **leaf == leaves[index]).count() > 1;
+            // Some runtimes kill whatever else is in the leaf when a container ends.
+            container
+                .stop()
+                .or_else(|error| if shared { Ok(()) } else { Err(error) })?;
+        }
+        for bundle in bundles {
+            std::fs::remove_dir_all(&bundle.directory)
+                .with_context(|| format!("remove {}", bundle.directory.display()))?;
+        }
+        drop(net);
+        Ok(())
+    }
+}
+
+/// A network namespace without a process, kept by a bind mount as `ip netns` does.
+struct PreparedNet {
+    file: File,
+    path: PathBuf,
+}
+
+impl PreparedNet {
+    fn new(work: &Path) -> Result<Self> {
+        let made = std::thread::spawn(|| -> Result<File> {
+            sys::unshare(libc::CLONE_NEWNET).context("make a network namespace")?;
+            File::open("/proc/thread-self/ns/net").context("open the network namespace")
+        });
+        let file = made
+            .join()
+            .map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+        let path = work.join("netns");
+        File::create(&path).with_context(|| format!("create {}", path.display()))?;
+        let source = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        sys::mount(&source, &path, "", libc::MS_BIND, "")
+            .with_context(|| format!("bind {}", path.display()))?;
+        Ok(Self { file, path })
+    }
+}
+
+impl Drop for PreparedNet {
+    fn drop(&mut self) {
+        // The directory is temporary; a mount that stays would be seen when it is removed.
+        let _ = sys::umount_detach(&self.path);
+    }
+}
