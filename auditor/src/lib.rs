@@ -5,6 +5,7 @@
 //! [`inventory`] is who a container is, read from names and files at rest; [`sensor`] is the only part
 //! that touches the kernel.
 
+pub mod agent;
 pub mod cli;
 pub mod engine;
 pub mod inventory;

@@ -1,6 +1,5 @@
 //! `auditor doctor`: what will not be seen here, and why.
 
-use super::agent;
 use super::config::{Format, TierChoice};
 use super::context::Context;
 use super::exit::Exit;
@@ -72,7 +71,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         btf: args.btf.or_else(|| file.btf.clone()),
         without_hooks: known_hooks(without)?,
     };
-    let report = agent::doctor(&options)?;
+    let report = crate::agent::diagnose::doctor(&options)?;
     context.print(&match context.format(args.format) {
         Format::Table => report.table(context.style),
         Format::Json => serde_json::to_string(&report)? + "\n",

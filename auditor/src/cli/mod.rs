@@ -6,7 +6,6 @@
 //! Conventions, for every command: data on stdout, everything else on stderr; a closed pipe ends
 //! quietly; `-` is stdin or stdout; exit codes as in [`exit`].
 
-pub mod agent;
 pub mod completions;
 pub mod config;
 pub mod context;
@@ -14,6 +13,7 @@ pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod failure;
+pub mod outcome;
 pub mod policy;
 pub mod scan;
 pub mod schema;

@@ -55,7 +55,21 @@ impl From<Option<PathBuf>> for PolicySource {
     }
 }
 
+/// What tells whether a policy file is another one than before.
+pub type PolicyStamp = Option<(u64, u64, i64, i64)>;
+
 impl PolicySource {
+    /// Device, inode and modification time of the file; `None` where there is no file to watch.
+    #[must_use]
+    pub fn stamp(&self) -> PolicyStamp {
+        use std::os::unix::fs::MetadataExt;
+        let Self::File(path) = self else { return None };
+        let meta = std::fs::metadata(path)
+            .ok()
+            .filter(std::fs::Metadata::is_file)?;
+        Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec()))
+    }
+
     /// Reads and checks it. Also the way to read it again.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 //! `auditor scan`: one look at the machine, without eBPF.
 
-use super::agent;
 use super::config::Format;
 use super::context::Context;
 use super::exit::Exit;
@@ -51,7 +50,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let format = context.format(args.format);
     let policy = PolicySource::from(args.policy.or_else(|| context.file.policy.clone()));
     policy.load()?;
-    let report = agent::scan(&ScanOptions { policy })?;
+    let report = crate::agent::once::scan(&ScanOptions { policy })?;
     context.print(&match format {
         Format::Table => report.table(context.style),
         Format::Json => serde_json::to_string(&report)? + "\n",

@@ -1,6 +1,5 @@
 //! `auditor watch`: the main command.
 
-use super::agent;
 use super::config::{FileOptions, Format, TierChoice};
 use super::context::Context;
 use super::exit::Exit;
@@ -8,6 +7,7 @@ use super::failure::Failure;
 use super::policy::PolicySource;
 use super::signals::Signals;
 use super::units::{Bytes, Span};
+use crate::agent::live::Agent;
 use crate::model::Severity;
 use crate::model::output::Record;
 use crate::sink::outputs::{Form, Outputs};
@@ -262,7 +262,7 @@ pub(super) fn known_hooks(names: Vec<String>) -> Result<Vec<String>, Failure> {
 pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let options = WatchOptions::resolve(args, &context.file, context.stdout_is_terminal)?;
     // A bad policy is refused before anything is attached.
-    options.policy.load()?;
+    let policy = options.policy.load()?;
     // First, so that every thread that is started below inherits it.
     let signals = Signals::block().map_err(|e| {
         Failure::new(
@@ -275,9 +275,12 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         Format::Json => Form::Json,
         Format::Table => Form::Human(context.style),
     };
-    let mut outputs = Outputs::open(form, options.output.as_deref())
-        .map_err(|e| Failure::new("cannot open the output", "check --output").caused_by(e))?;
-    let watched = agent::watch(&options, &mut outputs, &signals);
+    let cannot_open = |e| Failure::new("cannot open the output", "check --output").caused_by(e);
+    // Files are opened while every capability is there; threads start when those are dropped.
+    let wanted = Outputs::prepare(form, options.output.as_deref()).map_err(cannot_open)?;
+    let agent = Agent::start(&options, &policy)?;
+    let mut outputs = Outputs::to_writers(wanted).map_err(cannot_open)?;
+    let watched = agent.run(&mut outputs, &signals);
     // Also after an error: what was found until then must reach its reader.
     let totals = outputs.finish(FLUSH_PATIENCE);
     let outcome = watched?;

@@ -88,7 +88,9 @@ impl Engine {
                 Some(twin) if state.ns[twin].inum == state.ns[slot].inum => ids[twin],
                 _ => {
                     let is_fresh = fresh & (1 << slot) != 0;
-                    self.world.ns.resolve(kind, &state.ns[slot], is_fresh, actor)
+                    self.world
+                        .ns
+                        .resolve(kind, &state.ns[slot], is_fresh, actor)
                 }
             };
         }
@@ -99,20 +101,37 @@ impl Engine {
         let state = &record.state;
         if self.world.tasks.contains_key(&state.key.tid) {
             // Its exit was not seen, or a sweep found the newborn first.
-            if self.world.task(&state.key).is_some_and(|t| t.event > 0 && t.seen_ns >= record.header.boottime_ns) {
+            if self
+                .world
+                .task(&state.key)
+                .is_some_and(|t| t.event > 0 && t.seen_ns >= record.header.boottime_ns)
+            {
                 return;
             }
             self.forget(state.key.tid);
         }
         let parent = self.world.task(&record.actor).map(|p| {
-            (p.state, p.set, p.label, p.confidence, p.entered, p.exe.clone(), p.pivoted)
+            (
+                p.state,
+                p.set,
+                p.label,
+                p.confidence,
+                p.entered,
+                p.exe.clone(),
+                p.pivoted,
+            )
         });
         let Some((before, set, label, confidence, entered, exe, pivoted)) = parent else {
             self.adopt(record);
             return;
         };
         let fresh = fresh_at_birth(record);
-        let same_ns = fresh == 0 && before.ns.iter().zip(&state.ns).all(|(a, b)| a.inum == b.inum);
+        let same_ns = fresh == 0
+            && before
+                .ns
+                .iter()
+                .zip(&state.ns)
+                .all(|(a, b)| a.inum == b.inum);
         let ids_before = *self.world.ns.ids(set);
         let (set, ids) = if same_ns {
             self.world.ns.share_set(set);
@@ -141,7 +160,11 @@ impl Engine {
         }
         let before_iota = self.iotas_before(label, &ids, state);
         self.set_label(state.key.tid, label);
-        let taken = if same_ns && same_cgroups { label } else { self.take_label(state.key.tid) };
+        let taken = if same_ns && same_cgroups {
+            label
+        } else {
+            self.take_label(state.key.tid)
+        };
         let change = Change {
             record,
             event: self.event,
@@ -176,10 +199,16 @@ impl Engine {
             state: *state,
             set,
             label: HOST,
-            confidence: if self.started { Confidence::Inferred } else { Confidence::Exact },
+            confidence: if self.started {
+                Confidence::Inferred
+            } else {
+                Confidence::Exact
+            },
             entered: None,
             exe: None,
-            pivoted: state.known & known::ROOT != 0 && (state.root.dev, state.root.ino) != home && home != (0, 0),
+            pivoted: state.known & known::ROOT != 0
+                && (state.root.dev, state.root.ino) != home
+                && home != (0, 0),
             seen_ns: record.header.boottime_ns,
             event: self.event,
             growth: None,
@@ -215,10 +244,17 @@ impl Engine {
         let (before, ids_before, label) = (task.state, *self.world.ns.ids(task.set), task.label);
         let (confidence, entered) = (task.confidence, task.entered);
         let merged = merge(&before, state);
-        let record = &TaskRecord { state: merged, ..*record };
+        let record = &TaskRecord {
+            state: merged,
+            ..*record
+        };
         let mut fresh = fresh_by_change(record, &before);
         if record.cause == cause::CRED
-            && self.world.ns.by_inum(NsKind::User, merged.ns[ns::USER].inum).is_some()
+            && self
+                .world
+                .ns
+                .by_inum(NsKind::User, merged.ns[ns::USER].inum)
+                .is_some()
         {
             // Somebody lives in it already: joined, not made.
             fresh &= !(1 << ns::USER);
@@ -238,7 +274,11 @@ impl Engine {
             self.follow_pivot(&before, &merged, ids[ns::MNT]);
         }
         let switched = ids != ids_before;
-        let taken = if switched { self.take_label(tid) } else { label };
+        let taken = if switched {
+            self.take_label(tid)
+        } else {
+            label
+        };
         self.refresh_extra(tid);
         let change = Change {
             record,
@@ -253,7 +293,9 @@ impl Engine {
             confidence,
         };
         let mut drafts = Vec::new();
-        if switched && let Some(object) = rule::container_enter::detect(&change, entered, &self.world, &mut drafts)
+        if switched
+            && let Some(object) =
+                rule::container_enter::detect(&change, entered, &self.world, &mut drafts)
             && let Some(task) = self.world.tasks.get_mut(&tid)
         {
             task.entered = Some(object);
@@ -274,7 +316,9 @@ impl Engine {
 
     /// An exec by a thread other than the leader takes the leader's id over.
     fn follow_exec(&mut self, record: &TaskRecord) {
-        let (tid, Ok(old)) = (record.state.key.tid, u32::try_from(record.arg0)) else { return };
+        let (tid, Ok(old)) = (record.state.key.tid, u32::try_from(record.arg0)) else {
+            return;
+        };
         if old == 0 || old == tid {
             return;
         }
@@ -293,7 +337,12 @@ impl Engine {
     }
 
     /// pivot_root moves every task whose root or cwd was the old root.
-    fn follow_pivot(&mut self, before: &TaskState, after: &TaskState, mnt: crate::model::facts::NsId) {
+    fn follow_pivot(
+        &mut self,
+        before: &TaskState,
+        after: &TaskState,
+        mnt: crate::model::facts::NsId,
+    ) {
         let (old, new) = (before.root, after.root);
         let moved: Vec<u32> = self
             .world
@@ -304,7 +353,9 @@ impl Engine {
             .map(|t| t.state.key.tid)
             .collect();
         for tid in moved {
-            let Some(task) = self.world.tasks.get_mut(&tid) else { continue };
+            let Some(task) = self.world.tasks.get_mut(&tid) else {
+                continue;
+            };
             task.state.root = new;
             task.pivoted = true;
             if (task.state.cwd.dev, task.state.cwd.ino) == (old.dev, old.ino) {
@@ -338,7 +389,9 @@ impl Engine {
             vec![tid]
         };
         let actor = self.world.label(&record.actor);
-        let Some(task) = self.world.tasks.get(&tid) else { return };
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return;
+        };
         let (before, label, confidence) = (task.state, task.label, task.confidence);
         let ids = *self.world.ns.ids(task.set);
         let before_iota = self.iotas_before(actor, &ids, &record.state);
@@ -347,7 +400,11 @@ impl Engine {
         }
         let taken = self.world.label(&record.state.key);
         let mut state = before;
-        state.cgroups = self.world.tasks.get(&tid).map_or(before.cgroups, |t| t.state.cgroups);
+        state.cgroups = self
+            .world
+            .tasks
+            .get(&tid)
+            .map_or(before.cgroups, |t| t.state.cgroups);
         let settled = TaskRecord { state, ..*record };
         let change = Change {
             record: &settled,
@@ -367,7 +424,11 @@ impl Engine {
             let slot = self.slots_of(hierarchy).next();
             let from = slot.and_then(|slot| self.world.cgroup_key(&before, slot));
             let territory = self.world.cgroups.territory(to);
-            let moved = Move { to, from, territory };
+            let moved = Move {
+                to,
+                from,
+                territory,
+            };
             rule::cgroup_migration::detect(&change, &moved, &self.world, &mut drafts);
         }
         self.report(drafts, &change, &before_iota, out);
@@ -383,7 +444,9 @@ impl Engine {
     fn place(&mut self, tid: u32, hierarchy: u32, id: u64, now_ns: u64) {
         let slots: Vec<usize> = self.slots_of(hierarchy).collect();
         let event = self.event;
-        let Some(task) = self.world.tasks.get_mut(&tid) else { return };
+        let Some(task) = self.world.tasks.get_mut(&tid) else {
+            return;
+        };
         for slot in slots {
             task.state.cgroups[slot] = id;
         }
@@ -400,9 +463,15 @@ impl Engine {
             if before.cgroups[slot] == change.record.state.cgroups[slot] {
                 continue;
             }
-            let Some(to) = self.world.cgroup_key(&change.record.state, slot) else { continue };
+            let Some(to) = self.world.cgroup_key(&change.record.state, slot) else {
+                continue;
+            };
             let from = self.world.cgroup_key(before, slot);
-            let moved = Move { to, from, territory: self.world.cgroups.territory(to) };
+            let moved = Move {
+                to,
+                from,
+                territory: self.world.cgroups.territory(to),
+            };
             rule::cgroup_migration::detect(change, &moved, &self.world, drafts);
         }
     }
@@ -412,7 +481,9 @@ impl Engine {
     fn watch_growth(&mut self, change: &Change<'_>, before: &TaskState) {
         let record = change.record;
         let tid = record.state.key.tid;
-        let Some(task) = self.world.tasks.get_mut(&tid) else { return };
+        let Some(task) = self.world.tasks.get_mut(&tid) else {
+            return;
+        };
         if record.cause == cause::EXEC {
             task.growth = None;
             return;
@@ -438,13 +509,28 @@ impl Engine {
     /// Judges what grew and was not explained.
     pub(super) fn settle_growth(&mut self, out: &mut Vec<Record>) {
         for tid in std::mem::take(&mut self.growing) {
-            let Some(task) = self.world.tasks.get_mut(&tid) else { continue };
-            let Some(growth) = task.growth.take() else { continue };
+            let Some(task) = self.world.tasks.get_mut(&tid) else {
+                continue;
+            };
+            let Some(growth) = task.growth.take() else {
+                continue;
+            };
             let (state, label, confidence) = (task.state, task.label, task.confidence);
             let ids = *self.world.ns.ids(task.set);
-            let draft =
-                silent_privilege_change::draft(&self.world, label, &growth.before, &state, confidence);
-            let record = label::record_of(&state, cause::CRED, growth.syscall, growth.hook, growth.boottime_ns);
+            let draft = silent_privilege_change::draft(
+                &self.world,
+                label,
+                &growth.before,
+                &state,
+                confidence,
+            );
+            let record = label::record_of(
+                &state,
+                cause::CRED,
+                growth.syscall,
+                growth.hook,
+                growth.boottime_ns,
+            );
             let change = Change {
                 record: &record,
                 event: growth.event,
@@ -465,7 +551,9 @@ impl Engine {
     /// Recomputes what a task makes its container hold beside namespaces: foreign root, foreign cwd,
     /// foreign territory.
     pub(super) fn refresh_extra(&mut self, tid: u32) {
-        let Some(task) = self.world.tasks.get(&tid) else { return };
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return;
+        };
         let (label, state) = (task.label, task.state);
         if label == HOST {
             return;
@@ -477,10 +565,15 @@ impl Engine {
         if let Some(id) = rule::foreign_root::foreign_mount_ns(&self.world, &state, &state.cwd) {
             extra.push(ObjectKey::Cwd(id));
         }
-        let (slots, territory) =
-            self.world.entities.get(&label).map_or((0, HOST), |e| (e.slots, e.territory));
+        let (slots, territory) = self
+            .world
+            .entities
+            .get(&label)
+            .map_or((0, HOST), |e| (e.slots, e.territory));
         for slot in (0..CGROUP_SLOTS).filter(|slot| slots & (1 << slot) != 0) {
-            let Some(key) = self.world.cgroup_key(&state, slot) else { continue };
+            let Some(key) = self.world.cgroup_key(&state, slot) else {
+                continue;
+            };
             let place = self.world.cgroups.territory(key);
             let inside = place == territory || place != HOST && self.world.contains(label, place);
             if !inside && !extra.contains(&ObjectKey::Territory(place)) {
@@ -515,9 +608,7 @@ fn fresh_by_change(record: &TaskRecord, before: &TaskState) -> u16 {
                 NsKind::Pid | NsKind::Time => false,
                 // The user namespace comes with the credentials, where those are committed later.
                 NsKind::User => differs(slot),
-                _ => {
-                    differs(slot) || record.arg0 & kind.clone_flag() != 0
-                }
+                _ => differs(slot) || record.arg0 & kind.clone_flag() != 0,
             },
             // unshare(CLONE_NEWUSER) commits credentials; a join of a user namespace does too, and
             // only the parent tells: a fresh one is a child of the namespace that the task was in.

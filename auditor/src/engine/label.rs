@@ -8,10 +8,10 @@
 //!
 //! A label is never cleared by changing namespace or cgroup: that is what makes an escape visible.
 
+use super::Engine;
 use super::event::{Query, Saved, SavedEntity, SavedLabel};
 use super::world::namespaces::{NO_NS, NsIds};
 use super::world::{Entity, START_TOLERANCE_NS, Task};
-use super::Engine;
 use crate::inventory::cgroup_path;
 use crate::inventory::container::{ContainerAnswer, Role, SpecSummary};
 use crate::model::facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
@@ -30,12 +30,18 @@ const MAX_PENDING: usize = 1024;
 /// How often one cgroup's tasks are asked about in vain.
 const MAX_ASKS: u32 = 64;
 /// Living containers at most: beyond it new ones are not modelled (and counted as ignored).
-pub const MAX_ENTITIES: usize = 1 << 16;
+const MAX_ENTITIES: usize = 1 << 16;
 
 /// The namespaces that decide whether a task is inside a container. Runtimes do not join the cgroup and
 /// time namespaces in every exec, so those do not.
-const DECISIVE: [NsKind; 6] =
-    [NsKind::Mnt, NsKind::Pid, NsKind::Net, NsKind::Ipc, NsKind::Uts, NsKind::User];
+const DECISIVE: [NsKind; 6] = [
+    NsKind::Mnt,
+    NsKind::Pid,
+    NsKind::Net,
+    NsKind::Ipc,
+    NsKind::Uts,
+    NsKind::User,
+];
 
 /// A compartment that waits for its name.
 #[derive(Clone, Debug)]
@@ -75,7 +81,11 @@ impl Restored {
             .filter(|l| l.entity < saved.entities.len())
             .map(|l| (l.tid, (l.start_boottime_ns, l.entity)))
             .collect();
-        Self { labels, entities: saved.entities.clone(), made: BTreeMap::new() }
+        Self {
+            labels,
+            entities: saved.entities.clone(),
+            made: BTreeMap::new(),
+        }
     }
 }
 
@@ -95,7 +105,15 @@ pub(super) fn record_of(
         cpu: 0,
         size: u16::try_from(size_of::<TaskRecord>()).unwrap_or(0),
     };
-    TaskRecord { header, actor: state.key, cause, syscall, arg0: 0, arg1: 0, state: *state }
+    TaskRecord {
+        header,
+        actor: state.key,
+        cause,
+        syscall,
+        arg0: 0,
+        arg1: 0,
+        state: *state,
+    }
 }
 
 impl Engine {
@@ -110,24 +128,35 @@ impl Engine {
         let owner = super::rule::owner(&self.world, object);
         let below = owner != HOST && self.world.contains(id, owner);
         let initial = self.world.ns.get(object).is_some_and(|n| n.initial);
-        if below && !initial { Origin::Own } else { Origin::Acquired }
+        if below && !initial {
+            Origin::Own
+        } else {
+            Origin::Acquired
+        }
     }
 
     fn objects_of(&self, id: EntityId, ids: &NsIds) -> Vec<(ObjectKey, Origin)> {
-        let Some(entity) = self.world.entities.get(&id) else { return Vec::new() };
+        let Some(entity) = self.world.entities.get(&id) else {
+            return Vec::new();
+        };
         NsKind::ALL
             .iter()
             .filter(|kind| ids[kind.slot()] != NO_NS)
             .map(|&kind| {
                 let object = ids[kind.slot()];
-                (ObjectKey::ns(kind, object), self.origin(entity, id, kind, object))
+                (
+                    ObjectKey::ns(kind, object),
+                    self.origin(entity, id, kind, object),
+                )
             })
             .collect()
     }
 
     /// The entity's tasks with this set of namespaces became more (or fewer).
     fn count_set(&mut self, id: EntityId, set: super::world::namespaces::SetId, more: bool) {
-        let Some(entity) = self.world.entities.get_mut(&id) else { return };
+        let Some(entity) = self.world.entities.get_mut(&id) else {
+            return;
+        };
         let count = entity.sets.entry(set).or_insert(0);
         let edge = if more {
             *count += 1;
@@ -154,7 +183,9 @@ impl Engine {
 
     /// Gives a task its label.
     pub(super) fn set_label(&mut self, tid: u32, label: EntityId) {
-        let Some(task) = self.world.tasks.get(&tid) else { return };
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return;
+        };
         if task.label == label {
             return;
         }
@@ -162,7 +193,9 @@ impl Engine {
         if label == HOST || !self.world.entities.contains_key(&label) {
             return;
         }
-        let Some(task) = self.world.tasks.get_mut(&tid) else { return };
+        let Some(task) = self.world.tasks.get_mut(&tid) else {
+            return;
+        };
         task.label = label;
         let set = task.set;
         if let Some(entity) = self.world.entities.get_mut(&label) {
@@ -174,7 +207,9 @@ impl Engine {
 
     /// Takes a task out of its container's accounts; the last one ends the container.
     pub(super) fn unlabel(&mut self, tid: u32) {
-        let Some(task) = self.world.tasks.get(&tid) else { return };
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return;
+        };
         let (label, set) = (task.label, task.set);
         if label == HOST {
             return;
@@ -184,7 +219,9 @@ impl Engine {
         if let Some(task) = self.world.tasks.get_mut(&tid) {
             task.label = HOST;
         }
-        let Some(entity) = self.world.entities.get_mut(&label) else { return };
+        let Some(entity) = self.world.entities.get_mut(&label) else {
+            return;
+        };
         entity.tasks = entity.tasks.saturating_sub(1);
         if entity.tasks == 0 {
             self.end_entity(label);
@@ -192,7 +229,9 @@ impl Engine {
     }
 
     fn end_entity(&mut self, id: EntityId) {
-        let Some(entity) = self.world.entities.remove(&id) else { return };
+        let Some(entity) = self.world.entities.remove(&id) else {
+            return;
+        };
         for object in entity.ns {
             if let Some(namespace) = self.world.ns.get_mut(object)
                 && namespace.entity == Some(id)
@@ -224,7 +263,9 @@ impl Engine {
 
     /// Replaces a task's namespaces.
     pub(super) fn set_namespaces(&mut self, tid: u32, ids: NsIds) {
-        let Some(task) = self.world.tasks.get(&tid) else { return };
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return;
+        };
         let (old, label) = (task.set, task.label);
         if *self.world.ns.ids(old) == ids {
             return;
@@ -243,36 +284,50 @@ impl Engine {
 
     /// Replaces what a task alone makes its container hold. All of it is acquired.
     pub(super) fn set_extra(&mut self, tid: u32, extra: Vec<ObjectKey>) {
-        let Some(task) = self.world.tasks.get_mut(&tid) else { return };
+        let Some(task) = self.world.tasks.get_mut(&tid) else {
+            return;
+        };
         let label = task.label;
         let old = std::mem::replace(&mut task.extra, extra.clone());
         if old == extra || label == HOST {
             return;
         }
         for object in extra {
-            self.index.hold(label, object, self.extra_origin(label, object));
+            self.index
+                .hold(label, object, self.extra_origin(label, object));
         }
         for object in old {
-            self.index.release(label, object, self.extra_origin(label, object));
+            self.index
+                .release(label, object, self.extra_origin(label, object));
         }
     }
 
     fn extra_origin(&self, label: EntityId, object: ObjectKey) -> Origin {
-        let (ObjectKey::Root(id) | ObjectKey::Cwd(id)) = object else { return Origin::Acquired };
+        let (ObjectKey::Root(id) | ObjectKey::Cwd(id)) = object else {
+            return Origin::Acquired;
+        };
         let owner = super::rule::owner(&self.world, id);
-        if owner != HOST && self.world.contains(label, owner) { Origin::Own } else { Origin::Acquired }
+        if owner != HOST && self.world.contains(label, owner) {
+            Origin::Own
+        } else {
+            Origin::Acquired
+        }
     }
 
     /// Gives a task the label of the container that it is inside of now, if that lies within its
     /// present one. Returns its label.
     pub(super) fn take_label(&mut self, tid: u32) -> EntityId {
-        let Some(task) = self.world.tasks.get(&tid) else { return HOST };
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return HOST;
+        };
         let label = task.label;
         let state = task.state;
         let ids = *self.world.ns.ids(task.set);
         let mut found = HOST;
         for slot in 0..CGROUP_SLOTS {
-            let Some(key) = self.world.cgroup_key(&state, slot) else { continue };
+            let Some(key) = self.world.cgroup_key(&state, slot) else {
+                continue;
+            };
             let place = self.world.cgroups.territory(key);
             if place != HOST && (found == HOST || self.world.contains(found, place)) {
                 found = place;
@@ -300,26 +355,38 @@ impl Engine {
 
     /// Whether a task sits in a container's cgroups and matches it on every namespace of its own.
     fn inside(&mut self, id: EntityId, state: &TaskState, ids: &NsIds) -> bool {
-        let Some(entity) = self.world.entities.get(&id) else { return false };
+        let Some(entity) = self.world.entities.get(&id) else {
+            return false;
+        };
         let (slots, territory, own) = (entity.slots, entity.territory, entity.ns);
-        let around = self.world.entities.get(&entity.parent).map_or([NO_NS; NS_SLOTS], |p| p.ns);
+        let around = self
+            .world
+            .entities
+            .get(&entity.parent)
+            .map_or([NO_NS; NS_SLOTS], |p| p.ns);
         let matches = DECISIVE.iter().all(|kind| {
             let slot = kind.slot();
             own[slot] == around[slot] || own[slot] == ids[slot]
         });
         matches
-            && (0..CGROUP_SLOTS).filter(|slot| slots & (1 << slot) != 0).all(|slot| {
-                self.world.cgroup_key(state, slot).is_some_and(|key| {
-                    let place = self.world.cgroups.territory(key);
-                    place == territory || place != HOST && self.world.contains(id, place)
+            && (0..CGROUP_SLOTS)
+                .filter(|slot| slots & (1 << slot) != 0)
+                .all(|slot| {
+                    self.world.cgroup_key(state, slot).is_some_and(|key| {
+                        let place = self.world.cgroups.territory(key);
+                        place == territory || place != HOST && self.world.contains(id, place)
+                    })
                 })
-            })
     }
 
     /// After an exec: is this the first program of a container?
     pub(super) fn consider(&mut self, tid: u32) {
-        let Some(task) = self.world.tasks.get(&tid) else { return };
-        let Some(pending) = self.compartment(task) else { return };
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return;
+        };
+        let Some(pending) = self.compartment(task) else {
+            return;
+        };
         let state = task.state;
         if !pending.own_pid {
             // Services of the host with a private mount namespace look like this too, and exec often:
@@ -350,7 +417,11 @@ impl Engine {
             return;
         }
         let cgroup_path = self.home_of(state);
-        self.queries.push_back(Query { id, cgroup_path, init_pid: Some(state.key.tgid) });
+        self.queries.push_back(Query {
+            id,
+            cgroup_path,
+            init_pid: Some(state.key.tgid),
+        });
     }
 
     /// The path that names a compartment.
@@ -370,7 +441,12 @@ impl Engine {
         if !own(ns::MNT) || around.ns[ns::MNT] == NO_NS {
             return None;
         }
-        if self.world.ns.get(ids[ns::MNT]).is_some_and(|n| n.entity.is_some()) {
+        if self
+            .world
+            .ns
+            .get(ids[ns::MNT])
+            .is_some_and(|n| n.entity.is_some())
+        {
             // It entered a container that is known already.
             return None;
         }
@@ -384,24 +460,28 @@ impl Engine {
     }
 
     /// The inventory answered.
-    pub(super) fn on_answer(
-        &mut self,
-        query: u64,
-        answer: Option<&ContainerAnswer>,
-    ) {
+    pub(super) fn on_answer(&mut self, query: u64, answer: Option<&ContainerAnswer>) {
         let pending = match self.pending.remove(&query) {
             Some(Pending::Start(compartment)) => compartment,
             Some(Pending::Name(id)) => return self.rename(id, answer),
             None => return,
         };
-        let Some(task) = self.world.task(&pending.key) else { return };
+        let Some(task) = self.world.task(&pending.key) else {
+            return;
+        };
         if task.label != pending.label {
             return;
         }
         let state = task.state;
         let ids = *self.world.ns.ids(task.set);
-        let pid_is_anothers = self.world.ns.get(ids[ns::PID]).is_some_and(|n| n.entity.is_some());
-        let named = answer.and_then(|a| a.init_pid).is_some_and(|pid| pid == state.key.tgid);
+        let pid_is_anothers = self
+            .world
+            .ns
+            .get(ids[ns::PID])
+            .is_some_and(|n| n.entity.is_some());
+        let named = answer
+            .and_then(|a| a.init_pid)
+            .is_some_and(|pid| pid == state.key.tgid);
         let first = named || state.ns_tid == 1 || pid_is_anothers;
         let is_init = match answer {
             // Hooks of the runtime run inside before the init does.
@@ -411,7 +491,9 @@ impl Engine {
         };
         if is_init && self.world.entities.len() < MAX_ENTITIES {
             self.freeze(&state, pending.label, answer);
-            if let Some(slot) = (0..CGROUP_SLOTS).find_map(|slot| self.world.cgroup_key(&state, slot)) {
+            if let Some(slot) =
+                (0..CGROUP_SLOTS).find_map(|slot| self.world.cgroup_key(&state, slot))
+            {
                 self.asked.remove(&slot);
             }
         }
@@ -419,22 +501,23 @@ impl Engine {
 
     /// A container that is known already gets its name.
     fn rename(&mut self, id: EntityId, answer: Option<&ContainerAnswer>) {
-        let (Some(answer), Some(entity)) = (answer, self.world.entities.get_mut(&id)) else { return };
+        let (Some(answer), Some(entity)) = (answer, self.world.entities.get_mut(&id)) else {
+            return;
+        };
         entity.answer = Some(Box::new(answer.clone()));
         self.index.insert_entity(id, self.profile(id));
     }
 
     /// A container starts: what its first task has now is its baseline.
-    fn freeze(
-        &mut self,
-        state: &TaskState,
-        around: EntityId,
-        answer: Option<&ContainerAnswer>,
-    ) {
-        let Some(task) = self.world.tasks.get(&state.key.tid) else { return };
+    fn freeze(&mut self, state: &TaskState, around: EntityId, answer: Option<&ContainerAnswer>) {
+        let Some(task) = self.world.tasks.get(&state.key.tid) else {
+            return;
+        };
         let ids = *self.world.ns.ids(task.set);
         let home = self.home_of(state);
-        let identity = answer.cloned().or_else(|| self.named_by_path(state, around));
+        let identity = answer
+            .cloned()
+            .or_else(|| self.named_by_path(state, around));
         let mut key = identity.as_ref().map_or_else(
             || format!("unknown:{home}"),
             |a| format!("{}:{}", a.runtime.as_str(), a.id),
@@ -447,7 +530,11 @@ impl Engine {
         }
         let id = self.world.new_entity_id();
         let (slots, territory) = self.claim(id, state, around, identity.is_some());
-        let origins = self.origins(&ids, around, identity.as_ref().and_then(|a| a.spec.as_ref()));
+        let origins = self.origins(
+            &ids,
+            around,
+            identity.as_ref().and_then(|a| a.spec.as_ref()),
+        );
         let entity = Entity {
             kind: EntityKind::Container,
             key,
@@ -472,7 +559,12 @@ impl Engine {
         let paths = self.world.cgroup_paths(state);
         let (index, found) = cgroup_path::identify_any(paths.iter().copied())?;
         let path = paths[index];
-        if self.world.cgroups.claimant(found.subtree(path)).is_some_and(|owner| owner == around) {
+        if self
+            .world
+            .cgroups
+            .claimant(found.subtree(path))
+            .is_some_and(|owner| owner == around)
+        {
             // The path names the container around it, not this one.
             return None;
         }
@@ -493,8 +585,12 @@ impl Engine {
         let mut slots = 0;
         let mut territory = id;
         for slot in 0..CGROUP_SLOTS {
-            let Some(key) = self.world.cgroup_key(state, slot) else { continue };
-            let Some(path) = self.world.cgroups.path(key).map(str::to_owned) else { continue };
+            let Some(key) = self.world.cgroup_key(state, slot) else {
+                continue;
+            };
+            let Some(path) = self.world.cgroups.path(key).map(str::to_owned) else {
+                continue;
+            };
             if path == "/" || parent.is_some_and(|p| p[slot] == state.cgroups[slot]) {
                 continue;
             }
@@ -535,7 +631,11 @@ impl Engine {
         around: EntityId,
         spec: Option<&SpecSummary>,
     ) -> [Origin; NS_SLOTS] {
-        let outer = self.world.entities.get(&around).map_or([NO_NS; NS_SLOTS], |e| e.ns);
+        let outer = self
+            .world
+            .entities
+            .get(&around)
+            .map_or([NO_NS; NS_SLOTS], |e| e.ns);
         let mut origins = [Origin::Own; NS_SLOTS];
         for &kind in NsKind::ALL {
             let slot = kind.slot();
@@ -593,13 +693,20 @@ impl Engine {
     /// Labels the init and whatever lives in the same compartment.
     fn gather(&mut self, id: EntityId, around: EntityId, state: &TaskState, ids: &NsIds) {
         self.set_label(state.key.tid, id);
-        let own_pid = self.world.ns.get(ids[ns::PID]).is_some_and(|n| n.entity == Some(id));
+        let own_pid = self
+            .world
+            .ns
+            .get(ids[ns::PID])
+            .is_some_and(|n| n.entity == Some(id));
         let others: Vec<(u32, TaskState, NsIds)> = self
             .world
             .tasks
             .values()
             .filter(|t| t.label == around && t.state.key.tid != state.key.tid)
-            .filter(|t| self.world.ns.ids(t.set)[ns::MNT] == ids[ns::MNT] || own_pid && self.world.ns.ids(t.set)[ns::PID] == ids[ns::PID])
+            .filter(|t| {
+                self.world.ns.ids(t.set)[ns::MNT] == ids[ns::MNT]
+                    || own_pid && self.world.ns.ids(t.set)[ns::PID] == ids[ns::PID]
+            })
             .map(|t| (t.state.key.tid, t.state, *self.world.ns.ids(t.set)))
             .collect();
         let mut tids: Vec<u32> = Vec::new();
@@ -617,7 +724,9 @@ impl Engine {
 
     /// What policy and pair classes look at.
     pub(super) fn profile(&self, id: EntityId) -> EntityProfile {
-        let Some(entity) = self.world.entities.get(&id) else { return EntityProfile::host() };
+        let Some(entity) = self.world.entities.get(&id) else {
+            return EntityProfile::host();
+        };
         let mut profile = EntityProfile::new(entity.kind, entity.key.clone());
         profile.parent = (entity.parent != HOST).then_some(entity.parent);
         profile.uid = self.world.task(&entity.init).map(|t| t.state.creds.uid);
@@ -649,9 +758,13 @@ impl Engine {
         candidates.sort_unstable();
         let mut seen: BTreeSet<(NsId, NsId)> = BTreeSet::new();
         for (_, tid) in candidates {
-            let Some(task) = self.world.tasks.get(&tid) else { continue };
+            let Some(task) = self.world.tasks.get(&tid) else {
+                continue;
+            };
             let ids = *self.world.ns.ids(task.set);
-            let Some(pending) = self.compartment(task) else { continue };
+            let Some(pending) = self.compartment(task) else {
+                continue;
+            };
             if !seen.insert((ids[ns::MNT], ids[ns::PID])) {
                 continue;
             }
@@ -681,13 +794,20 @@ impl Engine {
     }
 
     fn restore_entity(&mut self, saved: &SavedEntity) -> EntityId {
-        let parent = saved.parent.and_then(|p| self.restored.made.get(&p).copied()).unwrap_or(HOST);
+        let parent = saved
+            .parent
+            .and_then(|p| self.restored.made.get(&p).copied())
+            .unwrap_or(HOST);
         let id = self.world.new_entity_id();
         let mut ids = [NO_NS; NS_SLOTS];
         let mut origins = [Origin::Own; NS_SLOTS];
         for &kind in NsKind::ALL {
             let slot = kind.slot();
-            let reference = NsRef { inum: saved.ns[slot], owner_inum: 0, unique_id: 0 };
+            let reference = NsRef {
+                inum: saved.ns[slot],
+                owner_inum: 0,
+                unique_id: 0,
+            };
             ids[slot] = self.world.ns.resolve(kind, &reference, false, HOST);
             origins[slot] = saved.origins[slot];
         }
@@ -719,7 +839,11 @@ impl Engine {
             self.next_query += 1;
             let path = saved.cgroup_path.clone();
             self.pending.insert(query, Pending::Name(id));
-            self.queries.push_back(Query { id: query, cgroup_path: path, init_pid: Some(init.tgid) });
+            self.queries.push_back(Query {
+                id: query,
+                cgroup_path: path,
+                init_pid: Some(init.tgid),
+            });
         }
         id
     }
@@ -751,7 +875,8 @@ impl Engine {
         let own = territory == id || slots == 0;
         let origin = if own { Origin::Own } else { Origin::Undeclared };
         self.index.hold(id, ObjectKey::Territory(territory), origin);
-        self.index.hold(id, ObjectKey::Root(ids[ns::MNT]), origins[ns::MNT]);
+        self.index
+            .hold(id, ObjectKey::Root(ids[ns::MNT]), origins[ns::MNT]);
         self.set_ownership(id, &ids);
     }
 
@@ -781,7 +906,10 @@ impl Engine {
     /// What must survive a restart of the agent.
     #[must_use]
     pub fn saved(&self) -> Saved {
-        let mut saved = Saved { boot_id: self.config.boot_id.clone(), ..Saved::default() };
+        let mut saved = Saved {
+            boot_id: self.config.boot_id.clone(),
+            ..Saved::default()
+        };
         let mut places: BTreeMap<EntityId, usize> = BTreeMap::new();
         for (&id, entity) in self.world.entities.iter().filter(|(id, _)| **id != HOST) {
             places.insert(id, saved.entities.len());

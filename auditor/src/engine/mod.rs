@@ -21,13 +21,12 @@ mod tests;
 pub mod world;
 
 pub use event::{Event, LossMark, Query, Saved, SavedEntity, SavedLabel};
+pub use report::tier_of;
 pub use scan::{Facts, NamespaceFact};
 
 use crate::model::facts::{EntityId, HOST};
 use crate::model::isolation::{IsolationIndex, Scope};
-use crate::model::output::{
-    Counters, Head, Heartbeat, HookState, Loss, Record, Start, Stop,
-};
+use crate::model::output::{Counters, Head, Heartbeat, HookState, Loss, Record, Start, Stop};
 use crate::model::policy::Policy;
 use crate::model::{Dimension, Tier};
 use auditor_common::hook::HOOKS;
@@ -183,12 +182,17 @@ impl Engine {
                 self.advance(boottime_ns);
                 self.sweeping = Some(sweep::Sweep::new(boottime_ns));
             }
-            Event::SweepEnd { boottime_ns, complete } => {
+            Event::SweepEnd {
+                boottime_ns,
+                complete,
+            } => {
                 self.advance(boottime_ns);
                 self.end_sweep(complete, out);
             }
             Event::Answer { query, answer } => self.on_answer(query, answer),
-            Event::Restore(saved) => self.restored = label::Restored::new(saved, &self.config.boot_id),
+            Event::Restore(saved) => {
+                self.restored = label::Restored::new(saved, &self.config.boot_id)
+            }
             Event::Policy(policy) => self.index.set_policy(policy),
             Event::Loss(mark) => self.on_loss(mark, out),
             Event::Tick { boottime_ns } => {
@@ -209,7 +213,11 @@ impl Engine {
         self.advance(boottime_ns);
         self.flush_folded(out, true);
         self.refresh_counters();
-        let stop = Stop { head: self.head(), counters: self.counters, reason: reason.to_owned() };
+        let stop = Stop {
+            head: self.head(),
+            counters: self.counters,
+            reason: reason.to_owned(),
+        };
         out.push(Record::Stop(Box::new(stop)));
     }
 
@@ -289,21 +297,37 @@ impl Engine {
             }
         }
         let hook_name = |index: u16| {
-            HOOKS.get(usize::from(index)).map_or_else(|| format!("hook {index}"), |h| h.name.to_owned())
+            HOOKS
+                .get(usize::from(index))
+                .map_or_else(|| format!("hook {index}"), |h| h.name.to_owned())
         };
         let message = if model_hurt {
-            format!("{} events lost; verdicts are unknown until the sweep that follows", mark.count)
+            format!(
+                "{} events lost; verdicts are unknown until the sweep that follows",
+                mark.count
+            )
         } else {
-            format!("{} lines lost: the receiver is too slow or gone", mark.count)
+            format!(
+                "{} lines lost: the receiver is too slow or gone",
+                mark.count
+            )
         };
         let loss = Loss {
             head: self.head(),
             place: mark.place.clone(),
             count: mark.count,
             total,
-            by_hook: mark.by_hook.iter().map(|(&hook, &n)| (hook_name(hook), n)).collect(),
+            by_hook: mark
+                .by_hook
+                .iter()
+                .map(|(&hook, &n)| (hook_name(hook), n))
+                .collect(),
             by_cpu: mark.by_cpu.clone(),
-            unknown: if model_hurt { LOSSY.to_vec() } else { Vec::new() },
+            unknown: if model_hurt {
+                LOSSY.to_vec()
+            } else {
+                Vec::new()
+            },
             message,
         };
         out.push(Record::Loss(Box::new(loss)));

@@ -93,7 +93,11 @@ impl Reporter {
         });
         let earned = now_ns.saturating_sub(bucket.refilled_ns) / REFILL_NS;
         if earned > 0 {
-            bucket.tokens = BURST.min(bucket.tokens.saturating_add(u32::try_from(earned).unwrap_or(BURST)));
+            bucket.tokens = BURST.min(
+                bucket
+                    .tokens
+                    .saturating_add(u32::try_from(earned).unwrap_or(BURST)),
+            );
             bucket.refilled_ns += earned * REFILL_NS;
         }
         if bucket.tokens == 0 {
@@ -146,7 +150,11 @@ impl Engine {
         for draft in drafts {
             // A birth or a move is the deed of who acted.
             let by_actor = matches!(change.record.cause, cause::FORK | cause::ATTACH);
-            let who = if by_actor { change.record.actor } else { change.record.state.key };
+            let who = if by_actor {
+                change.record.actor
+            } else {
+                change.record.state.key
+            };
             let witness = self.witness(change);
             let iota = before.get(&draft.object).copied();
             self.emit(draft, who, witness, iota, out);
@@ -174,7 +182,9 @@ impl Engine {
     ) {
         let pair = self.index.pair(draft.subject, draft.object);
         if draft.by_iota {
-            let verdict = pair.dimension(draft.dimension).map_or(Verdict::Isolated, |d| d.verdict);
+            let verdict = pair
+                .dimension(draft.dimension)
+                .map_or(Verdict::Isolated, |d| d.verdict);
             if verdict != Verdict::Violated {
                 self.counters.allowed += 1;
                 return;
@@ -190,7 +200,10 @@ impl Engine {
         }
         let allowed = self.index.profile(draft.subject).is_some_and(|subject| {
             let object = self.index.profile(draft.object);
-            self.index.policy().allows(draft.rule, subject, object, draft.dimension).is_some()
+            self.index
+                .policy()
+                .allows(draft.rule, subject, object, draft.dimension)
+                .is_some()
         });
         if allowed {
             self.counters.allowed += 1;
@@ -199,7 +212,13 @@ impl Engine {
         if draft.by_iota {
             self.remember(&draft);
         }
-        let key = (draft.rule, draft.subject, draft.object, draft.dimension, draft.object_id);
+        let key = (
+            draft.rule,
+            draft.subject,
+            draft.object,
+            draft.dimension,
+            draft.object_id,
+        );
         let kind = draft.kind;
         let now_ns = self.now_ns;
         let folded = self.reporter.folds.contains_key(&key);
@@ -220,12 +239,25 @@ impl Engine {
             return;
         }
         if self.reporter.folds.len() < MAX_FOLDS {
-            self.reporter.folds.insert(key, Fold { since_ns: now_ns, suppressed: 0, last: None });
+            self.reporter.folds.insert(
+                key,
+                Fold {
+                    since_ns: now_ns,
+                    suppressed: 0,
+                    last: None,
+                },
+            );
         }
         self.push(kind, finding, admitted.unwrap_or(0), out);
     }
 
-    fn push(&mut self, kind: DraftKind, mut finding: Finding, suppressed: u64, out: &mut Vec<Record>) {
+    fn push(
+        &mut self,
+        kind: DraftKind,
+        mut finding: Finding,
+        suppressed: u64,
+        out: &mut Vec<Record>,
+    ) {
         finding.suppressed = suppressed;
         finding.lost_events = self.counters.lost_events;
         finding.head = self.head();
@@ -257,13 +289,19 @@ impl Engine {
             .map(|(key, _)| *key)
             .collect();
         for key in over {
-            let Some(fold) = self.reporter.folds.remove(&key) else { continue };
+            let Some(fold) = self.reporter.folds.remove(&key) else {
+                continue;
+            };
             if let Some(last) = fold.last {
                 let (kind, finding) = *last;
                 // The line itself stands for one of them.
                 self.push(kind, finding, fold.suppressed - 1, out);
                 if !all {
-                    let again = Fold { since_ns: now_ns, suppressed: 0, last: None };
+                    let again = Fold {
+                        since_ns: now_ns,
+                        suppressed: 0,
+                        last: None,
+                    };
                     self.reporter.folds.insert(key, again);
                 }
             }
@@ -318,12 +356,13 @@ impl Engine {
     pub fn party(&self, id: EntityId) -> Party {
         let entity = self.world.entities.get(&id);
         let profile = self.index.profile(id);
-        let pod = entity.and_then(|e| e.answer.as_ref()).and_then(|a| a.pod.as_ref()).and_then(|p| {
-            match (&p.namespace, &p.name) {
+        let pod = entity
+            .and_then(|e| e.answer.as_ref())
+            .and_then(|a| a.pod.as_ref())
+            .and_then(|p| match (&p.namespace, &p.name) {
                 (Some(namespace), Some(name)) => Some(format!("{namespace}/{name}")),
                 _ => p.uid.clone().or_else(|| p.name.clone()),
-            }
-        });
+            });
         Party {
             entity: entity.map_or(EntityKind::Container, |e| e.kind),
             id: entity.map_or_else(|| "gone".to_owned(), |e| e.key.clone()),
@@ -344,7 +383,9 @@ impl Engine {
         let mut ancestry = Vec::new();
         let mut at = state.parent;
         while ancestry.len() < ANCESTRY {
-            let Some(parent) = self.world.task(&at) else { break };
+            let Some(parent) = self.world.task(&at) else {
+                break;
+            };
             ancestry.push(text::escape(kernel_str(&parent.state.comm)));
             if parent.state.parent == at {
                 break;
@@ -364,7 +405,10 @@ impl Engine {
 
     /// A violation of this pair and dimension stands from here on.
     fn remember(&mut self, draft: &Draft) {
-        let pair = (draft.subject.min(draft.object), draft.subject.max(draft.object));
+        let pair = (
+            draft.subject.min(draft.object),
+            draft.subject.max(draft.object),
+        );
         if self.reporter.pairs.len() < MAX_PAIRS || self.reporter.pairs.contains_key(&pair) {
             let state = self.reporter.pairs.entry(pair).or_default();
             state.violated.insert(draft.dimension, draft.rule);
@@ -398,18 +442,34 @@ impl Engine {
 
     fn report_pair(&mut self, a: EntityId, b: EntityId, out: &mut Vec<Record>) {
         let pair = self.index.pair(a, b);
-        let said = self.reporter.pairs.get(&(a, b)).cloned().unwrap_or_default();
-        for component in pair.dimensions.iter().filter(|d| d.verdict == Verdict::Violated) {
+        let said = self
+            .reporter
+            .pairs
+            .get(&(a, b))
+            .cloned()
+            .unwrap_or_default();
+        for component in pair
+            .dimensions
+            .iter()
+            .filter(|d| d.verdict == Verdict::Violated)
+        {
             if said.violated.contains_key(&component.dimension) {
                 continue;
             }
-            let Some(object) = component.object else { continue };
+            let Some(object) = component.object else {
+                continue;
+            };
             self.report_standing(a, b, component.dimension, object, component.severity, out);
         }
         for (dimension, rule) in said.violated {
-            let verdict = pair.dimension(dimension).map_or(Verdict::Isolated, |d| d.verdict);
+            let verdict = pair
+                .dimension(dimension)
+                .map_or(Verdict::Isolated, |d| d.verdict);
             // What is unknown is not resolved.
-            if matches!(verdict, Verdict::Violated | Verdict::Unknown | Verdict::NotEvaluated) {
+            if matches!(
+                verdict,
+                Verdict::Violated | Verdict::Unknown | Verdict::NotEvaluated
+            ) {
                 continue;
             }
             if let Some(state) = self.reporter.pairs.get_mut(&(a, b)) {
@@ -428,7 +488,10 @@ impl Engine {
                 head: self.head(),
                 rule,
                 dimension,
-                iota: IotaChange { before: Some(0), after: pair.iota.map(u8::from) },
+                iota: IotaChange {
+                    before: Some(0),
+                    after: pair.iota.map(u8::from),
+                },
                 subject: self.party(subject),
                 object: self.party(object),
                 ever_violated: true,
@@ -467,7 +530,11 @@ impl Engine {
             let (subject, other) = if a == HOST { (b, a) } else { (a, b) };
             let draft = shared::draft(&self.world, subject, other, dimension, object, severity);
             if let Some(draft) = draft {
-                let who = self.world.entities.get(&subject).map_or(TaskKey::default(), |e| e.init);
+                let who = self
+                    .world
+                    .entities
+                    .get(&subject)
+                    .map_or(TaskKey::default(), |e| e.init);
                 self.emit(draft, who, witness, None, out);
             }
             return;
@@ -485,7 +552,9 @@ impl Engine {
             .filter(|t| t.label == subject && self.world.ns.ids(t.set).contains(&id))
             .map(|t| t.state.key)
             .min();
-        let Some(namespace) = self.world.ns.get(id) else { return };
+        let Some(namespace) = self.world.ns.get(id) else {
+            return;
+        };
         let kind = if dimension == Dimension::PidForChildren {
             NsKind::PidForChildren
         } else {
@@ -523,8 +592,14 @@ impl Engine {
         let mut tids: Vec<u32> = self.world.tasks.keys().copied().collect();
         tids.sort_unstable();
         for tid in tids {
-            let Some(task) = self.world.tasks.get(&tid) else { continue };
-            let label = self.world.entities.get(&task.label).map_or("", |e| e.key.as_str());
+            let Some(task) = self.world.tasks.get(&tid) else {
+                continue;
+            };
+            let label = self
+                .world
+                .entities
+                .get(&task.label)
+                .map_or("", |e| e.key.as_str());
             hash.update(tid.to_le_bytes());
             hash.update(label.as_bytes());
             for kind in NsKind::ALL {
@@ -536,12 +611,17 @@ impl Engine {
         for entity in self.world.entities.values() {
             hash.update(entity.key.as_bytes());
         }
-        hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .take(8)
+            .map(|b| format!("{b:02x}"))
+            .collect()
     }
 }
 
 /// In which tier a hook works.
-fn tier_of(hook: u16) -> Tier {
+#[must_use]
+pub fn tier_of(hook: u16) -> Tier {
     match HOOKS.get(usize::from(hook)).map(|h| h.attach) {
         Some(Attach::Fentry(_) | Attach::Fexit(_)) => Tier::Trampoline,
         Some(Attach::Agent) | None => Tier::Scan,

@@ -43,7 +43,11 @@ impl Engine {
                 .filter(|kind| entity.ns[kind.slot()] != NO_NS)
                 .filter_map(|&kind| {
                     let ns = self.world.ns.get(entity.ns[kind.slot()])?;
-                    Some(NamespaceFact { kind, inum: ns.inum, initial: ns.initial })
+                    Some(NamespaceFact {
+                        kind,
+                        inum: ns.inum,
+                        initial: ns.initial,
+                    })
                 })
                 .collect(),
             cgroup: entity.home.clone(),

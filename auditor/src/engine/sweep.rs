@@ -29,7 +29,10 @@ pub(super) struct Sweep {
 
 impl Sweep {
     pub(super) fn new(began_ns: u64) -> Self {
-        Self { began_ns, seen: HashSet::new() }
+        Self {
+            began_ns,
+            seen: HashSet::new(),
+        }
     }
 }
 
@@ -92,9 +95,15 @@ impl Engine {
             .tasks
             .get(&1)
             .filter(readable)
-            .or_else(|| all().filter(initial).min_by_key(|t| t.state.key.start_boottime_ns))
+            .or_else(|| {
+                all()
+                    .filter(initial)
+                    .min_by_key(|t| t.state.key.start_boottime_ns)
+            })
             .or_else(|| all().min_by_key(|t| t.state.key.start_boottime_ns));
-        let Some(state) = host.map(|t| t.state) else { return };
+        let Some(state) = host.map(|t| t.state) else {
+            return;
+        };
         for &kind in NsKind::ALL {
             let slot = kind.slot();
             let id = self.world.ns.resolve(kind, &state.ns[slot], false, HOST);
@@ -109,14 +118,17 @@ impl Engine {
                 self.index.hold(HOST, ObjectKey::ns(kind, id), Origin::Own);
             }
         }
-        let Some(host) = self.world.entities.get_mut(&HOST) else { return };
+        let Some(host) = self.world.entities.get_mut(&HOST) else {
+            return;
+        };
         host.init = state.key;
         if state.known & known::ROOT != 0 {
             host.root = (state.root.dev, state.root.ino);
         }
         let mnt = host.ns[ns::MNT];
         let user = host.ns[ns::USER];
-        self.index.hold(HOST, ObjectKey::Territory(HOST), Origin::Own);
+        self.index
+            .hold(HOST, ObjectKey::Territory(HOST), Origin::Own);
         self.index.hold(HOST, ObjectKey::Root(mnt), Origin::Own);
         self.index.hold(HOST, ObjectKey::Cwd(mnt), Origin::Own);
         self.index.set_user_chain(HOST, vec![user]);
@@ -125,7 +137,9 @@ impl Engine {
     /// Nothing that counts differs; take in the rest (command name, cwd, confinement).
     fn refresh(&mut self, record: &TaskRecord, out: &mut Vec<Record>) {
         let tid = record.state.key.tid;
-        let Some(task) = self.world.tasks.get_mut(&tid) else { return };
+        let Some(task) = self.world.tasks.get_mut(&tid) else {
+            return;
+        };
         task.suspect = None;
         let key = task.state.key;
         let mut state = merge(&task.state, &record.state);
@@ -166,7 +180,9 @@ impl Engine {
         out: &mut Vec<Record>,
     ) {
         let tid = kernel.key.tid;
-        let Some(task) = self.world.tasks.get(&tid) else { return };
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return;
+        };
         let (model, label, confidence) = (task.state, task.label, task.confidence);
         let ids_before = *self.world.ns.ids(task.set);
         let mut state = *kernel;
@@ -194,7 +210,11 @@ impl Engine {
             return;
         }
         let draft = drift::draft(&self.world, label, difference, &model, &state, &ids);
-        let settled = TaskRecord { state, cause: cause::SNAPSHOT, ..*record };
+        let settled = TaskRecord {
+            state,
+            cause: cause::SNAPSHOT,
+            ..*record
+        };
         let change = Change {
             record: &settled,
             event,
@@ -232,7 +252,9 @@ impl Engine {
 
     /// The sweep is over: what it did not list is gone.
     pub(super) fn end_sweep(&mut self, complete: bool, out: &mut Vec<Record>) {
-        let Some(sweep) = self.sweeping.take() else { return };
+        let Some(sweep) = self.sweeping.take() else {
+            return;
+        };
         if complete {
             let mut gone: Vec<u32> = self
                 .world

@@ -3,9 +3,11 @@
 //! real runtimes were seen to act; the tests look at the lines that come out.
 
 use super::*;
-use crate::inventory::container::{ContainerAnswer, DeclaredNamespace, NamespaceKind, Runtime, SpecSummary};
-use crate::model::{NsKind, RuleId, Severity, Verdict};
+use crate::inventory::container::{
+    ContainerAnswer, DeclaredNamespace, NamespaceKind, Runtime, SpecSummary,
+};
 use crate::model::output::{Evidence, Finding};
+use crate::model::{NsKind, RuleId, Severity, Verdict};
 use auditor_common::hook;
 use auditor_common::limits::{CGROUP_PATH_LEN, FILENAME_LEN};
 use auditor_common::record::*;
@@ -26,7 +28,11 @@ struct Machine {
 
 fn host_state(tid: u32) -> TaskState {
     let mut state = TaskState {
-        key: TaskKey { tid, tgid: tid, start_boottime_ns: u64::from(tid) * 1_000_000_000 },
+        key: TaskKey {
+            tid,
+            tgid: tid,
+            start_boottime_ns: u64::from(tid) * 1_000_000_000,
+        },
         known: known::ALL,
         task_flags: task_flags::LEADER,
         ns_tid: tid,
@@ -38,7 +44,13 @@ fn host_state(tid: u32) -> TaskState {
     state.ns[ns::PID_FOR_CHILDREN].inum = state.ns[ns::PID].inum;
     state.ns[ns::TIME_FOR_CHILDREN].inum = state.ns[ns::TIME].inum;
     state.cgroups[cgroup::V2] = 1;
-    state.root = PathRef { ino: 2, dev: 8, mnt_ns_inum: HOST_MNT, mnt_id: 1, flags: 0 };
+    state.root = PathRef {
+        ino: 2,
+        dev: 8,
+        mnt_ns_inum: HOST_MNT,
+        mnt_id: 1,
+        flags: 0,
+    };
     state.cwd = state.root;
     state.creds.cap_permitted = 0x1ff_ffff_ffff;
     state.creds.cap_effective = 0x1ff_ffff_ffff;
@@ -51,7 +63,10 @@ impl Machine {
     fn new(policy: &str) -> Self {
         let mut hierarchies = [None; auditor_common::limits::CGROUP_SLOTS];
         hierarchies[cgroup::V2] = Some(0);
-        let config = Config { hierarchies, ..Config::default() };
+        let config = Config {
+            hierarchies,
+            ..Config::default()
+        };
         let policy = Policy::parse(policy, "test").unwrap();
         let mut machine = Self {
             engine: Engine::new(config, &policy),
@@ -73,20 +88,38 @@ impl Machine {
         self.engine.step(event, &mut self.out);
         while let Some(query) = self.engine.next_query() {
             let answer = self.specs.get(&query.cgroup_path).cloned();
-            let event = Event::Answer { query: query.id, answer: answer.as_ref() };
+            let event = Event::Answer {
+                query: query.id,
+                answer: answer.as_ref(),
+            };
             self.engine.step(event, &mut self.out);
         }
     }
 
     fn header(&mut self, kind: u16) -> RecordHeader {
         self.now_ns += 1000;
-        RecordHeader { boottime_ns: self.now_ns, cpu_seq: 0, kind, hook: hook::SWITCH_NS, cpu: 0, size: 0 }
+        RecordHeader {
+            boottime_ns: self.now_ns,
+            cpu_seq: 0,
+            kind,
+            hook: hook::SWITCH_NS,
+            cpu: 0,
+            size: 0,
+        }
     }
 
     fn record(&mut self, tid: u32, actor: u32, cause: u32, arg0: u64) -> TaskRecord {
         let header = self.header(kind::TASK);
         let actor = self.tasks[&actor].key;
-        TaskRecord { header, actor, cause, syscall: -1, arg0, arg1: 0, state: self.tasks[&tid] }
+        TaskRecord {
+            header,
+            actor,
+            cause,
+            syscall: -1,
+            arg0,
+            arg1: 0,
+            state: self.tasks[&tid],
+        }
     }
 
     fn emit(&mut self, tid: u32, actor: u32, cause: u32, arg0: u64) {
@@ -117,13 +150,18 @@ impl Machine {
 
     fn sweep(&mut self) {
         self.now_ns += 1000;
-        self.step(Event::SweepBegin { boottime_ns: self.now_ns });
+        self.step(Event::SweepBegin {
+            boottime_ns: self.now_ns,
+        });
         let tids: Vec<u32> = self.tasks.keys().copied().collect();
         for tid in tids {
             self.emit(tid, tid, cause::SNAPSHOT, 0);
         }
         self.now_ns += 1000;
-        self.step(Event::SweepEnd { boottime_ns: self.now_ns, complete: true });
+        self.step(Event::SweepEnd {
+            boottime_ns: self.now_ns,
+            complete: true,
+        });
     }
 
     fn fork(&mut self, parent: u32, flags: u64) -> u32 {
@@ -131,7 +169,11 @@ impl Machine {
         let tid = self.next_tid;
         let mut state = self.tasks[&parent];
         state.parent = state.key;
-        state.key = TaskKey { tid, tgid: tid, start_boottime_ns: self.now_ns };
+        state.key = TaskKey {
+            tid,
+            tgid: tid,
+            start_boottime_ns: self.now_ns,
+        };
         let for_children = state.ns[ns::PID_FOR_CHILDREN];
         state.ns[ns::PID] = for_children;
         state.ns_tid = tid;
@@ -145,7 +187,15 @@ impl Machine {
     }
 
     fn make_fresh(&mut self, state: &mut TaskState, flags: u64, unshare: bool) {
-        for kind in [NsKind::Mnt, NsKind::Net, NsKind::Ipc, NsKind::Uts, NsKind::Cgroup, NsKind::User, NsKind::Pid] {
+        for kind in [
+            NsKind::Mnt,
+            NsKind::Net,
+            NsKind::Ipc,
+            NsKind::Uts,
+            NsKind::Cgroup,
+            NsKind::User,
+            NsKind::Pid,
+        ] {
             if flags & kind.clone_flag() == 0 {
                 continue;
             }
@@ -209,7 +259,12 @@ impl Machine {
     fn exit(&mut self, tid: u32) {
         let state = self.tasks.remove(&tid).unwrap();
         let header = self.header(kind::EXIT);
-        self.step(Event::Exit(&ExitRecord { header, key: state.key, exit_code: 0, reserved: 0 }));
+        self.step(Event::Exit(&ExitRecord {
+            header,
+            key: state.key,
+            exit_code: 0,
+            reserved: 0,
+        }));
     }
 
     /// `runc run`, as traced: returns the container's init.
@@ -231,8 +286,18 @@ impl Machine {
         self.exit(stage0);
         let state = self.tasks.get_mut(&init).unwrap();
         let mnt = state.ns[ns::MNT].inum;
-        state.parent = TaskKey { tid: runc, tgid: runc, start_boottime_ns: self.now_ns };
-        state.root = PathRef { ino: 77_000 + u64::from(init), dev: 8, mnt_ns_inum: mnt, mnt_id: 9, flags: 0 };
+        state.parent = TaskKey {
+            tid: runc,
+            tgid: runc,
+            start_boottime_ns: self.now_ns,
+        };
+        state.root = PathRef {
+            ino: 77_000 + u64::from(init),
+            dev: 8,
+            mnt_ns_inum: mnt,
+            mnt_id: 9,
+            flags: 0,
+        };
         state.cwd = state.root;
         self.emit(init, init, cause::PIVOT_ROOT, 0);
         // Dropping capabilities, one commit after the other.
@@ -267,19 +332,31 @@ impl Machine {
     }
 
     fn take<T>(&mut self, pick: impl Fn(Record) -> Option<T>) -> Vec<T> {
-        std::mem::take(&mut self.out).into_iter().filter_map(pick).collect()
+        std::mem::take(&mut self.out)
+            .into_iter()
+            .filter_map(pick)
+            .collect()
     }
 
     fn tick(&mut self, after_ns: u64) {
         self.now_ns += after_ns;
-        self.step(Event::Tick { boottime_ns: self.now_ns });
+        self.step(Event::Tick {
+            boottime_ns: self.now_ns,
+        });
     }
 }
 
 fn facts(findings: &[Finding]) -> Vec<(RuleId, String, String, Dimension)> {
     findings
         .iter()
-        .map(|f| (f.rule, f.subject.id.clone(), f.object.id.clone(), f.dimension))
+        .map(|f| {
+            (
+                f.rule,
+                f.subject.id.clone(),
+                f.object.id.clone(),
+                f.dimension,
+            )
+        })
         .collect()
 }
 
@@ -301,21 +378,33 @@ fn runtimes_are_silent() {
     let inside = m.fork(exec, 0);
     assert_eq!(m.engine.world().label(&m.tasks[&inside].key), HOST);
     m.attach(inside, 1, 50);
-    assert_ne!(m.engine.world().label(&m.tasks[&inside].key), HOST, "in cgroup and namespaces");
+    assert_ne!(
+        m.engine.world().label(&m.tasks[&inside].key),
+        HOST,
+        "in cgroup and namespaces"
+    );
     m.exec(inside, "/bin/ls");
     m.exit(inside);
     m.exit(exec);
     m.exit(init);
     m.sweep();
     m.sweep();
-    assert_eq!(m.engine.world().entities.len(), 1, "the container ended with its last task");
+    assert_eq!(
+        m.engine.world().entities.len(),
+        1,
+        "the container ended with its last task"
+    );
     let audits = m.take(|r| match r {
         Record::Audit(f) => Some((f.rule, f.object.id)),
         Record::Violation(f) => panic!("{f:?}"),
         Record::Drift(f) => panic!("{f:?}"),
         _ => None,
     });
-    assert_eq!(audits, [(RuleId::ContainerEnter, "runc:web".to_owned())], "one line a session");
+    assert_eq!(
+        audits,
+        [(RuleId::ContainerEnter, "runc:web".to_owned())],
+        "one line a session"
+    );
 }
 
 /// Joining the host's and a neighbour's namespaces: one finding per dimension, right object, right ι.
@@ -330,20 +419,41 @@ fn joins_are_violations() {
     let found = m.violations();
     assert_eq!(
         facts(&found),
-        [(RuleId::NamespaceJoin, "runc:a".into(), "host".into(), Dimension::Net)]
+        [(
+            RuleId::NamespaceJoin,
+            "runc:a".into(),
+            "host".into(),
+            Dimension::Net
+        )]
     );
     let f = &found[0];
     assert_eq!(f.severity, Severity::Critical);
     assert_eq!(f.verdict, Some(Verdict::Violated));
-    assert_eq!((f.iota.unwrap().before, f.iota.unwrap().after), (Some(1), Some(0)));
+    assert_eq!(
+        (f.iota.unwrap().before, f.iota.unwrap().after),
+        (Some(1), Some(0))
+    );
     assert_eq!(f.message, "container a joined the host's network namespace");
-    assert!(matches!(f.observed, Some(Evidence::Ns { initial: true, .. })));
+    assert!(matches!(
+        f.observed,
+        Some(Evidence::Ns { initial: true, .. })
+    ));
     m.setns(a, b, &[NsKind::Uts, NsKind::Ipc]);
     assert_eq!(
         facts(&m.violations()),
         [
-            (RuleId::NamespaceJoin, "runc:a".into(), "runc:b".into(), Dimension::Ipc),
-            (RuleId::NamespaceJoin, "runc:a".into(), "runc:b".into(), Dimension::Uts),
+            (
+                RuleId::NamespaceJoin,
+                "runc:a".into(),
+                "runc:b".into(),
+                Dimension::Ipc
+            ),
+            (
+                RuleId::NamespaceJoin,
+                "runc:a".into(),
+                "runc:b".into(),
+                Dimension::Uts
+            ),
         ]
     );
     // A child inherits label and namespaces: nothing new happens.
@@ -364,7 +474,10 @@ fn pid_joins_show_twice() {
     m.fork(a, 0);
     let found = m.violations();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].dimension, found[0].rule), (Dimension::Pid, RuleId::NamespaceJoin));
+    assert_eq!(
+        (found[0].dimension, found[0].rule),
+        (Dimension::Pid, RuleId::NamespaceJoin)
+    );
 }
 
 /// Leaving is a violation, coming home resolves it.
@@ -397,8 +510,18 @@ fn nests_are_low_and_allowable() {
     assert_eq!(
         facts(&found),
         [
-            (RuleId::NamespaceNest, "runc:a".into(), "host".into(), Dimension::Pid),
-            (RuleId::NamespaceNest, "runc:a".into(), "host".into(), Dimension::Uts),
+            (
+                RuleId::NamespaceNest,
+                "runc:a".into(),
+                "host".into(),
+                Dimension::Pid
+            ),
+            (
+                RuleId::NamespaceNest,
+                "runc:a".into(),
+                "host".into(),
+                Dimension::Uts
+            ),
         ]
         .into_iter()
         .rev()
@@ -412,7 +535,9 @@ fn nests_are_low_and_allowable() {
     m.fork(a, 0);
     assert!(m.violations().is_empty());
 
-    let mut m = Machine::new("[[allow]]\nrule = \"namespace-nest\"\nsubject = \"runc:a\"\nreason = \"builds\"\n");
+    let mut m = Machine::new(
+        "[[allow]]\nrule = \"namespace-nest\"\nsubject = \"runc:a\"\nreason = \"builds\"\n",
+    );
     m.name("/a", "a");
     let a = m.runc(50, "/a");
     m.unshare(a, NsKind::Uts.clone_flag());
@@ -450,12 +575,25 @@ fn migrations_are_violations() {
     assert!(m.violations().is_empty(), "its own subtree");
     m.attach(a, a, 1);
     let found = m.violations();
-    assert_eq!(facts(&found), [(RuleId::CgroupMigration, "runc:a".into(), "host".into(), Dimension::Cgroup)]);
+    assert_eq!(
+        facts(&found),
+        [(
+            RuleId::CgroupMigration,
+            "runc:a".into(),
+            "host".into(),
+            Dimension::Cgroup
+        )]
+    );
     assert_eq!(found[0].iota.unwrap().after, Some(0));
     m.attach(a, a, 51);
     assert_eq!(
         facts(&m.violations()),
-        [(RuleId::CgroupMigration, "runc:a".into(), "runc:b".into(), Dimension::Cgroup)]
+        [(
+            RuleId::CgroupMigration,
+            "runc:a".into(),
+            "runc:b".into(),
+            Dimension::Cgroup
+        )]
     );
     // The host may move whom it likes.
     m.attach(a, 1, 50);
@@ -473,12 +611,18 @@ fn foreign_roots_and_cwds() {
     m.emit(a, a, cause::CHDIR, 0);
     let found = m.violations();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].rule, found[0].dimension), (RuleId::ForeignCwd, Dimension::Cwd));
+    assert_eq!(
+        (found[0].rule, found[0].dimension),
+        (RuleId::ForeignCwd, Dimension::Cwd)
+    );
     m.tasks.get_mut(&a).unwrap().root = host_state(1).root;
     m.emit(a, a, cause::CHROOT, 0);
     let found = m.violations();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].rule, found[0].dimension), (RuleId::ForeignRoot, Dimension::Root));
+    assert_eq!(
+        (found[0].rule, found[0].dimension),
+        (RuleId::ForeignRoot, Dimension::Root)
+    );
     assert_eq!(found[0].iota.unwrap().after, Some(0));
     m.tasks.insert(a, home);
     m.emit(a, a, cause::CHDIR, 0);
@@ -491,13 +635,29 @@ fn first_exec_with_a_leaked_cwd() {
     let mut m = Machine::new("");
     let a = m.runc(50, "/a");
     let exec = m.fork(1, 0);
-    m.setns(exec, a, &[NsKind::Ipc, NsKind::Uts, NsKind::Net, NsKind::Pid, NsKind::Mnt]);
+    m.setns(
+        exec,
+        a,
+        &[
+            NsKind::Ipc,
+            NsKind::Uts,
+            NsKind::Net,
+            NsKind::Pid,
+            NsKind::Mnt,
+        ],
+    );
     let inside = m.fork(exec, 0);
     m.tasks.get_mut(&inside).unwrap().cwd = host_state(1).cwd;
     m.attach(inside, 1, 50);
-    assert!(m.violations().is_empty(), "not a program of the container yet");
+    assert!(
+        m.violations().is_empty(),
+        "not a program of the container yet"
+    );
     m.exec(inside, "/bin/ls");
-    assert_eq!(m.violations().iter().map(|f| f.rule).collect::<Vec<_>>(), [RuleId::ForeignCwd]);
+    assert_eq!(
+        m.violations().iter().map(|f| f.rule).collect::<Vec<_>>(),
+        [RuleId::ForeignCwd]
+    );
 }
 
 /// Capabilities that grow by exec are for the record; those that grow by nothing are critical.
@@ -517,7 +677,11 @@ fn gains_and_silent_gains() {
     let found = m.violations();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].rule, RuleId::SilentPrivilegeChange);
-    assert!(found[0].message.contains("SYS_MODULE"), "{}", found[0].message);
+    assert!(
+        found[0].message.contains("SYS_MODULE"),
+        "{}",
+        found[0].message
+    );
 }
 
 /// The gain of an exec is an audit line, or what the policy makes of it.
@@ -533,7 +697,11 @@ fn policy_decides_about_gains() {
         m.tasks.get_mut(&a).unwrap().creds.cap_permitted |= 1 << 21;
         m.exec(a, "/usr/bin/ping");
         let counters = m.engine.counters();
-        assert_eq!((counters.violations, counters.audits), (violations, audits), "{policy}");
+        assert_eq!(
+            (counters.violations, counters.audits),
+            (violations, audits),
+            "{policy}"
+        );
     }
 }
 
@@ -551,17 +719,35 @@ fn drift_needs_two_sweeps_and_no_loss() {
         _ => None,
     });
     assert_eq!(drifts.len(), 1);
-    assert_eq!((drifts[0].rule, drifts[0].severity), (RuleId::Drift, Severity::Critical));
+    assert_eq!(
+        (drifts[0].rule, drifts[0].severity),
+        (RuleId::Drift, Severity::Critical)
+    );
 
     m.tasks.get_mut(&a).unwrap().creds.cap_permitted = 1;
-    let mark = LossMark { boottime_ns: m.now_ns, place: "ring".into(), count: 3, ..LossMark::default() };
+    let mark = LossMark {
+        boottime_ns: m.now_ns,
+        place: "ring".into(),
+        count: 3,
+        ..LossMark::default()
+    };
     m.step(Event::Loss(&mark));
-    assert_eq!(m.engine.index().pair(HOST, EntityId(1)).iota, None, "unknown after loss");
+    assert_eq!(
+        m.engine.index().pair(HOST, EntityId(1)).iota,
+        None,
+        "unknown after loss"
+    );
     m.sweep();
     m.sweep();
     assert_eq!(m.engine.index().pair(HOST, EntityId(1)).iota, Some(true));
     assert!(!m.out.iter().any(|r| matches!(r, Record::Drift(_))));
-    assert_eq!(m.out.iter().filter(|r| matches!(r, Record::Loss(_))).count(), 1);
+    assert_eq!(
+        m.out
+            .iter()
+            .filter(|r| matches!(r, Record::Loss(_)))
+            .count(),
+        1
+    );
 }
 
 /// An undeclared share by inheritance is a violation of the pair; a declared one is not.
@@ -569,12 +755,25 @@ fn drift_needs_two_sweeps_and_no_loss() {
 fn shares_by_inheritance() {
     let spec = |path: Option<&str>| {
         let mut spec = SpecSummary::default();
-        for kind in [NamespaceKind::Mount, NamespaceKind::Pid, NamespaceKind::Ipc, NamespaceKind::Uts] {
-            spec.namespaces.push(DeclaredNamespace { kind, path: None, inum: None });
+        for kind in [
+            NamespaceKind::Mount,
+            NamespaceKind::Pid,
+            NamespaceKind::Ipc,
+            NamespaceKind::Uts,
+        ] {
+            spec.namespaces.push(DeclaredNamespace {
+                kind,
+                path: None,
+                inum: None,
+            });
         }
         if let Some(path) = path {
             let kind = NamespaceKind::Network;
-            spec.namespaces.push(DeclaredNamespace { kind, path: Some(path.to_owned()), inum: None });
+            spec.namespaces.push(DeclaredNamespace {
+                kind,
+                path: Some(path.to_owned()),
+                inum: None,
+            });
         }
         spec
     };
@@ -591,7 +790,12 @@ fn shares_by_inheritance() {
     let found = m.violations();
     assert_eq!(
         facts(&found),
-        [(RuleId::SharedNamespace, "runc:a".into(), "runc:b".into(), Dimension::Net)]
+        [(
+            RuleId::SharedNamespace,
+            "runc:a".into(),
+            "runc:b".into(),
+            Dimension::Net
+        )]
     );
     m.runc_from(shell, 52, "/c", without_net);
     assert!(m.violations().is_empty(), "c's spec names it");
@@ -607,20 +811,35 @@ fn shared_cgroups() {
     m.runc(50, "/same");
     assert_eq!(
         facts(&m.violations()),
-        [(RuleId::SharedCgroup, "runc:first".into(), "runc:second".into(), Dimension::Cgroup)]
+        [(
+            RuleId::SharedCgroup,
+            "runc:first".into(),
+            "runc:second".into(),
+            Dimension::Cgroup
+        )]
     );
 }
 
 /// Names that a container gives to its own containers stand under it, and reach down but never up.
 #[test]
 fn nested_containers() {
-    let mut m = Machine::new("[[allow]]\nrule = \"namespace-nest\"\nsubject = \"*\"\nreason = \"dind\"\n");
+    let mut m =
+        Machine::new("[[allow]]\nrule = \"namespace-nest\"\nsubject = \"*\"\nreason = \"dind\"\n");
     m.name("/dind", "dind");
     let outer = m.runc(50, "/dind");
-    let inner = m.runc_from(outer, 60, "/dind/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", CLONE_NEW_ALL);
+    let inner = m.runc_from(
+        outer,
+        60,
+        "/dind/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        CLONE_NEW_ALL,
+    );
     assert!(m.violations().is_empty());
     let label = m.engine.world().label(&m.tasks[&inner].key);
-    assert!(m.engine.world().entities[&label].key.starts_with("runc:dind/docker:0123"));
+    assert!(
+        m.engine.world().entities[&label]
+            .key
+            .starts_with("runc:dind/docker:0123")
+    );
     let shell = m.fork(outer, 0);
     m.setns(shell, inner, &[NsKind::Net]);
     assert!(m.violations().is_empty(), "reaches down");
@@ -646,7 +865,13 @@ fn labels_survive() {
     again.tasks = tasks;
     let mut hierarchies = [None; auditor_common::limits::CGROUP_SLOTS];
     hierarchies[cgroup::V2] = Some(0);
-    again.engine = Engine::new(Config { hierarchies, ..Config::default() }, &Policy::default());
+    again.engine = Engine::new(
+        Config {
+            hierarchies,
+            ..Config::default()
+        },
+        &Policy::default(),
+    );
     again.name("/a", "a");
     again.cgroup(1, "/");
     again.cgroup(50, "/a");
@@ -657,8 +882,16 @@ fn labels_survive() {
     assert_ne!(label, HOST);
     assert_eq!(world.entities[&label].key, "runc:a");
     assert_eq!(world.label(&again.tasks[&child].key), label);
-    assert_eq!(again.engine.index().pair(HOST, label).iota, Some(false), "it is still outside");
-    let net = again.violations().into_iter().find(|f| f.dimension == Dimension::Net).unwrap();
+    assert_eq!(
+        again.engine.index().pair(HOST, label).iota,
+        Some(false),
+        "it is still outside"
+    );
+    let net = again
+        .violations()
+        .into_iter()
+        .find(|f| f.dimension == Dimension::Net)
+        .unwrap();
     assert_eq!(net.confidence, crate::model::Confidence::Inferred);
 }
 
@@ -695,7 +928,10 @@ fn exec_by_a_thread_keeps_the_label() {
     m.tasks.remove(&thread);
     let mut task = m.record(a, a, cause::EXEC, u64::from(thread));
     task.state.key = leader.key;
-    m.step(Event::Exec(&ExecRecord { task, filename: [0; FILENAME_LEN] }));
+    m.step(Event::Exec(&ExecRecord {
+        task,
+        filename: [0; FILENAME_LEN],
+    }));
     assert_eq!(m.engine.world().label(&leader.key), label);
     assert!(!m.engine.world().tasks.contains_key(&thread));
 }

@@ -214,6 +214,21 @@ impl CgroupTree {
         self.mounted.iter().map(|(hierarchy, _)| hierarchy)
     }
 
+    /// Hierarchy id of each cgroup slot of a task's state; `None` where nothing is mounted for it.
+    #[must_use]
+    pub fn slot_hierarchies(&self) -> [Option<u32>; CGROUP_SLOTS] {
+        let mut slots = [None; CGROUP_SLOTS];
+        for hierarchy in self.hierarchies() {
+            if hierarchy.id == 0 {
+                slots[cgroup::V2] = Some(0);
+            }
+            for slot in hierarchy.controllers.iter().filter_map(|c| slot_of(c)) {
+                slots[slot] = Some(hierarchy.id);
+            }
+        }
+        slots
+    }
+
     /// All cgroups, ordered by hierarchy and path: parents stand before their children.
     #[must_use]
     pub fn records(&self) -> &[CgroupRecord] {

@@ -61,6 +61,9 @@ struct Output {
     reported: u64,
 }
 
+/// A writer to be: its name, itself, and the form of its lines.
+pub type Wanted = (String, Box<dyn Write + Send>, Form);
+
 /// Where the records of a run go. The first output is the one whose reader may end the run by
 /// hanging up.
 pub struct Outputs {
@@ -68,18 +71,17 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Lines to stdout in this form, and JSON lines appended to `file`.
+    /// Opens stdout for lines in this form, and `file` for JSON lines to be appended. Starts nothing yet.
     ///
     /// # Errors
-    /// When the file cannot be opened or a thread not started.
-    pub fn open(stdout: Form, file: Option<&Path>) -> Result<Self, OpenError> {
+    /// When the file cannot be opened.
+    pub fn prepare(stdout: Form, file: Option<&Path>) -> Result<Vec<Wanted>, OpenError> {
         // Not `io::stdout()`: its buffer would hide which lines really went out.
         let fd = io::stdout()
             .as_fd()
             .try_clone_to_owned()
             .map_err(OpenError::Stdout)?;
-        let mut wanted: Vec<(String, Box<dyn Write + Send>, Form)> =
-            vec![("stdout".to_owned(), Box::new(File::from(fd)), stdout)];
+        let mut wanted: Vec<Wanted> = vec![("stdout".to_owned(), Box::new(File::from(fd)), stdout)];
         if let Some(path) = file {
             let opened = open_append(path).map_err(|source| OpenError::File {
                 path: path.to_owned(),
@@ -87,16 +89,14 @@ impl Outputs {
             })?;
             wanted.push((path.display().to_string(), Box::new(opened), Form::Json));
         }
-        Self::to_writers(wanted)
+        Ok(wanted)
     }
 
-    /// The same for any writers: (name, writer, form). The first plays the part of stdout.
+    /// Starts a thread for each writer. The first plays the part of stdout.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn to_writers(
-        wanted: Vec<(String, Box<dyn Write + Send>, Form)>,
-    ) -> Result<Self, OpenError> {
+    pub fn to_writers(wanted: Vec<Wanted>) -> Result<Self, OpenError> {
         let outputs = wanted
             .into_iter()
             .map(|(name, out, form)| {

@@ -28,7 +28,9 @@ pub fn detect(change: &Change<'_>, moved: &Move, world: &World, out: &mut Vec<Dr
     if actor == HOST {
         return;
     }
-    let Some(entity) = world.entities.get(&actor) else { return };
+    let Some(entity) = world.entities.get(&actor) else {
+        return;
+    };
     let inside = if entity.slots == 0 {
         // No subtree of its own: its place at the start, and what lies below, is all it has.
         world.cgroups.path(moved.to).is_some_and(|path| {
@@ -47,7 +49,9 @@ pub fn detect(change: &Change<'_>, moved: &Move, world: &World, out: &mut Vec<Dr
         id: key.1,
         hierarchy: key.0,
     };
-    let whose = if change.label == actor { String::new() } else {
+    let whose = if change.label == actor {
+        String::new()
+    } else {
         format!(" a task of {}", name(world, change.label))
     };
     out.push(Draft {
@@ -55,7 +59,11 @@ pub fn detect(change: &Change<'_>, moved: &Move, world: &World, out: &mut Vec<Dr
         rule: RuleId::CgroupMigration,
         transition: Some(Transition::T13),
         dimension: Dimension::Cgroup,
-        severity: if moved.territory == HOST { Severity::High } else { Severity::Critical },
+        severity: if moved.territory == HOST {
+            Severity::High
+        } else {
+            Severity::Critical
+        },
         confidence: change.confidence,
         subject: actor,
         object: moved.territory,
@@ -68,7 +76,10 @@ pub fn detect(change: &Change<'_>, moved: &Move, world: &World, out: &mut Vec<Dr
             "{} moved{whose} into {} cgroup {}",
             name(world, actor),
             possessive(world, moved.territory),
-            world.cgroups.path(moved.to).unwrap_or("(not known by name)")
+            world
+                .cgroups
+                .path(moved.to)
+                .unwrap_or("(not known by name)")
         ),
     });
 }

@@ -5,14 +5,14 @@
 //! known; which of them it is the line cannot say.
 
 use super::privilege_gain::Gain;
-use super::{Draft, DraftKind, creds_evidence, name, ns_evidence, ns_words, path_evidence, possessive};
+use super::{
+    Draft, DraftKind, creds_evidence, name, ns_evidence, ns_words, path_evidence, possessive,
+};
 use crate::engine::world::World;
 use crate::engine::world::namespaces::NsIds;
 use crate::model::facts::{EntityId, HOST};
 use crate::model::output::Evidence;
-use crate::model::{
-    Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict,
-};
+use crate::model::{Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict};
 use auditor_common::record::{TaskState, cgroup, known, ns};
 
 /// The parts of a state that a sweep compares.
@@ -52,13 +52,26 @@ impl Difference {
         }
         if both & known::CREDS != 0 {
             let (a, b) = (&model.creds, &kernel.creds);
-            difference.creds = (a.uid, a.euid, a.suid, a.fsuid, a.cap_permitted, a.cap_effective)
-                != (b.uid, b.euid, b.suid, b.fsuid, b.cap_permitted, b.cap_effective)
-                || (a.cap_bounding, a.cap_inheritable, a.cap_ambient)
-                    != (b.cap_bounding, b.cap_inheritable, b.cap_ambient);
+            difference.creds = (
+                a.uid,
+                a.euid,
+                a.suid,
+                a.fsuid,
+                a.cap_permitted,
+                a.cap_effective,
+            ) != (
+                b.uid,
+                b.euid,
+                b.suid,
+                b.fsuid,
+                b.cap_permitted,
+                b.cap_effective,
+            ) || (a.cap_bounding, a.cap_inheritable, a.cap_ambient)
+                != (b.cap_bounding, b.cap_inheritable, b.cap_ambient);
         }
         if both & known::ROOT != 0 {
-            difference.root = (model.root.dev, model.root.ino) != (kernel.root.dev, kernel.root.ino);
+            difference.root =
+                (model.root.dev, model.root.ino) != (kernel.root.dev, kernel.root.ino);
         }
         difference
     }
@@ -83,20 +96,35 @@ pub fn draft(
     let entity = world.entities.get(&label)?;
     let who = name(world, label);
     let (dimension, severity, object, expected, observed, what);
-    let kind = NsKind::ALL.iter().copied().find(|k| difference.ns & (1 << k.slot()) != 0);
+    let kind = NsKind::ALL
+        .iter()
+        .copied()
+        .find(|k| difference.ns & (1 << k.slot()) != 0);
     if let Some(kind) = kind {
         let id = ids[kind.slot()];
         object = super::owner(world, id);
         let home = entity.ns[kind.slot()] == id || object == label;
-        severity = if home { Severity::Low } else { Severity::Critical };
+        severity = if home {
+            Severity::Low
+        } else {
+            Severity::Critical
+        };
         dimension = kind.dimension();
-        expected = Some(Evidence::Ns { kind, inum: model.ns[kind.slot()].inum, initial: false });
+        expected = Some(Evidence::Ns {
+            kind,
+            inum: model.ns[kind.slot()].inum,
+            initial: false,
+        });
         observed = ns_evidence(world, kind, id);
         what = format!("is in {} {}", possessive(world, object), ns_words(kind));
     } else if difference.creds {
         let gain = Gain::between(model, kernel);
         object = HOST;
-        severity = if gain.is_some() { Severity::Critical } else { Severity::Low };
+        severity = if gain.is_some() {
+            Severity::Critical
+        } else {
+            Severity::Low
+        };
         dimension = Dimension::Privilege;
         expected = Some(creds_evidence(&model.creds, model.ns[ns::USER].inum));
         observed = Some(creds_evidence(&kernel.creds, kernel.ns[ns::USER].inum));
@@ -116,7 +144,11 @@ pub fn draft(
         let evidence = |state: &TaskState| {
             let key = world.cgroup_key(state, slot.min(cgroup::CONTROLLERS.len()))?;
             let path = world.cgroups.path(key).map(str::to_owned);
-            Some(Evidence::Cgroup { path, id: key.1, hierarchy: key.0 })
+            Some(Evidence::Cgroup {
+                path,
+                id: key.1,
+                hierarchy: key.0,
+            })
         };
         object = HOST;
         severity = Severity::High;

@@ -21,17 +21,21 @@ pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
     if entering && change.record.cause != cause::EXEC {
         return;
     }
-    let Some(id) = foreign_mount_ns(world, state, &state.cwd) else { return };
+    let Some(id) = foreign_mount_ns(world, state, &state.cwd) else {
+        return;
+    };
     if !entering
         && change.record.cause != cause::EXEC
-        && change.before.is_some_and(|b| {
-            b.cwd == state.cwd && foreign_mount_ns(world, b, &b.cwd).is_some()
-        })
+        && change
+            .before
+            .is_some_and(|b| b.cwd == state.cwd && foreign_mount_ns(world, b, &b.cwd).is_some())
     {
         return;
     }
     let object = owner(world, id);
-    let Some(entity) = world.entities.get(&change.label) else { return };
+    let Some(entity) = world.entities.get(&change.label) else {
+        return;
+    };
     if world.contains(change.label, object) && object != HOST || entity.ns[ns::MNT] == id {
         return;
     }

@@ -29,14 +29,20 @@ pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
         return;
     }
     let state = &change.record.state;
-    let Some(id) = foreign_mount_ns(world, state, &state.root) else { return };
+    let Some(id) = foreign_mount_ns(world, state, &state.root) else {
+        return;
+    };
     if change.before.is_some_and(|b| {
-        b.root == state.root && change.label == change.label_before && foreign_mount_ns(world, b, &b.root).is_some()
+        b.root == state.root
+            && change.label == change.label_before
+            && foreign_mount_ns(world, b, &b.root).is_some()
     }) {
         return;
     }
     let object = owner(world, id);
-    let Some(entity) = world.entities.get(&change.label) else { return };
+    let Some(entity) = world.entities.get(&change.label) else {
+        return;
+    };
     if world.contains(change.label, object) && object != HOST || entity.ns[ns::MNT] == id {
         return;
     }

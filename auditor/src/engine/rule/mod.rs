@@ -115,7 +115,9 @@ pub struct Draft {
 /// Whose namespace it is: an entity's own, or (for initial ones and all that the host made) the host's.
 #[must_use]
 pub fn owner(world: &World, id: NsId) -> EntityId {
-    let Some(ns) = world.ns.get(id) else { return HOST };
+    let Some(ns) = world.ns.get(id) else {
+        return HOST;
+    };
     match ns.entity {
         Some(entity) => entity,
         None => ns.made_by,
@@ -165,19 +167,32 @@ pub const fn ns_words(kind: NsKind) -> &'static str {
 /// A namespace as evidence.
 #[must_use]
 pub fn ns_evidence(world: &World, kind: NsKind, id: NsId) -> Option<Evidence> {
-    world.ns.get(id).map(|ns| Evidence::Ns { kind, inum: ns.inum, initial: ns.initial })
+    world.ns.get(id).map(|ns| Evidence::Ns {
+        kind,
+        inum: ns.inum,
+        initial: ns.initial,
+    })
 }
 
 /// A directory as evidence.
 #[must_use]
 pub const fn path_evidence(path: &PathRef) -> Evidence {
-    Evidence::File { dev: path.dev, ino: path.ino, mnt_ns: path.mnt_ns_inum }
+    Evidence::File {
+        dev: path.dev,
+        ino: path.ino,
+        mnt_ns: path.mnt_ns_inum,
+    }
 }
 
 /// Credentials as evidence.
 #[must_use]
 pub fn creds_evidence(creds: &Creds, user_ns: u32) -> Evidence {
-    let names = |set| capability::names(set).into_iter().map(str::to_owned).collect();
+    let names = |set| {
+        capability::names(set)
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
+    };
     Evidence::Creds {
         uid: creds.uid,
         euid: creds.euid,

@@ -14,7 +14,9 @@ pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
     if change.label == HOST || change.label_before != change.label {
         return;
     }
-    let Some(entity) = world.entities.get(&change.label) else { return };
+    let Some(entity) = world.entities.get(&change.label) else {
+        return;
+    };
     for (kind, id) in change.switched() {
         // time_for_children switches together with time in setns; one finding is enough.
         if kind == NsKind::TimeForChildren || change.is_fresh(kind) {
@@ -24,7 +26,9 @@ pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
         if entity.ns[kind.slot()] == id || world.contains(change.label, object) && object != HOST {
             continue;
         }
-        let Some(observed) = ns_evidence(world, kind, id) else { continue };
+        let Some(observed) = ns_evidence(world, kind, id) else {
+            continue;
+        };
         out.push(Draft {
             kind: DraftKind::Violation,
             rule: RuleId::NamespaceJoin,

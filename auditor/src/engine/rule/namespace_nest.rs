@@ -13,7 +13,9 @@ pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
     if change.label == HOST || change.label_before != change.label {
         return;
     }
-    let Some(entity) = world.entities.get(&change.label) else { return };
+    let Some(entity) = world.entities.get(&change.label) else {
+        return;
+    };
     for (kind, id) in change.switched() {
         if !change.is_fresh(kind) || is_echo(change, kind) {
             continue;

@@ -65,7 +65,9 @@ pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
     if change.record.cause != cause::EXEC && !new_user_ns {
         return;
     }
-    let Some(gain) = Gain::between(before, state) else { return };
+    let Some(gain) = Gain::between(before, state) else {
+        return;
+    };
     let how = if new_user_ns {
         "in a user namespace that it made"
     } else {
@@ -85,6 +87,10 @@ pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
         verdict: Some(Verdict::Violated),
         expected: Some(creds_evidence(&before.creds, before.ns[ns::USER].inum)),
         observed: Some(creds_evidence(&state.creds, state.ns[ns::USER].inum)),
-        message: format!("{} gained {} {how}", name(world, change.label), gain.words()),
+        message: format!(
+            "{} gained {} {how}",
+            name(world, change.label),
+            gain.words()
+        ),
     });
 }

@@ -26,12 +26,26 @@ pub fn draft(
                 kind
             };
             let evidence = ns_evidence(world, shown, id);
-            (RuleId::SharedNamespace, evidence, u64::from(id.0), format!("a {}", ns_words(shown)))
+            (
+                RuleId::SharedNamespace,
+                evidence,
+                u64::from(id.0),
+                format!("a {}", ns_words(shown)),
+            )
         }
         ObjectKey::Territory(entity) => {
             let path = world.entities.get(&entity).map(|e| e.home.clone());
-            let evidence = Some(Evidence::Cgroup { path, id: 0, hierarchy: 0 });
-            (RuleId::SharedCgroup, evidence, u64::from(entity.0), "a cgroup".to_owned())
+            let evidence = Some(Evidence::Cgroup {
+                path,
+                id: 0,
+                hierarchy: 0,
+            });
+            (
+                RuleId::SharedCgroup,
+                evidence,
+                u64::from(entity.0),
+                "a cgroup".to_owned(),
+            )
         }
         // A foreign root or cwd has an act behind it, and the act is reported.
         ObjectKey::Root(_) | ObjectKey::Cwd(_) => return None,

@@ -23,7 +23,9 @@ pub fn impossible(before: &TaskState, after: &TaskState) -> bool {
         // In a child namespace everything is granted anew: that is a nest or a join, judged there.
         return false;
     }
-    let Some(gain) = Gain::between(before, after) else { return false };
+    let Some(gain) = Gain::between(before, after) else {
+        return false;
+    };
     let kept = [before.creds.uid, before.creds.suid, before.creds.fsuid].contains(&0);
     // Ids here are those of the initial user namespace: a namespace's own root may map anywhere,
     // so only capabilities can tell there.

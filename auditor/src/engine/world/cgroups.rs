@@ -53,7 +53,11 @@ impl Cgroups {
     /// Hierarchies in which a path exists. Walks all cgroups: for rare use.
     #[must_use]
     pub fn hierarchies_of(&self, path: &str) -> BTreeSet<u32> {
-        self.paths.iter().filter(|(_, p)| p.as_ref() == path).map(|(key, _)| key.0).collect()
+        self.paths
+            .iter()
+            .filter(|(_, p)| p.as_ref() == path)
+            .map(|(key, _)| key.0)
+            .collect()
     }
 
     /// Number of known cgroups.

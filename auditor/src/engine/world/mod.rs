@@ -172,7 +172,10 @@ impl World {
     /// The thread, if it is the one that the key means.
     #[must_use]
     pub fn task(&self, key: &TaskKey) -> Option<&Task> {
-        self.tasks.get(&key.tid).map(AsRef::as_ref).filter(|t| same_task(&t.state.key, key))
+        self.tasks
+            .get(&key.tid)
+            .map(AsRef::as_ref)
+            .filter(|t| same_task(&t.state.key, key))
     }
 
     /// Label of a task; the host's for unknown ones.
@@ -209,10 +212,16 @@ impl World {
     /// longest of the v1 leaves.
     #[must_use]
     pub fn home_path(&self, state: &TaskState) -> &str {
-        let path = |slot| self.cgroup_key(state, slot).and_then(|key| self.cgroups.path(key));
+        let path = |slot| {
+            self.cgroup_key(state, slot)
+                .and_then(|key| self.cgroups.path(key))
+        };
         match path(cgroup::V2) {
             Some(p) if p != "/" => p,
-            _ => (1..CGROUP_SLOTS).filter_map(path).max_by_key(|p| p.len()).unwrap_or("/"),
+            _ => (1..CGROUP_SLOTS)
+                .filter_map(path)
+                .max_by_key(|p| p.len())
+                .unwrap_or("/"),
         }
     }
 
@@ -221,7 +230,10 @@ impl World {
     pub fn cgroup_paths(&self, state: &TaskState) -> Vec<&str> {
         let mut paths = Vec::new();
         for slot in 0..CGROUP_SLOTS {
-            let Some(path) = self.cgroup_key(state, slot).and_then(|k| self.cgroups.path(k)) else {
+            let Some(path) = self
+                .cgroup_key(state, slot)
+                .and_then(|k| self.cgroups.path(k))
+            else {
                 continue;
             };
             if !paths.contains(&path) {

@@ -123,8 +123,7 @@ impl Namespaces {
             && let Some(&id) = self.by_inum.get(&(object, ns.inum))
             && let Some(known) = self.slots[id.0 as usize].as_mut()
         {
-            let same =
-                known.unique_id == 0 || ns.unique_id == 0 || known.unique_id == ns.unique_id;
+            let same = known.unique_id == 0 || ns.unique_id == 0 || known.unique_id == ns.unique_id;
             if same {
                 if known.unique_id == 0 {
                     known.unique_id = ns.unique_id;
@@ -206,7 +205,11 @@ mod tests {
     use crate::model::facts::HOST;
 
     fn ns(inum: u32) -> NsRef {
-        NsRef { inum, owner_inum: 0, unique_id: 0 }
+        NsRef {
+            inum,
+            owner_inum: 0,
+            unique_id: 0,
+        }
     }
 
     /// A fresh namespace with a reused inum is another one; both stay apart while held.
@@ -220,15 +223,26 @@ mod tests {
         assert_ne!(a, b);
         assert_eq!(all.resolve(NsKind::Uts, &ns(7), false, HOST), b);
         all.unpin(a);
-        assert_eq!(all.by_inum(NsKind::Uts, 7), Some(b), "retiring the old one keeps the new one");
+        assert_eq!(
+            all.by_inum(NsKind::Uts, 7),
+            Some(b),
+            "retiring the old one keeps the new one"
+        );
     }
 
     /// Where the kernel numbers its namespaces, the number decides.
     #[test]
     fn unique_ids_decide() {
         let mut all = Namespaces::default();
-        let first = NsRef { inum: 7, owner_inum: 0, unique_id: 1 };
-        let second = NsRef { unique_id: 2, ..first };
+        let first = NsRef {
+            inum: 7,
+            owner_inum: 0,
+            unique_id: 1,
+        };
+        let second = NsRef {
+            unique_id: 2,
+            ..first
+        };
         let a = all.resolve(NsKind::Net, &first, false, HOST);
         assert_eq!(all.resolve(NsKind::Net, &first, false, HOST), a);
         assert_ne!(all.resolve(NsKind::Net, &second, false, HOST), a);

@@ -1,0 +1,214 @@
+//! The diagnosis: everything is tried, nothing is assumed, nothing stays attached.
+
+use super::live::{Sensor, at_rest, load_options};
+use crate::cli::config::TierChoice;
+use crate::cli::doctor::DoctorOptions;
+use crate::cli::failure::Failure;
+use crate::model::output::{HookState, SCHEMA};
+use crate::model::{Dimension, Tier, text};
+use crate::report::doctor::{
+    BtfSource, CapabilityState, CgroupLayout, CgroupMode, CgroupV1, DoctorReport, DoctorType,
+    MissingField,
+};
+use crate::sensor::caps;
+use crate::sensor::cgroupfs::CgroupTree;
+use crate::sensor::clock::{self, Machine};
+use crate::sensor::procfs::ProcFs;
+use crate::sensor::resolve::{VMLINUX_BTF, load_btf};
+use std::collections::BTreeMap;
+
+/// Tries everything and tells.
+///
+/// # Errors
+/// A [`Failure`] when not even the machine can be named.
+pub fn doctor(options: &DoctorOptions) -> anyhow::Result<DoctorReport> {
+    let machine = Machine::read().map_err(|e| {
+        Failure::new("cannot tell which machine this is", "mount /proc").caused_by(e)
+    })?;
+    let (proc, tree) = at_rest(&machine)?;
+    let btf = BtfSource {
+        path: options
+            .btf
+            .as_ref()
+            .map_or_else(|| VMLINUX_BTF.to_owned(), |p| p.display().to_string()),
+        error: load_btf(options.btf.as_deref())
+            .err()
+            .map(|e| e.to_string()),
+    };
+    let (sensor, refused) = attempt(options, &proc, &tree);
+    let hooks = sensor
+        .as_ref()
+        .map(|s| s.states().to_vec())
+        .unwrap_or_default();
+    let fields_missing = sensor
+        .iter()
+        .flat_map(|s| &s.fields().missing)
+        .map(|field| MissingField {
+            field: field
+                .tried
+                .iter()
+                .map(|(path, _)| *path)
+                .collect::<Vec<_>>()
+                .join(" or "),
+            not_seen: field.sees.to_owned(),
+        });
+    let fields_missing = fields_missing.collect();
+    let tier = sensor.as_ref().filter(|s| s.is_live()).map(Sensor::tier);
+    drop(sensor);
+    let capabilities = capabilities(&machine);
+    let unix_ns = i128::from(clock::boottime_ns()) + i128::from(clock::realtime_offset_ns());
+    Ok(DoctorReport {
+        schema: SCHEMA.to_owned(),
+        kind: DoctorType::Doctor,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        abi: auditor_common::ABI_VERSION,
+        node: machine.node,
+        time: text::rfc3339(unix_ns),
+        kernel: machine.kernel_release,
+        arch: machine.arch,
+        boot_id: machine.boot_id,
+        advice: advice(tier, &hooks, &capabilities, refused.as_deref()),
+        not_seen: not_seen(tier, &hooks, refused.as_deref()),
+        btf,
+        tier,
+        lockdown: lockdown(),
+        hooks,
+        capabilities,
+        cgroups: cgroups(&tree),
+        fields_missing,
+        not_evaluated: vec![Dimension::References],
+    })
+}
+
+fn attempt(
+    options: &DoctorOptions,
+    proc: &ProcFs,
+    tree: &CgroupTree,
+) -> (Option<Sensor>, Option<String>) {
+    if options.tier == TierChoice::Scan {
+        return (None, None);
+    }
+    let load = load_options(
+        options.tier,
+        options.btf.as_deref(),
+        &options.without_hooks,
+        1 << 20,
+    );
+    match Sensor::open(&load, proc, tree) {
+        Ok(sensor) => (Some(sensor), None),
+        Err(error) => (None, Some(error.to_string())),
+    }
+}
+
+fn capabilities(machine: &Machine) -> Vec<CapabilityState> {
+    let held = caps::effective().unwrap_or_default();
+    let mut needs: BTreeMap<String, (bool, Vec<&str>)> = BTreeMap::new();
+    for requirement in caps::requirements(machine.kernel, caps::perf_event_paranoid()) {
+        for cap in &requirement.all {
+            let entry = needs
+                .entry(cap.to_string())
+                .or_insert((held.contains(cap), Vec::new()));
+            entry.1.push(requirement.purpose);
+        }
+    }
+    needs
+        .into_iter()
+        .map(|(name, (have, purposes))| CapabilityState {
+            name,
+            have,
+            needed_for: purposes.join("; "),
+        })
+        .collect()
+}
+
+/// The kernel says `none [integrity] confidentiality`.
+fn lockdown() -> Option<String> {
+    let text = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    let (_, rest) = text.split_once('[')?;
+    rest.split_once(']').map(|(mode, _)| mode.to_owned())
+}
+
+fn cgroups(tree: &CgroupTree) -> CgroupLayout {
+    let path = |bytes: &[u8]| text::escape(bytes);
+    let v2 = tree
+        .hierarchies()
+        .find(|h| h.id == 0)
+        .map(|h| path(&h.mount_point));
+    let v1: Vec<CgroupV1> = tree
+        .hierarchies()
+        .filter(|h| h.id != 0)
+        .map(|h| CgroupV1 {
+            controllers: match &h.name {
+                Some(name) => vec![format!("name={name}")],
+                None => h.controllers.clone(),
+            },
+            mount: path(&h.mount_point),
+        })
+        .collect();
+    let mode = match (v2.is_some(), v1.is_empty()) {
+        (true, true) => CgroupMode::V2,
+        (true, false) => CgroupMode::Hybrid,
+        (false, false) => CgroupMode::V1,
+        (false, true) => CgroupMode::None,
+    };
+    CgroupLayout {
+        mode,
+        v2_mount: v2,
+        v1,
+    }
+}
+
+fn not_seen(tier: Option<Tier>, hooks: &[HookState], refused: Option<&str>) -> Vec<String> {
+    let mut unseen = Vec::new();
+    if let Some(why) = refused {
+        unseen.push(format!("everything as it happens: {why}"));
+    } else if tier.is_none() {
+        unseen.push("changes as they happen: only what a sweep finds".to_owned());
+    }
+    unseen.extend(hooks.iter().filter_map(|h| {
+        Some(format!(
+            "{} ({} does not work)",
+            h.not_seen.as_ref()?,
+            h.hook
+        ))
+    }));
+    unseen.push("open files of other containers and of the host (references)".to_owned());
+    unseen
+}
+
+fn advice(
+    tier: Option<Tier>,
+    hooks: &[HookState],
+    capabilities: &[CapabilityState],
+    refused: Option<&str>,
+) -> Vec<String> {
+    let mut advice = Vec::new();
+    let lacking: Vec<&str> = capabilities
+        .iter()
+        .filter(|c| !c.have)
+        .map(|c| c.name.as_str())
+        .collect();
+    if tier != Some(Tier::Trampoline) && !lacking.is_empty() {
+        advice.push(format!("give the process {}", lacking.join(", ")));
+    }
+    if refused.is_some_and(|why| why.contains("BTF") || why.contains("btf")) {
+        advice
+            .push("use a kernel with CONFIG_DEBUG_INFO_BTF, or give its BTF with --btf".to_owned());
+    }
+    let refused_by_policy = |h: &HookState| {
+        h.tier == Tier::Trampoline
+            && h.error
+                .as_ref()
+                .is_some_and(|e| e.contains("Operation not permitted"))
+    };
+    if tier == Some(Tier::Tracepoint) && hooks.iter().any(refused_by_policy) {
+        advice.push(
+            "this kernel refuses trampolines; the tracepoint tier sees the same, at a small cost for every syscall"
+                .to_owned(),
+        );
+    }
+    if tier.is_none() {
+        advice.push("without a live tier: auditor watch --tier scan, auditor scan".to_owned());
+    }
+    advice
+}

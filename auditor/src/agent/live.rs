@@ -1,0 +1,816 @@
+//! The live agent: from the kernel to records, while the machine runs.
+//!
+//! Order is everything. *Attach* first, so that nothing after it is missed; *test* that what is attached
+//! fires; *drop* every capability that only attaching needed, while there is one thread; then start the
+//! reader, take the *snapshot*, and *fold* over it what the rings collected meanwhile. From then on one
+//! loop steps the engine: batches, ticks, sweeps, signals. A sweep reads the kernel first and then waits
+//! for what the rings held at that moment, so that it is compared with a model that knows as much.
+
+use super::state::StateDir;
+use super::{step, syscalls};
+use crate::cli::config::TierChoice;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::{EndedBy, WatchOutcome};
+use crate::cli::signals::{Signal, Signals};
+use crate::cli::watch::{Capabilities, WatchOptions};
+use crate::engine::{self, Engine, Event, LossMark};
+use crate::inventory::state_dirs::StateDirs;
+use crate::model::output::{HookState, Record};
+use crate::model::policy::Policy;
+use crate::model::{Dimension, Tier};
+use crate::sensor::caps;
+use crate::sensor::cgroupfs::CgroupTree;
+use crate::sensor::clock::{self, Machine};
+use crate::sensor::decode::{Decoded, records};
+use crate::sensor::load::{self, Attached, LoadError, LoadOptions, Loaded, Want};
+use crate::sensor::procfs::{ProcFs, in_initial_namespaces};
+use crate::sensor::reader::{self, Batch, Reader};
+use crate::sensor::selftest::{compare, helper, judge};
+use crate::sensor::snapshot::Snapshot;
+use crate::sink::outputs::Outputs;
+use auditor_common::hook::{self, HOOKS};
+use auditor_common::record::TaskRecord;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How often time passes for the engine, and losses are looked for.
+const TICK: Duration = Duration::from_millis(100);
+/// How often labels are saved, when they changed.
+const SAVE: Duration = Duration::from_secs(2);
+/// How long a sweep waits for the reader before it is put off.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+/// A sweep that walks all cgroups too comes once in so many.
+const WALK_EVERY: u32 = 30;
+
+/// The kernel side, if any works.
+#[derive(Debug)]
+pub struct Sensor {
+    loaded: Loaded,
+    /// By index in [`HOOKS`].
+    states: Vec<HookState>,
+    working: u64,
+    tier: Tier,
+    /// What the rings collected before the reader runs.
+    early: Vec<u8>,
+}
+
+/// Everything that is ready to run.
+#[derive(Debug)]
+pub struct Agent {
+    options: WatchOptions,
+    machine: Machine,
+    proc: ProcFs,
+    tree: CgroupTree,
+    sensor: Option<Sensor>,
+    dirs: StateDirs,
+    state: Option<StateDir>,
+    engine: Engine,
+    records: Vec<Record>,
+    saved: Option<engine::Saved>,
+    sweeps: u32,
+}
+
+/// How the sensor is to be loaded for these options.
+#[must_use]
+pub fn load_options(
+    tier: TierChoice,
+    btf: Option<&std::path::Path>,
+    without: &[String],
+    ring_bytes: u32,
+) -> LoadOptions {
+    LoadOptions {
+        btf: btf.map(std::path::Path::to_owned),
+        want: match tier {
+            TierChoice::Auto | TierChoice::Scan => Want::Auto,
+            TierChoice::Trampoline => Want::Trampoline,
+            TierChoice::Tracepoint => Want::Tracepoint,
+        },
+        ring_bytes,
+        without: without.iter().cloned().collect(),
+    }
+}
+
+impl Sensor {
+    /// Attaches, and tests what is attached.
+    ///
+    /// # Errors
+    /// When nothing can be loaded, or the iterator lies.
+    pub fn open(
+        options: &LoadOptions,
+        proc: &ProcFs,
+        tree: &CgroupTree,
+    ) -> Result<Self, SensorError> {
+        let mut loaded = Loaded::open(options, tree)?;
+        let mut early = Vec::new();
+        let fired = exercise(&mut loaded, &mut early)?;
+        let silent: BTreeSet<u16> = fired
+            .iter()
+            .filter(|(_, state)| *state == judge::HookState::Silent)
+            .map(|(hook, _)| *hook)
+            .filter(|&hook| loaded.hooks[usize::from(hook)] == Attached::Yes && !is_filtered(hook))
+            .collect();
+        let replaced = loaded.replace_silent(&silent, options);
+        let fired = if replaced.is_empty() {
+            fired
+        } else {
+            exercise(&mut loaded, &mut early)?
+        };
+        let iterates = loaded.hooks[usize::from(hook::ITER_TASK)] == Attached::Yes;
+        if iterates {
+            verify_iterator(&mut loaded, proc, tree)?;
+        }
+        let states = states(&loaded.hooks, &fired, &replaced);
+        let working = states
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| matches!(s.state.as_str(), "fires" | "attached"))
+            .fold(0, |mask, (index, _)| mask | 1 << index);
+        let trampolines = loaded.hooks[usize::from(hook::SWITCH_NS)] == Attached::Yes;
+        let tier = if trampolines {
+            Tier::Trampoline
+        } else {
+            Tier::Tracepoint
+        };
+        loaded.settle();
+        Ok(Self {
+            loaded,
+            states,
+            working,
+            tier,
+            early,
+        })
+    }
+
+    /// Every hook.
+    #[must_use]
+    pub fn states(&self) -> &[HookState] {
+        &self.states
+    }
+
+    /// Best tier.
+    #[must_use]
+    pub const fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Whether at least births, execs and namespace changes are seen as they happen.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        let works = |h: u16| self.working & (1 << h) != 0;
+        works(hook::TASK_NEWTASK)
+            && works(hook::SCHED_EXEC)
+            && (works(hook::SWITCH_NS) || works(hook::EXIT_SETNS))
+    }
+
+    /// Fields that this kernel lacks.
+    #[must_use]
+    pub const fn fields(&self) -> &crate::sensor::resolve::Resolved {
+        &self.loaded.fields
+    }
+
+    fn iterates(&self) -> bool {
+        self.working & (1 << hook::ITER_TASK) != 0
+    }
+}
+
+/// Why there is no sensor.
+#[derive(Debug, thiserror::Error)]
+pub enum SensorError {
+    /// Loading.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The self-test could not run.
+    #[error(transparent)]
+    Helper(#[from] helper::HelperError),
+    /// The iterator and /proc disagree: fields are read wrongly, so no record can be believed.
+    #[error("the kernel programs read this kernel wrongly: {0}")]
+    Disagrees(String),
+    /// /proc or the iterator could not be read.
+    #[error("read the state at rest: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Has the helper act and looks which hooks show it.
+fn exercise(
+    loaded: &mut Loaded,
+    early: &mut Vec<u8>,
+) -> Result<Vec<(u16, judge::HookState)>, SensorError> {
+    let report = helper::spawn_and_wait()?;
+    let Some((mut events, mut bulk)) = loaded.take_rings() else {
+        return Ok(Vec::new());
+    };
+    let mut fired = BTreeSet::new();
+    let mine: BTreeSet<u32> = report
+        .children
+        .iter()
+        .copied()
+        .chain([report.pid])
+        .collect();
+    // A cgroup's last reference goes a moment after its directory.
+    for _ in 0..10 {
+        reader::drain_once(&mut events, &mut bulk, |bytes| {
+            early.extend_from_slice(bytes);
+            if let Some(Ok(record)) = records(bytes).next() {
+                note_fired(&record, &mine, &mut fired);
+            }
+        });
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    loaded.return_rings(events, bulk);
+    let mut judged = judge::judge(hook::Tier::Trampoline, &fired, &report);
+    judged.extend(judge::judge(hook::Tier::Tracepoint, &fired, &report));
+    judged.sort_by_key(|(hook, _)| *hook);
+    judged.dedup();
+    Ok(judged)
+}
+
+fn note_fired(record: &Decoded, mine: &BTreeSet<u32>, fired: &mut BTreeSet<u16>) {
+    let (hook, actor, subject) = match record {
+        Decoded::Task(r) => (r.header.hook, r.actor, r.state.key),
+        Decoded::Exec(r) => (r.task.header.hook, r.task.actor, r.task.state.key),
+        Decoded::Exit(r) => (r.header.hook, r.key, r.key),
+        Decoded::Cgroup(r) => (r.header.hook, r.actor, r.actor),
+    };
+    let ours = mine.contains(&actor.tgid) || mine.contains(&subject.tgid);
+    // The kernel may release a cgroup on a worker of its own.
+    if ours || hook == hook::CGROUP_RELEASE {
+        fired.insert(hook);
+    }
+}
+
+fn verify_iterator(
+    loaded: &mut Loaded,
+    proc: &ProcFs,
+    tree: &CgroupTree,
+) -> Result<(), SensorError> {
+    // Threads of this moment only: what changes between the readings is skipped.
+    let before = Snapshot::read(proc, tree)?;
+    let iterated = iterate(loaded)?;
+    let after = Snapshot::read(proc, tree)?;
+    let found = compare::compare(&before.tasks, &iterated, &after.tasks);
+    if let Some(first) = found.disagreements.first() {
+        let more = found.disagreements.len() - 1;
+        return Err(SensorError::Disagrees(format!("{first} (and {more} more)")));
+    }
+    tracing::debug!(
+        compared = found.compared,
+        skipped = found.skipped,
+        "iterator agrees with /proc"
+    );
+    Ok(())
+}
+
+/// All tasks, as the iterator sees them.
+fn iterate(loaded: &mut Loaded) -> std::io::Result<Vec<TaskRecord>> {
+    let mut bytes = Vec::new();
+    loaded
+        .iterate()
+        .map_err(std::io::Error::other)?
+        .read_to_end(&mut bytes)?;
+    let tasks = records(&bytes).filter_map(|record| match record {
+        Ok(Decoded::Task(task)) => Some(task),
+        _ => None,
+    });
+    Ok(tasks.collect())
+}
+
+/// What is said of each hook.
+fn states(
+    hooks: &[Attached],
+    judged: &[(u16, judge::HookState)],
+    replaced: &BTreeSet<u16>,
+) -> Vec<HookState> {
+    let judged_of = |index: u16| judged.iter().find(|(h, _)| *h == index).map(|(_, s)| *s);
+    let state_of = |index: u16, attached: &Attached| match attached {
+        Attached::Yes => match judged_of(index) {
+            Some(judge::HookState::Fired) => ("fires", None),
+            Some(judge::HookState::Silent) if is_filtered(index) => ("attached", None),
+            Some(judge::HookState::Silent) => (
+                "silent",
+                Some("attached, but shows nothing: the function is inlined".to_owned()),
+            ),
+            Some(judge::HookState::NotExercised) => ("attached", None),
+            // The iterator is tested by comparison.
+            None => ("fires", None),
+        },
+        Attached::No(error) => ("failed", Some(error.clone())),
+        Attached::NotNeeded if replaced.contains(&index) => (
+            "silent",
+            Some("attached, but showed nothing: replaced".to_owned()),
+        ),
+        Attached::NotNeeded => ("not_needed", None),
+        Attached::LeftOut => ("failed", Some("left out by --without-hook".to_owned())),
+    };
+    let mut states: Vec<HookState> = (0_u16..)
+        .zip(HOOKS)
+        .zip(hooks)
+        .map(|((index, spec), attached)| {
+            let (state, error) = if spec.attach == hook::Attach::Agent {
+                ("fires", None)
+            } else {
+                state_of(index, attached)
+            };
+            HookState {
+                hook: spec.name.to_owned(),
+                tier: engine::tier_of(index),
+                state: state.to_owned(),
+                error,
+                not_seen: None,
+            }
+        })
+        .collect();
+    for (index, spec) in HOOKS.iter().enumerate() {
+        let works = |s: &HookState| matches!(s.state.as_str(), "fires" | "attached");
+        let index_u16 = u16::try_from(index).unwrap_or(u16::MAX);
+        let same_eyes = load::instead_of(index_u16)
+            .is_some_and(|others| others.iter().all(|&o| works(&states[usize::from(o)])));
+        if matches!(states[index].state.as_str(), "failed" | "silent") && !same_eyes {
+            states[index].not_seen = Some(spec.sees.to_owned());
+        }
+    }
+    states
+}
+
+/// Hooks whose silence proves nothing: the kernel side drops changes of cwd that mean nothing, and a
+/// cgroup's last reference may go long after its directory.
+const fn is_filtered(index: u16) -> bool {
+    matches!(
+        index,
+        hook::SET_FS_PWD | hook::EXIT_CHDIR | hook::CGROUP_RELEASE
+    )
+}
+
+impl Agent {
+    /// Attaches, tests, and drops what is not needed any more. Must run while there is one thread.
+    ///
+    /// # Errors
+    /// A [`Failure`]: unsupported when no live tier works and none was asked for.
+    pub fn start(options: &WatchOptions, policy: &Policy) -> anyhow::Result<Self> {
+        let machine = Machine::read().map_err(|e| {
+            Failure::new("cannot tell which machine this is", "mount /proc").caused_by(e)
+        })?;
+        let (proc, tree) = at_rest(&machine)?;
+        let sensor = if options.tier == TierChoice::Scan {
+            None
+        } else {
+            Some(open_sensor(options, &proc, &tree)?)
+        };
+        let state = options
+            .state_dir
+            .as_deref()
+            .and_then(|dir| match StateDir::open(dir) {
+                Ok(state) => Some(state),
+                Err(error) => {
+                    tracing::warn!("labels will not survive a restart: {error}");
+                    None
+                }
+            });
+        if options.capabilities == Capabilities::Drop {
+            match caps::drop_all_but(&caps::KEEP) {
+                Ok(dropped) => tracing::debug!(?dropped, "capabilities dropped"),
+                Err(error) => {
+                    return Err(Failure::new(
+                        "cannot drop capabilities",
+                        "run with --keep-capabilities, and report this",
+                    )
+                    .caused_by(error)
+                    .into());
+                }
+            }
+        }
+        let config = config(&machine, &tree, sensor.as_ref(), options.heartbeat);
+        let engine = Engine::new(config, policy);
+        Ok(Self {
+            options: options.clone(),
+            machine,
+            proc,
+            tree,
+            sensor,
+            dirs: StateDirs::system(),
+            state,
+            engine,
+            records: Vec::new(),
+            saved: None,
+            sweeps: 0,
+        })
+    }
+
+    /// Runs until something ends it.
+    ///
+    /// # Errors
+    /// When threads or descriptors run out, or the machine cannot be read at all.
+    pub fn run(mut self, outputs: &mut Outputs, signals: &Signals) -> anyhow::Result<WatchOutcome> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(self.run_loop(outputs, signals))
+    }
+
+    async fn run_loop(
+        &mut self,
+        outputs: &mut Outputs,
+        signals: &Signals,
+    ) -> anyhow::Result<WatchOutcome> {
+        let rings = self.sensor.as_mut().and_then(|s| s.loaded.take_rings());
+        let mut reader = rings
+            .map(|(events, bulk)| Reader::start(events, bulk))
+            .transpose()?;
+        self.restore();
+        self.first_sweep()?;
+        self.give_back_memory();
+        if let Some(ended_by) = self.emit(outputs)? {
+            return self.end(ended_by, outputs);
+        }
+        // The descriptor is shared; reading it is still the signals' own business.
+        let taken = || signals.take();
+        let descriptor = signals.as_fd().try_clone_to_owned()?;
+        // SAFETY: an OwnedFd always gives the descriptor that it owns, open until it is dropped.
+        let signals = unsafe { AsyncFd::register(descriptor) }?;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let started = Instant::now();
+        let (mut next_sweep, mut next_save) = (started + self.options.sweep, started + SAVE);
+        let mut policy_seen = self.options.policy.stamp();
+        loop {
+            let mut sweep_now = false;
+            tokio::select! {
+                biased;
+                ready = signals.readable() => {
+                    ready?.clear_ready();
+                    match taken()? {
+                        Some(Signal::Stop) => return self.end(EndedBy::Signal, outputs),
+                        Some(Signal::Reload) => self.reload_policy(),
+                        None => {}
+                    }
+                }
+                batch = next_batch(&mut reader) => {
+                    if let (Some(batch), Some(reader)) = (batch, &mut reader) {
+                        self.take_batch(batch, reader);
+                    }
+                }
+                _ = ticks.tick() => {
+                    sweep_now = self.tick(reader.as_ref(), outputs);
+                    let stamp = self.options.policy.stamp();
+                    if stamp != policy_seen {
+                        policy_seen = stamp;
+                        self.reload_policy();
+                    }
+                }
+            }
+            if sweep_now || Instant::now() >= next_sweep {
+                self.sweep(reader.as_mut()).await?;
+                next_sweep = Instant::now() + self.options.sweep;
+            }
+            if Instant::now() >= next_save {
+                self.save();
+                next_save = Instant::now() + SAVE;
+            }
+            if let Some(ended_by) = self.emit(outputs)? {
+                return self.end(ended_by, outputs);
+            }
+            if self
+                .options
+                .duration
+                .is_some_and(|d| started.elapsed() >= d)
+            {
+                return self.end(EndedBy::Duration, outputs);
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event<'_>) {
+        step(&mut self.engine, &self.dirs, event, &mut self.records);
+    }
+
+    fn take_batch(&mut self, batch: Batch, reader: &mut Reader) -> Option<u64> {
+        match batch {
+            Batch::Flushed(mark) => Some(mark),
+            Batch::Records(bytes) => {
+                self.take_records(&bytes);
+                reader.recycle(bytes);
+                None
+            }
+        }
+    }
+
+    fn take_records(&mut self, bytes: &[u8]) {
+        for record in records(bytes) {
+            match record {
+                Ok(Decoded::Task(r)) => self.step(Event::Task(&r)),
+                Ok(Decoded::Exec(r)) => self.step(Event::Exec(&r)),
+                Ok(Decoded::Exit(r)) => self.step(Event::Exit(&r)),
+                Ok(Decoded::Cgroup(r)) => self.step(Event::Cgroup(&r)),
+                Err(error) => {
+                    // The rest of the batch is unreadable: that is a loss like any other.
+                    tracing::error!("{error}");
+                    self.lose("queue", 1);
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, place: &str, count: u64) {
+        let mark = LossMark {
+            boottime_ns: clock::boottime_ns(),
+            place: place.to_owned(),
+            count,
+            ..LossMark::default()
+        };
+        self.step(Event::Loss(&mark));
+    }
+
+    /// Time passes. Says whether events were lost, so that a sweep must follow at once.
+    fn tick(&mut self, reader: Option<&Reader>, outputs: &mut Outputs) -> bool {
+        self.step(Event::Tick {
+            boottime_ns: clock::boottime_ns(),
+        });
+        for loss in outputs.take_losses() {
+            self.lose("sink", loss.count);
+        }
+        let mut lost = false;
+        if let Some(loss) = self
+            .sensor
+            .as_mut()
+            .map(|s| s.loaded.losses())
+            .filter(|l| l.count > 0)
+        {
+            let mark = LossMark {
+                boottime_ns: clock::boottime_ns(),
+                place: "ring".to_owned(),
+                by_hook: loss.by_hook,
+                by_cpu: loss.by_cpu,
+                count: loss.count,
+            };
+            self.step(Event::Loss(&mark));
+            lost = true;
+        }
+        let dropped = reader.map_or(0, Reader::take_dropped);
+        if dropped > 0 {
+            self.lose("queue", dropped);
+            lost = true;
+        }
+        lost
+    }
+
+    /// Reads the kernel, lets the events of that moment through, and compares.
+    async fn sweep(&mut self, reader: Option<&mut Reader>) -> anyhow::Result<()> {
+        self.sweeps = self.sweeps.wrapping_add(1);
+        let begin_ns = clock::boottime_ns();
+        let Some((tasks, complete)) = self.read_tasks() else {
+            return Ok(());
+        };
+        if let Some(reader) = reader
+            && !self.flush(reader).await
+        {
+            // The engine is behind. A comparison now would find differences that are none.
+            return Ok(());
+        }
+        if self.sensor.is_none() || self.sweeps.is_multiple_of(WALK_EVERY) {
+            self.walk_cgroups();
+        }
+        self.fold(begin_ns, &tasks, complete);
+        Ok(())
+    }
+
+    async fn flush(&mut self, reader: &mut Reader) -> bool {
+        let mark = u64::from(self.sweeps) + 1;
+        reader.flush(mark);
+        let deadline = Instant::now() + FLUSH_PATIENCE;
+        loop {
+            match tokio::time::timeout_at(deadline, reader.batches.recv()).await {
+                Ok(Some(batch)) => {
+                    if self.take_batch(batch, reader) == Some(mark) {
+                        return true;
+                    }
+                }
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+
+    fn fold(&mut self, begin_ns: u64, tasks: &[TaskRecord], complete: bool) {
+        self.step(Event::SweepBegin {
+            boottime_ns: begin_ns,
+        });
+        for task in tasks {
+            self.step(Event::Task(task));
+        }
+        self.step(Event::SweepEnd {
+            boottime_ns: clock::boottime_ns(),
+            complete,
+        });
+    }
+
+    fn read_tasks(&mut self) -> Option<(Vec<TaskRecord>, bool)> {
+        if let Some(sensor) = self.sensor.as_mut().filter(|s| s.iterates()) {
+            match iterate(&mut sensor.loaded) {
+                Ok(tasks) => return Some((tasks, true)),
+                Err(error) => tracing::warn!("iterator: {error}; reading /proc instead"),
+            }
+        }
+        match Snapshot::read(&self.proc, &self.tree) {
+            Ok(snapshot) => Some((snapshot.tasks, snapshot.tasks_left_out == 0)),
+            Err(error) => {
+                tracing::error!("cannot read /proc: {error}");
+                None
+            }
+        }
+    }
+
+    fn walk_cgroups(&mut self) {
+        match CgroupTree::read() {
+            Ok(tree) => self.tree = tree,
+            Err(error) => return tracing::warn!("cannot walk the cgroups: {error}"),
+        }
+        let records = self.tree.records().to_vec();
+        for record in &records {
+            self.step(Event::Cgroup(record));
+        }
+    }
+
+    fn restore(&mut self) {
+        match self.state.as_ref().map(StateDir::load) {
+            Some(Ok(Some(saved))) => self.step(Event::Restore(&saved)),
+            Some(Err(error)) => tracing::warn!("labels of the last run are lost: {error}"),
+            Some(Ok(None)) | None => {}
+        }
+    }
+
+    fn first_sweep(&mut self) -> anyhow::Result<()> {
+        let begin_ns = clock::boottime_ns();
+        self.walk_cgroups();
+        let Some((tasks, complete)) = self.read_tasks() else {
+            anyhow::bail!(Failure::new("cannot read any task", "mount /proc"));
+        };
+        self.fold(begin_ns, &tasks, complete);
+        let early = self
+            .sensor
+            .as_mut()
+            .map(|s| std::mem::take(&mut s.early))
+            .unwrap_or_default();
+        self.take_records(&early);
+        Ok(())
+    }
+
+    fn reload_policy(&mut self) {
+        match self.options.policy.load() {
+            Ok(policy) => {
+                tracing::info!(digest = policy.digest(), "policy loaded");
+                self.step(Event::Policy(&policy));
+            }
+            Err(error) => {
+                tracing::error!("the policy is refused, the old one stays in force: {error:#}")
+            }
+        }
+    }
+
+    fn save(&mut self) {
+        let Some(state) = &self.state else { return };
+        let saved = self.engine.saved();
+        if self.saved.as_ref() == Some(&saved) {
+            return;
+        }
+        match state.save(&saved) {
+            Ok(()) => self.saved = Some(saved),
+            Err(error) => tracing::warn!("cannot save labels: {error}"),
+        }
+    }
+
+    /// Hands out what the engine said; says whether that ends the watch.
+    fn emit(&mut self, outputs: &Outputs) -> anyhow::Result<Option<EndedBy>> {
+        let mut ended = None;
+        let mut found = false;
+        for record in self.records.drain(..) {
+            outputs.emit(&record)?;
+            found |= matches!(record, Record::Violation(_));
+            if ended.is_none() && self.options.ends_on(&record) {
+                ended = Some(EndedBy::ExitOn);
+            }
+        }
+        if found {
+            // Who has escaped must be known even if the agent dies now.
+            self.save();
+        }
+        Ok(ended.or_else(|| outputs.hung_up().then_some(EndedBy::HungUp)))
+    }
+
+    fn end(&mut self, ended_by: EndedBy, outputs: &Outputs) -> anyhow::Result<WatchOutcome> {
+        let reason = match ended_by {
+            EndedBy::Signal => "signal",
+            EndedBy::Duration => "duration",
+            EndedBy::ExitOn => "exit_on",
+            EndedBy::HungUp => "hung_up",
+        };
+        self.engine
+            .stop(clock::boottime_ns(), reason, &mut self.records);
+        self.emit(outputs)?;
+        self.save();
+        let counters = self.engine.counters();
+        Ok(WatchOutcome {
+            ended_by,
+            lost_events: counters.lost_events,
+        })
+    }
+
+    /// Start-up needs much more memory than running: the kernel's types, the object, the snapshot.
+    fn give_back_memory(&self) {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: malloc_trim has no preconditions and frees only what is free.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+        tracing::info!(node = self.machine.node, "watching");
+    }
+}
+
+async fn next_batch(reader: &mut Option<Reader>) -> Option<Batch> {
+    match reader {
+        Some(reader) => reader.batches.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// /proc and cgroupfs, as this process sees them.
+///
+/// # Errors
+/// A [`Failure`] when they are not there, or are those of a container.
+pub fn at_rest(machine: &Machine) -> anyhow::Result<(ProcFs, CgroupTree)> {
+    let proc = ProcFs::open("/proc".as_ref(), machine.kernel)
+        .map_err(|e| Failure::new("cannot open /proc", "mount it").caused_by(e))?;
+    let tree = CgroupTree::read().map_err(|e| {
+        Failure::new("cannot read the cgroups", "mount /proc and cgroupfs").caused_by(e)
+    })?;
+    match in_initial_namespaces() {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Failure::unsupported(
+                "this process is not in the machine's initial pid namespace and would see a part of it",
+                "run it on the host, or in a container with the host's pid namespace (hostPID: true)",
+            )
+            .into());
+        }
+        Err(error) => {
+            tracing::warn!("cannot tell whether this is the initial pid namespace: {error}")
+        }
+    }
+    Ok((proc, tree))
+}
+
+fn open_sensor(options: &WatchOptions, proc: &ProcFs, tree: &CgroupTree) -> anyhow::Result<Sensor> {
+    let load = load_options(
+        options.tier,
+        options.btf.as_deref(),
+        &options.without_hooks,
+        options.ring_size_bytes,
+    );
+    let next = "run \"auditor doctor\" to see what is missing, or watch with --tier scan";
+    let sensor = Sensor::open(&load, proc, tree)
+        .map_err(|e| Failure::unsupported("no live tier works here", next).caused_by(e))?;
+    let asked_trampoline = options.tier == TierChoice::Trampoline;
+    if !sensor.is_live() && options.without_hooks.is_empty()
+        || asked_trampoline && sensor.tier() != Tier::Trampoline && options.without_hooks.is_empty()
+    {
+        let failed: Vec<String> = sensor
+            .states()
+            .iter()
+            .filter_map(|s| Some(format!("{}: {}", s.hook, s.error.as_ref()?)))
+            .take(3)
+            .collect();
+        let what = format!("no live tier works here ({})", failed.join("; "));
+        return Err(Failure::unsupported(what, next).into());
+    }
+    Ok(sensor)
+}
+
+/// What the engine is told once.
+#[must_use]
+pub fn config(
+    machine: &Machine,
+    tree: &CgroupTree,
+    sensor: Option<&Sensor>,
+    heartbeat: Duration,
+) -> engine::Config {
+    let at_rest = || {
+        let hooks = vec![Attached::NotNeeded; HOOKS.len()];
+        states(&hooks, &[], &BTreeSet::new())
+    };
+    engine::Config {
+        node: machine.node.clone(),
+        boot_id: machine.boot_id.clone(),
+        realtime_offset_ns: clock::realtime_offset_ns(),
+        kernel: machine.kernel_release.clone(),
+        arch: machine.arch.clone(),
+        tier: sensor.map_or(Tier::Scan, |s| s.tier),
+        hooks: sensor.map_or_else(at_rest, |s| s.states.clone()),
+        working: sensor.map_or(0, |s| s.working),
+        not_evaluated: vec![Dimension::References],
+        hierarchies: tree.slot_hierarchies(),
+        heartbeat_ns: u64::try_from(heartbeat.as_nanos()).unwrap_or(u64::MAX),
+        syscalls: syscalls::name,
+        ..engine::Config::default()
+    }
+}

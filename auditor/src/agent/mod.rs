@@ -1,0 +1,34 @@
+//! What drives the engine: the live watch, one look at the machine, the diagnosis.
+//!
+//! A driver gives the engine one ordered stream and answers its questions. Everything that needs the
+//! live machine is here or in the sensor; the engine never knows.
+
+pub mod diagnose;
+pub mod live;
+pub mod once;
+pub mod state;
+pub mod syscalls;
+
+use crate::engine::{Engine, Event};
+use crate::inventory::state_dirs::{CgroupQuery, StateDirs};
+use crate::model::output::Record;
+
+/// Steps the engine and answers what it asks, at once: the answer must stand before the next event.
+pub fn step(engine: &mut Engine, dirs: &StateDirs, event: Event<'_>, out: &mut Vec<Record>) {
+    engine.step(event, out);
+    while let Some(query) = engine.next_query() {
+        let asked = CgroupQuery {
+            path: &query.cgroup_path,
+            init_pid: query.init_pid,
+            init_start_ticks: None,
+        };
+        let answer = dirs.lookup(&asked);
+        engine.step(
+            Event::Answer {
+                query: query.id,
+                answer: answer.as_ref(),
+            },
+            out,
+        );
+    }
+}

@@ -1,0 +1,244 @@
+//! One look at the machine: the same engine, fed with one snapshot from /proc.
+
+use super::live::{at_rest, config};
+use super::step;
+use crate::cli::failure::Failure;
+use crate::cli::scan::ScanOptions;
+use crate::engine::rule::{name, ns_evidence, ns_words, owner};
+use crate::engine::{Engine, Event, Facts};
+use crate::inventory::state_dirs::StateDirs;
+use crate::model::facts::{EntityId, HOST, ObjectKey};
+use crate::model::isolation::{Matrix, MatrixPair};
+use crate::model::output::{Evidence, SCHEMA};
+use crate::model::policy::Policy;
+use crate::model::{Dimension, NsKind, Tier, Verdict, capability, text};
+use crate::report::scan::{
+    ScanDimension, ScanEntity, ScanNs, ScanPair, ScanReport, ScanSummary, ScanType, ScanWitness,
+    SharedObject,
+};
+use crate::sensor::clock::{self, Machine};
+use crate::sensor::snapshot::Snapshot;
+use auditor_common::record::{TaskState, known, task_flags};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Looks once at the machine.
+///
+/// # Errors
+/// A [`Failure`] when /proc or the cgroups cannot be read, or the policy is refused.
+pub fn scan(options: &ScanOptions) -> anyhow::Result<ScanReport> {
+    let policy = options.policy.load()?;
+    let machine = Machine::read().map_err(|e| {
+        Failure::new("cannot tell which machine this is", "mount /proc").caused_by(e)
+    })?;
+    let (proc, tree) = at_rest(&machine)?;
+    let snapshot = Snapshot::read(&proc, &tree)
+        .map_err(|e| Failure::new("cannot read /proc", "run as root").caused_by(e))?;
+    let mut engine = Engine::new(config(&machine, &tree, None, Duration::ZERO), &policy);
+    let (dirs, mut records) = (StateDirs::system(), Vec::new());
+    for cgroup in &snapshot.cgroups {
+        step(&mut engine, &dirs, Event::Cgroup(cgroup), &mut records);
+    }
+    let begin = Event::SweepBegin {
+        boottime_ns: snapshot.begin_ns,
+    };
+    step(&mut engine, &dirs, begin, &mut records);
+    for task in &snapshot.tasks {
+        step(&mut engine, &dirs, Event::Task(task), &mut records);
+    }
+    let complete = snapshot.tasks_left_out == 0;
+    let end = Event::SweepEnd {
+        boottime_ns: snapshot.end_ns,
+        complete,
+    };
+    step(&mut engine, &dirs, end, &mut records);
+    if !snapshot.unreadable.is_empty() {
+        tracing::warn!("{} tasks could not be read", snapshot.unreadable.len());
+    }
+    Ok(report(&engine, &machine, &policy, snapshot.end_ns))
+}
+
+/// What the engine knows, as a report.
+#[must_use]
+pub fn report(engine: &Engine, machine: &Machine, policy: &Policy, boottime_ns: u64) -> ScanReport {
+    let Matrix {
+        entities: _,
+        pairs,
+        shared,
+        summary,
+    } = engine.index().matrix();
+    let unix_ns = i128::from(boottime_ns) + i128::from(clock::realtime_offset_ns());
+    let key = |id: EntityId| engine.party(id).id;
+    ScanReport {
+        schema: SCHEMA.to_owned(),
+        kind: ScanType::Scan,
+        node: machine.node.clone(),
+        time: text::rfc3339(unix_ns),
+        boot_id: machine.boot_id.clone(),
+        tier: Tier::Scan,
+        policy_digest: policy.digest(),
+        entities: engine
+            .facts()
+            .into_iter()
+            .map(|facts| entity(engine, &facts))
+            .collect(),
+        pairs: pairs.iter().map(|pair| scan_pair(engine, pair)).collect(),
+        shared: shared
+            .into_iter()
+            .filter_map(|object| {
+                Some(SharedObject {
+                    object: evidence(engine, object.object)?,
+                    dimension: object.dimension,
+                    verdict: object.verdict,
+                    members: object.members.into_iter().map(key).collect(),
+                    offenders: object.offenders.into_iter().map(key).collect(),
+                })
+            })
+            .collect(),
+        not_evaluated: vec![Dimension::References],
+        summary: ScanSummary {
+            entities: summary.entities,
+            pairs: summary.pairs,
+            isolated: summary.isolated,
+            violated: summary.violated,
+            unknown: summary.unknown,
+        },
+    }
+}
+
+fn entity(engine: &Engine, facts: &Facts) -> ScanEntity {
+    let party = engine.party(facts.id);
+    let init = facts.init.as_ref();
+    let confined = init.filter(|s| s.known & known::CONFINEMENT != 0);
+    ScanEntity {
+        entity: party.entity,
+        id: party.id,
+        name: party.name,
+        runtime: party.runtime,
+        image: party.image,
+        pod: party.pod,
+        pid: init.map(|s| s.key.tgid),
+        tasks: u64::from(facts.tasks),
+        namespaces: facts
+            .namespaces
+            .iter()
+            .map(|n| {
+                (
+                    n.kind,
+                    ScanNs {
+                        inum: n.inum,
+                        initial: n.initial,
+                    },
+                )
+            })
+            .collect(),
+        cgroup: (facts.id != HOST).then(|| facts.cgroup.clone()),
+        capabilities: init.map(capabilities).unwrap_or_default(),
+        seccomp: confined.map(|s| seccomp(s.seccomp_mode).to_owned()),
+        no_new_privs: confined.map(|s| s.task_flags & task_flags::NO_NEW_PRIVS != 0),
+    }
+}
+
+fn capabilities(state: &TaskState) -> BTreeMap<String, Vec<String>> {
+    if state.known & known::CREDS == 0 {
+        return BTreeMap::new();
+    }
+    let creds = &state.creds;
+    [
+        ("ambient", creds.cap_ambient),
+        ("bounding", creds.cap_bounding),
+        ("effective", creds.cap_effective),
+        ("inheritable", creds.cap_inheritable),
+        ("permitted", creds.cap_permitted),
+    ]
+    .into_iter()
+    .map(|(set, mask)| {
+        (
+            set.to_owned(),
+            capability::names(mask)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+        )
+    })
+    .collect()
+}
+
+const fn seccomp(mode: u32) -> &'static str {
+    match mode {
+        0 => "off",
+        1 => "strict",
+        _ => "filter",
+    }
+}
+
+fn scan_pair(engine: &Engine, listed: &MatrixPair) -> ScanPair {
+    let says = |v: Verdict| !matches!(v, Verdict::Isolated | Verdict::NotEvaluated);
+    let dimensions = listed
+        .pair
+        .dimensions
+        .iter()
+        .filter(|d| says(d.verdict))
+        .map(|d| ScanDimension {
+            dimension: d.dimension,
+            verdict: d.verdict,
+            severity: d.severity,
+            witness: d.object.and_then(|object| {
+                let message = sentence(engine, listed, d.dimension, object);
+                Some(ScanWitness {
+                    object: evidence(engine, object)?,
+                    message,
+                })
+            }),
+        })
+        .collect();
+    ScanPair {
+        a: engine.party(listed.a).id,
+        b: engine.party(listed.b).id,
+        class: listed.pair.class,
+        iota: listed.pair.iota.map(u8::from),
+        dimensions,
+    }
+}
+
+fn sentence(engine: &Engine, pair: &MatrixPair, dimension: Dimension, object: ObjectKey) -> String {
+    let world = engine.world();
+    let (a, b) = (name(world, pair.a), name(world, pair.b));
+    match object {
+        ObjectKey::Ns(_, id) if dimension == Dimension::Ownership => {
+            let whose = name(world, owner(world, id));
+            format!("{a} or {b} could enter the other from the user namespace of {whose}")
+        }
+        ObjectKey::Ns(_, id) => {
+            let kind = world.ns.get(id).map_or(NsKind::Mnt, |n| n.kind);
+            format!("{a} and {b} are in one {}", ns_words(kind))
+        }
+        ObjectKey::Territory(_) => format!("{a} and {b} sit in one cgroup subtree"),
+        ObjectKey::Root(_) => format!("{a} and {b} have root directories in one mount namespace"),
+        ObjectKey::Cwd(_) => format!("{a} and {b} have working directories in one mount namespace"),
+    }
+}
+
+fn evidence(engine: &Engine, object: ObjectKey) -> Option<Evidence> {
+    let world = engine.world();
+    match object {
+        ObjectKey::Ns(dimension, id) => {
+            let kind = world.ns.get(id)?.kind;
+            let shown = if dimension == Dimension::PidForChildren {
+                NsKind::PidForChildren
+            } else {
+                kind
+            };
+            ns_evidence(world, shown, id)
+        }
+        ObjectKey::Root(id) | ObjectKey::Cwd(id) => ns_evidence(world, NsKind::Mnt, id),
+        ObjectKey::Territory(entity) => {
+            let home = &world.entities.get(&entity)?.home;
+            Some(Evidence::Cgroup {
+                path: Some(home.clone()),
+                id: 0,
+                hierarchy: 0,
+            })
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! Loads the object and attaches each of its programs, one by one.
+//!
+//! Every hook is tried, never assumed: a kernel refuses trampolines, lacks a function, or inlined it. So
+//! one hook's failure never stops another's, and a tier is a result for each hook. Where the best way to
+//! see something fails, the next best is attached in its place.
+
+use super::cgroupfs::CgroupTree;
+use super::resolve::{LoadBtfError, ResolveError, Resolved, load_btf, resolve};
+use auditor_common::fields::FIELDS;
+use auditor_common::hook::{self, Attach, HOOKS, HookSpec};
+use auditor_common::limits::CGROUP_SLOTS;
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, Program, ProgramError, TracePoint};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The kernel programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/auditor.bpf.o");
+
+/// Bytes of the ring for frequent events whose loss a sweep repairs.
+const BULK_BYTES: u32 = 1 << 20;
+
+/// Size of a kernel stack on x86_64 and, with 4 KiB pages, on aarch64. Only used to name the syscall in
+/// a witness; where it is wrong the name is missing or wrong, never a verdict.
+const THREAD_SIZE: u32 = 16 << 10;
+
+/// Which ways of seeing may be tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Want {
+    /// The best that works, for each hook.
+    #[default]
+    Auto,
+    /// Trampolines only.
+    Trampoline,
+    /// As on a kernel that refuses trampolines.
+    Tracepoint,
+}
+
+/// What to load.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// BTF of the running kernel, where it is not at the usual place.
+    pub btf: Option<PathBuf>,
+    /// Which ways of seeing.
+    pub want: Want,
+    /// Bytes of the ring for state-bearing events: a power of two.
+    pub ring_bytes: u32,
+    /// Hooks not to attach, by [`HookSpec::name`].
+    pub without: BTreeSet<String>,
+}
+
+/// What became of one hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// It is attached.
+    Yes,
+    /// It was tried and refused.
+    No(String),
+    /// Something better sees the same, or it was not wanted.
+    NotNeeded,
+    /// Left out by the user.
+    LeftOut,
+}
+
+/// Why nothing can be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No usable BTF.
+    #[error(transparent)]
+    Btf(#[from] LoadBtfError),
+    /// The kernel lacks what the programs need.
+    #[error(transparent)]
+    Fields(#[from] ResolveError),
+    /// The kernel refused the object's maps.
+    #[error("load the kernel programs: {0}")]
+    Object(#[source] Box<EbpfError>),
+    /// The object and this program do not fit.
+    #[error("the embedded object has no {what} \"{name}\"")]
+    Missing {
+        /// Map or program.
+        what: &'static str,
+        /// Its name.
+        name: &'static str,
+    },
+}
+
+/// The loaded programs.
+pub struct Loaded {
+    ebpf: Ebpf,
+    btf: Option<Btf>,
+    /// By index in [`HOOKS`].
+    pub hooks: Vec<Attached>,
+    /// Fields that this kernel lacks.
+    pub fields: Resolved,
+    events: Option<RingBuf<MapData>>,
+    bulk: Option<RingBuf<MapData>>,
+    lost: PerCpuArray<MapData, u64>,
+    reported: BTreeMap<(u16, u32), u64>,
+}
+
+/// Events that did not fit into their rings since the last look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RingLoss {
+    /// By hook.
+    pub by_hook: BTreeMap<u16, u64>,
+    /// By CPU.
+    pub by_cpu: BTreeMap<u32, u64>,
+    /// In all.
+    pub count: u64,
+}
+
+/// What sees the same when the first is not there, both directions.
+const INSTEAD: [(&[u16], &[u16]); 5] = [
+    (
+        &[hook::SWITCH_NS, hook::UNSHARE_NSPROXY],
+        &[hook::EXIT_SETNS, hook::EXIT_UNSHARE],
+    ),
+    (&[hook::COMMIT_CREDS], &[hook::EXIT_CRED]),
+    (&[hook::SET_FS_ROOT], &[hook::EXIT_CHROOT]),
+    (&[hook::CHROOT_FS_REFS], &[hook::EXIT_PIVOT]),
+    (&[hook::SET_FS_PWD], &[hook::EXIT_CHDIR]),
+];
+
+/// The hooks that together see what this one sees; `None` where nothing else does.
+#[must_use]
+pub fn instead_of(index: u16) -> Option<&'static [u16]> {
+    INSTEAD.iter().find_map(
+        |&(best, next)| match (best.contains(&index), next.contains(&index)) {
+            (true, _) => Some(next),
+            (_, true) => Some(best),
+            _ => None,
+        },
+    )
+}
+
+/// One bit per cgroup slot whose controller is mounted as v1.
+fn v1_slots(tree: &CgroupTree) -> u32 {
+    let slots = tree.slot_hierarchies();
+    (1..CGROUP_SLOTS)
+        .filter(|&slot| slots[slot].is_some())
+        .fold(0, |mask, slot| mask | 1 << slot)
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded")
+            .field("hooks", &self.hooks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Loaded {
+    /// Loads the object and attaches what can be attached.
+    ///
+    /// # Errors
+    /// When there is no BTF, a required field is missing, or the kernel refuses the maps. A hook that
+    /// fails is no error: see [`Loaded::hooks`].
+    pub fn open(options: &LoadOptions, tree: &CgroupTree) -> Result<Self, LoadError> {
+        let fields = resolve(&load_btf(options.btf.as_deref())?, FIELDS)?;
+        raise_memlock();
+        let globals: BTreeMap<&'static str, u32> = fields.iter().collect();
+        let (own, slots) = (std::process::id(), v1_slots(tree));
+        let wake = options.ring_bytes / 8;
+        // Typed programs name their targets by the running kernel's own types.
+        let btf = Btf::from_sys_fs().ok();
+        let mut loader = EbpfLoader::new();
+        loader.btf(btf.as_ref());
+        for (name, value) in &globals {
+            loader.override_global(name, value, true);
+        }
+        loader
+            .override_global("OWN_TGID", &own, true)
+            .override_global("V1_SLOTS", &slots, true)
+            .override_global("WAKE_BYTES", &wake, true)
+            .override_global("THREAD_SIZE", &THREAD_SIZE, true)
+            .map_max_entries("EVENTS", options.ring_bytes)
+            .map_max_entries("BULK", BULK_BYTES.min(options.ring_bytes));
+        let mut ebpf = loader
+            .load(OBJECT)
+            .map_err(|e| LoadError::Object(Box::new(e)))?;
+        let events = Some(take_ring(&mut ebpf, "EVENTS")?);
+        let bulk = Some(take_ring(&mut ebpf, "BULK")?);
+        let lost = ebpf
+            .take_map("LOST")
+            .and_then(|map| PerCpuArray::try_from(map).ok())
+            .ok_or(LoadError::Missing {
+                what: "map",
+                name: "LOST",
+            })?;
+        let mut loaded = Self {
+            ebpf,
+            btf,
+            hooks: vec![Attached::NotNeeded; HOOKS.len()],
+            fields,
+            events,
+            bulk,
+            lost,
+            reported: BTreeMap::new(),
+        };
+        loaded.attach_all(options);
+        Ok(loaded)
+    }
+
+    fn attach_all(&mut self, options: &LoadOptions) {
+        for (index, spec) in (0_u16..).zip(HOOKS) {
+            if spec.tier == hook::Tier::Both && spec.attach != Attach::Agent {
+                self.attach(index, options);
+            }
+        }
+        for (best, next) in INSTEAD {
+            if options.want != Want::Tracepoint {
+                for &index in best {
+                    self.attach(index, options);
+                }
+            }
+            let missing = best
+                .iter()
+                .any(|&i| self.hooks[usize::from(i)] != Attached::Yes);
+            if missing && options.want != Want::Trampoline {
+                self.attach_instead(best, next, options);
+            }
+        }
+    }
+
+    fn attach_instead(&mut self, best: &[u16], next: &[u16], options: &LoadOptions) {
+        for &index in best {
+            // Two that see the same would show each act twice.
+            self.detach(index);
+        }
+        for &index in next {
+            self.attach(index, options);
+        }
+    }
+
+    /// A hook that is attached but stays silent is as good as none: attaches what sees the same.
+    pub fn replace_silent(
+        &mut self,
+        silent: &BTreeSet<u16>,
+        options: &LoadOptions,
+    ) -> BTreeSet<u16> {
+        let mut replaced = BTreeSet::new();
+        for (best, next) in INSTEAD {
+            if best.iter().any(|i| silent.contains(i)) && options.want != Want::Trampoline {
+                self.attach_instead(best, next, options);
+                replaced.extend(best.iter().copied());
+            }
+        }
+        replaced
+    }
+
+    /// Attaches one hook and notes what came of it.
+    fn attach(&mut self, index: u16, options: &LoadOptions) {
+        let spec = &HOOKS[usize::from(index)];
+        self.hooks[usize::from(index)] = if options.without.contains(spec.name) {
+            Attached::LeftOut
+        } else {
+            match self.try_attach(spec) {
+                Ok(()) => Attached::Yes,
+                Err(error) => Attached::No(brief(&error)),
+            }
+        };
+    }
+
+    fn detach(&mut self, index: u16) {
+        let spec = &HOOKS[usize::from(index)];
+        let place = &mut self.hooks[usize::from(index)];
+        if *place == Attached::Yes {
+            *place = Attached::NotNeeded;
+            // Unloading closes every link.
+            let result = match self.ebpf.program_mut(spec.program) {
+                Some(Program::FEntry(program)) => program.unload(),
+                Some(Program::FExit(program)) => program.unload(),
+                _ => Ok(()),
+            };
+            if let Err(error) = result {
+                tracing::warn!(hook = spec.name, "cannot detach: {error}");
+            }
+        }
+    }
+
+    fn try_attach(&mut self, spec: &HookSpec) -> Result<(), ProgramError> {
+        let btf = self.btf.as_ref();
+        let program = self
+            .ebpf
+            .program_mut(spec.program)
+            .ok_or(ProgramError::NotLoaded)?;
+        let typed = || btf.ok_or_else(|| ProgramError::Btf(no_btf()));
+        match spec.attach {
+            Attach::Fentry(function) => {
+                let program: &mut FEntry = program.try_into()?;
+                program.load(function, typed()?)?;
+                program.attach().map(drop)
+            }
+            Attach::Fexit(function) => {
+                let program: &mut FExit = program.try_into()?;
+                program.load(function, typed()?)?;
+                program.attach().map(drop)
+            }
+            Attach::TpBtf(tracepoint) => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(tracepoint, typed()?)?;
+                program.attach().map(drop)
+            }
+            Attach::Iter(kind) => {
+                let program: &mut Iter = program.try_into()?;
+                program.load(kind, typed()?)
+            }
+            Attach::SyscallExit(syscalls) => {
+                ensure_tracefs();
+                let program: &mut TracePoint = program.try_into()?;
+                program.load()?;
+                for syscall in syscalls {
+                    program.attach("syscalls", &format!("sys_exit_{syscall}"))?;
+                }
+                Ok(())
+            }
+            Attach::Agent => Ok(()),
+        }
+    }
+
+    /// Opens the iterator over all tasks, for one walk.
+    ///
+    /// # Errors
+    /// When it is not loaded, or the kernel refuses.
+    pub fn iterate(&mut self) -> Result<std::fs::File, ProgramError> {
+        let spec = &HOOKS[usize::from(hook::ITER_TASK)];
+        let program: &mut Iter = self
+            .ebpf
+            .program_mut(spec.program)
+            .ok_or(ProgramError::NotLoaded)?
+            .try_into()?;
+        let id = program.attach()?;
+        let link = program.take_link(id)?;
+        link.into_file().map_err(|_| ProgramError::NotAttached)
+    }
+
+    /// The rings: state-bearing events and frequent ones. `None` the second time.
+    pub fn take_rings(&mut self) -> Option<(RingBuf<MapData>, RingBuf<MapData>)> {
+        Some((self.events.take()?, self.bulk.take()?))
+    }
+
+    /// Gives the rings back, after a test has looked into them.
+    pub fn return_rings(&mut self, events: RingBuf<MapData>, bulk: RingBuf<MapData>) {
+        (self.events, self.bulk) = (Some(events), Some(bulk));
+    }
+
+    /// What did not fit into the rings since the last call.
+    pub fn losses(&mut self) -> RingLoss {
+        let mut loss = RingLoss::default();
+        for index in 0..HOOKS.len() {
+            let Ok(index) = u16::try_from(index) else {
+                break;
+            };
+            let Ok(values) = self.lost.get(&u32::from(index), 0) else {
+                continue;
+            };
+            for (cpu, &total) in (0_u32..).zip(values.iter()) {
+                let seen = self.reported.entry((index, cpu)).or_default();
+                let new = total.wrapping_sub(*seen);
+                if new > 0 {
+                    *seen = total;
+                    loss.count += new;
+                    *loss.by_hook.entry(index).or_default() += new;
+                    *loss.by_cpu.entry(cpu).or_default() += new;
+                }
+            }
+        }
+        loss
+    }
+
+    /// Gives back what only attaching needed: the kernel's types are large.
+    pub fn settle(&mut self) {
+        self.btf = None;
+    }
+}
+
+fn take_ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
+    ebpf.take_map(name)
+        .and_then(|map| RingBuf::try_from(map).ok())
+        .ok_or(LoadError::Missing { what: "map", name })
+}
+
+fn no_btf() -> aya::BtfError {
+    aya::BtfError::FileError {
+        path: super::resolve::VMLINUX_BTF.into(),
+        error: std::io::ErrorKind::NotFound.into(),
+    }
+}
+
+/// An error in one line: the verifier's log is for the debug log.
+fn brief(error: &ProgramError) -> String {
+    if let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    {
+        tracing::debug!("{verifier_log}");
+        return format!("the kernel refused the program: {io_error}");
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        source = inner.source();
+    }
+    text
+}
+
+/// Before 5.11 maps count against a limit that is small by default. Where it cannot be raised, loading
+/// says what failed.
+fn raise_memlock() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let all = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    if let Err(error) = setrlimit(Resource::Memlock, all) {
+        tracing::debug!("cannot raise RLIMIT_MEMLOCK: {error}");
+    }
+}
+
+/// Syscall tracepoints are named in tracefs. Where nobody has mounted it, it is put where it belongs.
+fn ensure_tracefs() {
+    let place = Path::new("/sys/kernel/tracing");
+    if place.join("events").exists() || Path::new("/sys/kernel/debug/tracing/events").exists() {
+        return;
+    }
+    use rustix::mount::{MountFlags, mount};
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    match mount("tracefs", place, "tracefs", flags, None) {
+        Ok(()) => tracing::info!("mounted tracefs at {}", place.display()),
+        Err(error) => tracing::debug!("cannot mount tracefs: {error}"),
+    }
+}
