@@ -28,6 +28,10 @@ pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as
 #[map]
 pub static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as u32, 0);
 
+/// Events per hook that are known not to matter and were not written: a filter's silence is no dead hook.
+#[map]
+pub static FILTERED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as u32, 0);
+
 /// Number of the next event on each CPU.
 #[map]
 pub static CPU_SEQ: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);

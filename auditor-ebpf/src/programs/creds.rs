@@ -4,7 +4,7 @@
 use super::record::{Event, describe, write_current};
 use super::syscall;
 use crate::capture;
-use crate::emit::{Slot, Urgency};
+use crate::emit::{self, Slot, Urgency};
 use crate::kernel::current::{self, on_current};
 use crate::kernel::globals::TASK_CRED;
 use crate::kernel::{Access, Ptr};
@@ -31,6 +31,7 @@ unsafe fn compare<A: Access>(task: Ptr, new: Ptr) {
     unsafe {
         let old = A::ptr(task, &TASK_CRED);
         if old.is_null() || new.is_null() || capture::is_kthread::<A>(task) || !capture::creds_differ::<A>(old, new) {
+            emit::filter(hook::COMMIT_CREDS);
             return;
         }
         let event = Event::new(hook::COMMIT_CREDS, cause::CRED, Urgency::Batched);
@@ -66,10 +67,12 @@ unsafe fn compare_address<A: Access>(task: Ptr) {
         if let Some(last) = LAST_CRED.get(&tid)
             && *last == cred
         {
+            emit::filter(hook::EXIT_CRED);
             return;
         }
         // An LRU map makes room; a failure only means that an unchanged state is sent once more.
         let _again = LAST_CRED.insert(&tid, &cred, 0);
-        write_current::<A>(task, Event::new(hook::EXIT_CRED, cause::CRED, Urgency::Batched));
+        let event = Event::new(hook::EXIT_CRED, cause::CRED, Urgency::Batched);
+        write_current::<A>(task, &event);
     }
 }

@@ -6,7 +6,7 @@
 use super::record::{Event, write_current};
 use super::syscall;
 use crate::capture;
-use crate::emit::Urgency;
+use crate::emit::{self, Urgency};
 use crate::kernel::current::{self, on_current};
 use crate::kernel::globals::TASK_FS;
 use crate::kernel::{Access, Ptr};
@@ -22,7 +22,7 @@ unsafe fn write_if_own_fs<A: Access>(task: Ptr, fs: Ptr, event: Event) {
     // SAFETY: the caller's promise.
     unsafe {
         if A::ptr(task, &TASK_FS) == fs && !capture::is_kthread::<A>(task) {
-            write_current::<A>(task, event);
+            write_current::<A>(task, &event);
         }
     }
 }
@@ -38,11 +38,12 @@ unsafe fn write_if_foreign<A: Access>(task: Ptr, fs: Option<Ptr>, hook: u16) {
             return;
         }
         if capture::is_kthread::<A>(task) || !capture::cwd_is_foreign::<A>(task) {
+            emit::filter(hook);
             return;
         }
         let mut event = Event::new(hook, cause::CHDIR, Urgency::Batched);
         event.ring = &BULK;
-        write_current::<A>(task, event);
+        write_current::<A>(task, &event);
     }
 }
 
@@ -75,7 +76,7 @@ pub fn chroot_fs_refs(_ctx: FExitContext) -> i32 {
     if !current::is_own() {
         let event = Event::new(hook::CHROOT_FS_REFS, cause::PIVOT_ROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, event) }
+        unsafe { on_current!(write_current, &event) }
     }
     0
 }
@@ -86,7 +87,7 @@ pub fn exit_chroot(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_CHROOT, cause::CHROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, event) }
+        unsafe { on_current!(write_current, &event) }
     }
     0
 }
@@ -97,7 +98,7 @@ pub fn exit_pivot(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_PIVOT, cause::PIVOT_ROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, event) }
+        unsafe { on_current!(write_current, &event) }
     }
     0
 }

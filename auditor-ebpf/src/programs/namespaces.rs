@@ -57,7 +57,7 @@ pub fn switch_ns(ctx: FExitContext) -> i32 {
             }
             let _absent = UNSHARING.remove(&id);
         }
-        write_current::<Direct>(task, event);
+        write_current::<Direct>(task, &event);
     }
     0
 }
@@ -68,7 +68,7 @@ pub fn exit_setns(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_SETNS, cause::SETNS, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, event) }
+        unsafe { on_current!(write_current, &event) }
     }
     0
 }
@@ -79,7 +79,7 @@ pub fn exit_unshare(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_UNSHARE, cause::UNSHARE, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, event) }
+        unsafe { on_current!(write_current, &event) }
     }
     0
 }

@@ -52,19 +52,19 @@ pub unsafe fn actor(actor: *mut TaskKey) {
     unsafe { on_current!(capture::key, actor) }
 }
 
-/// Writes the state of `task`, which is the running task.
+/// Writes the state of `task`, which is the running task. A subprogram of its own: most programs end in it.
 ///
 /// # Safety
 /// As for [`Access`].
-#[inline(always)]
-pub unsafe fn write_current<A: Access>(task: Ptr, event: Event) {
+#[inline(never)]
+pub unsafe fn write_current<A: Access>(task: Ptr, event: &Event) {
     let Some(mut slot) = Slot::<TaskRecord>::reserve(event.ring, event.hook, kind::TASK) else {
         return;
     };
     let record = slot.record();
     // SAFETY: the caller's promise; the slot is zeroed.
     unsafe {
-        describe(record, &event);
+        describe(record, event);
         capture::key::<A>(task, &raw mut (*record).actor);
         capture::state::<A>(task, &raw mut (*record).state);
     }

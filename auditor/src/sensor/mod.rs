@@ -3,10 +3,12 @@
 //!
 //! Invariant: nothing in here judges. The sensor produces records; the engine reads them.
 
+pub mod attach;
 pub mod btf;
 pub mod caps;
 pub mod cgroupfs;
 pub mod clock;
+pub mod load;
 pub mod mountinfo;
 pub mod procfs;
 pub mod resolve;
