@@ -5,7 +5,7 @@
 use auditor_common::hook::HOOKS;
 use auditor_common::record::TaskRecord;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
 /// Tasks that can be between the making of their fresh namespaces and the switch to them.
 const MAX_UNSHARING: u32 = 4096;
@@ -43,6 +43,11 @@ pub static UNSHARING: HashMap<u64, Unsharing> = HashMap::with_max_entries(MAX_UN
 /// Address of the credentials last seen, by thread id. It never leaves the kernel.
 #[map]
 pub static LAST_CRED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_CREDS, 0);
+
+/// Whether credentials are remembered at birth and exec, whose records tell them: 1 once the syscall tracepoints that
+/// compare with them are attached.
+#[map]
+pub static KEEP_CREDS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Where the iterator builds its record: it has no ring, and the stack is too small. One agent thread reads the
 /// iterator, so two walks never share a CPU's slot.

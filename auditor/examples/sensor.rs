@@ -98,6 +98,9 @@ fn iterate(sensor: &mut Sensor, proc: &ProcFs, tree: &CgroupTree) -> Result<()> 
     for disagreement in comparison.disagreements.iter().take(20) {
         println!("    {disagreement}");
     }
+    for key in &comparison.absent {
+        println!("    absent {}/{}", key.tgid, key.tid);
+    }
     if let Some(own) = records.iter().find(|record| record.state.key.tid == std::process::id()) {
         println!("own {:?}", own.state);
     }

@@ -9,6 +9,7 @@ use crate::kernel::{Access, Direct, Probe, Ptr};
 use crate::maps::{UNSHARING, Unsharing};
 use auditor_common::hook;
 use auditor_common::record::cause;
+use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{fexit, tracepoint};
 use aya_ebpf::programs::{FExitContext, TracePointContext};
 
@@ -18,14 +19,21 @@ use super::syscall;
 #[fexit(function = "unshare_nsproxy_namespaces")]
 pub fn unshare_nsproxy(ctx: FExitContext) -> i32 {
     let flags: u64 = ctx.arg(0);
-    let made: *const u64 = ctx.arg(1);
     // The return value stands behind the four arguments; the helper for it needs 5.17.
     let result: i32 = ctx.arg(4);
     if result != 0 {
         return 0;
     }
-    // SAFETY: Probe takes any address.
-    let Some(nsproxy) = (unsafe { Probe::read(made) }) else {
+    // SAFETY: Probe takes any address. The verifier lets nobody load an argument that points to a pointer before
+    // 7.0, but the arguments lie in memory.
+    let nsproxy = unsafe {
+        let made: Option<*const u64> = Probe::read(ctx.as_ptr().cast::<*const u64>().wrapping_add(1));
+        match made {
+            Some(made) => Probe::read(made),
+            None => None,
+        }
+    };
+    let Some(nsproxy) = nsproxy else {
         return 0;
     };
     // Without namespace flags nothing is made, and the out parameter keeps its null.

@@ -111,6 +111,15 @@ impl Sensor {
     /// # Errors
     /// When the kernel refuses it. A hook with several tracepoints needs all of them.
     pub fn attach(&mut self, types: &Types, index: u16) -> Result<(), HookError> {
+        self.load_and_attach(types, index)?;
+        if index == hook::EXIT_CRED {
+            // Without it every thread's first call looks like a change: noise, but nothing unseen.
+            let _noise = self.keep_creds.set(0, 1, 0);
+        }
+        Ok(())
+    }
+
+    fn load_and_attach(&mut self, types: &Types, index: u16) -> Result<(), HookError> {
         let spec = HOOKS.get(usize::from(index)).ok_or(HookError::NoProgram { hook: index })?;
         let program = self
             .ebpf

@@ -6,7 +6,7 @@
 use super::resolve::Resolved;
 use auditor_common::ABI_VERSION;
 use auditor_common::hook::HOOKS;
-use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use thiserror::Error;
 
@@ -107,6 +107,7 @@ pub struct Sensor {
     lost: PerCpuArray<MapData, u64>,
     emitted: PerCpuArray<MapData, u64>,
     filtered: PerCpuArray<MapData, u64>,
+    pub(super) keep_creds: Array<MapData, u32>,
 }
 
 impl Sensor {
@@ -135,7 +136,9 @@ impl Sensor {
         let lost = counters(&mut ebpf, "LOST")?;
         let emitted = counters(&mut ebpf, "EMITTED")?;
         let filtered = counters(&mut ebpf, "FILTERED")?;
-        Ok(Self { ebpf, lost, emitted, filtered })
+        let keep_creds = ebpf.take_map("KEEP_CREDS").and_then(|map| Array::try_from(map).ok());
+        let keep_creds = keep_creds.ok_or(LoadError::Map { map: "KEEP_CREDS" })?;
+        Ok(Self { ebpf, lost, emitted, filtered, keep_creds })
     }
 
     /// Takes a ring for reading. `None` when it was taken before.
