@@ -17,8 +17,8 @@ use crate::kernel::{self, Access, Ptr};
 use auditor_common::record::{TaskKey, TaskState, known, task_flags};
 
 pub use cgroups::{hierarchy, id as cgroup_id, parent_id as cgroup_parent_id};
-pub use creds::{fill as creds, differ as creds_differ};
-pub use fs::cwd_is_foreign;
+pub use creds::{differ as creds_differ, fill as creds, is_other_namespace};
+pub use fs::{cwd_is_foreign, fill as directories};
 
 /// Kernel constants (`include/linux/sched.h`), unchanged since they exist.
 mod pf {

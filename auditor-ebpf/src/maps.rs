@@ -62,4 +62,8 @@ pub struct Unsharing {
     pub nsproxy: u64,
     /// Flags of the unshare.
     pub flags: u64,
+    /// Address of the `fs_struct` that the task will have; 0: the one it has.
+    pub fs: u64,
+    /// Address of the credentials that the task will have; 0: those it has.
+    pub cred: u64,
 }

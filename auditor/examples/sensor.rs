@@ -159,6 +159,6 @@ fn show_task(at: &str, bytes: &[u8], filename: &str, report: &HelperReport) {
         state.key.tgid, state.key.tid, String::from_utf8_lossy(kernel_str(&state.comm)), record.actor.tid,
         record.cause, record.syscall, record.arg0, record.arg1, state.known, state.ns[ns::UTS].inum,
         state.ns[ns::MNT].inum, state.ns[ns::USER].inum, state.creds.cap_effective, state.cgroups[0],
-        (state.root.mnt_ns_inum, state.root.ino), (state.cwd.mnt_ns_inum, state.cwd.ino),
+        (state.root.mnt_ns_inum, state.root.mnt_id, state.root.ino), (state.cwd.mnt_ns_inum, state.cwd.mnt_id, state.cwd.ino),
     );
 }

@@ -56,6 +56,16 @@ unsafe fn user_namespace<A: Access>(namespace: Ptr, out: *mut TaskState) {
     }
 }
 
+/// Whether two sets of credentials belong to different user namespaces.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+pub unsafe fn is_other_namespace<A: Access>(a: Ptr, b: Ptr) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { A::ptr(a, &CRED_USERNS) != A::ptr(b, &CRED_USERNS) }
+}
+
 /// Whether two sets of credentials differ in anything that a record holds.
 ///
 /// # Safety
@@ -64,7 +74,7 @@ unsafe fn user_namespace<A: Access>(namespace: Ptr, out: *mut TaskState) {
 pub unsafe fn differ<A: Access>(a: Ptr, b: Ptr) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        if A::ptr(a, &CRED_USERNS) != A::ptr(b, &CRED_USERNS) {
+        if is_other_namespace::<A>(a, b) {
             return true;
         }
         let words = [

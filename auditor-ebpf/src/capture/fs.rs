@@ -13,7 +13,10 @@ use auditor_common::record::{PathRef, TaskState, known, path_flags};
 /// Pointers from here on are error numbers (`MAX_ERRNO`): an internal mount has one for its namespace.
 const ERROR_POINTERS: u64 = -4095_i64 as u64;
 
-/// Both directories.
+/// Writes both directories over whatever the state says.
+///
+/// # Safety
+/// As for [`Access`]; `out` is writable.
 #[inline(always)]
 pub unsafe fn fill<A: Access>(fs: Ptr, out: *mut TaskState) {
     // SAFETY: the caller's promise; pointers are checked.
@@ -60,9 +63,11 @@ unsafe fn path<A: Access>(mnt: Ptr, dentry: Ptr, out: *mut PathRef) {
             inum = Probe::u32(namespace as usize as Ptr, &MNT_INUM);
         }
         (*out).mnt_ns_inum = inum;
+        let mut flags = 0;
         if inum == 0 {
-            (*out).flags = path_flags::DETACHED;
+            flags = path_flags::DETACHED;
         }
+        (*out).flags = flags;
     }
 }
 

@@ -16,7 +16,7 @@ use auditor_common::record::cause;
 use aya_ebpf::macros::{fexit, tracepoint};
 use aya_ebpf::programs::{FExitContext, TracePointContext};
 
-/// Sends the state if `fs` is the running task's: setns prepares another one first.
+/// Sends the state if `fs` is the running task's.
 #[inline(always)]
 unsafe fn write_if_own_fs<A: Access>(task: Ptr, fs: Ptr, event: Event) {
     // SAFETY: the caller's promise.
@@ -47,11 +47,11 @@ unsafe fn write_if_foreign<A: Access>(task: Ptr, fs: Option<Ptr>, hook: u16) {
     }
 }
 
-/// chroot, or setns to a mount namespace.
+/// chroot.
 #[fexit(function = "set_fs_root")]
 pub fn set_fs_root(ctx: FExitContext) -> i32 {
     let fs: Ptr = ctx.arg(0);
-    if !current::is_own() {
+    if !current::is_own() && !current::in_setns() {
         let event = Event::new(hook::SET_FS_ROOT, cause::CHROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
         unsafe { on_current!(write_if_own_fs, fs, event) }
@@ -63,7 +63,7 @@ pub fn set_fs_root(ctx: FExitContext) -> i32 {
 #[fexit(function = "set_fs_pwd")]
 pub fn set_fs_pwd(ctx: FExitContext) -> i32 {
     let fs: Ptr = ctx.arg(0);
-    if !current::is_own() {
+    if !current::is_own() && !current::in_setns() {
         // SAFETY: current is typed where Direct needs it.
         unsafe { on_current!(write_if_foreign, Some(fs), hook::SET_FS_PWD) }
     }

@@ -52,21 +52,30 @@ pub unsafe fn actor(actor: *mut TaskKey) {
     unsafe { on_current!(capture::key, actor) }
 }
 
-/// Writes the state of `task`, which is the running task. A subprogram of its own: most programs end in it.
+/// Fills a record with the state of `task`, which is the running task. A subprogram of its own: most programs need it.
 ///
 /// # Safety
-/// As for [`Access`].
+/// As for [`Access`]; `record` is writable, and zeroed but for its header.
 #[inline(never)]
-pub unsafe fn write_current<A: Access>(task: Ptr, event: &Event) {
-    let Some(mut slot) = Slot::<TaskRecord>::reserve(event.ring, event.hook, kind::TASK) else {
-        return;
-    };
-    let record = slot.record();
-    // SAFETY: the caller's promise; the slot is zeroed.
+pub unsafe fn fill<A: Access>(task: Ptr, record: *mut TaskRecord, event: &Event) {
+    // SAFETY: the caller's promise.
     unsafe {
         describe(record, event);
         capture::key::<A>(task, &raw mut (*record).actor);
         capture::state::<A>(task, &raw mut (*record).state);
     }
+}
+
+/// Writes the state of `task`, which is the running task.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+pub unsafe fn write_current<A: Access>(task: Ptr, event: &Event) {
+    let Some(mut slot) = Slot::<TaskRecord>::reserve(event.ring, event.hook, kind::TASK) else {
+        return;
+    };
+    // SAFETY: the caller's promise; the slot is fresh.
+    unsafe { fill::<A>(task, slot.record(), event) };
     slot.submit(event.urgency);
 }

@@ -13,6 +13,10 @@ use thiserror::Error;
 /// The kernel programs, as committed beside their sources' hash.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/ebpf/auditor.bpf.o"));
 
+/// Native syscall numbers, which are small on every machine.
+const NR_SETNS: i32 = libc::SYS_setns as i32;
+const NR_UNSHARE: i32 = libc::SYS_unshare as i32;
+
 /// Why the object could not be loaded.
 #[derive(Debug, Error)]
 pub enum LoadError {
@@ -129,6 +133,8 @@ impl Sensor {
             .override_global("V1_SLOTS", v1_slots, true)
             .override_global("THREAD_SIZE", thread_size, true)
             .override_global("WAKE_BYTES", wake_bytes, true)
+            .override_global("NR_SETNS", &NR_SETNS, true)
+            .override_global("NR_UNSHARE", &NR_UNSHARE, true)
             .override_global("ABI_VERSION", &ABI_VERSION, true)
             .map_max_entries(Ring::Events.map(), *events_bytes)
             .map_max_entries(Ring::Bulk.map(), *bulk_bytes)
