@@ -10,8 +10,9 @@ mod fs;
 mod namespaces;
 
 use crate::kernel::globals::{
-    TASK_ATOMIC, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FILTERS, TASK_FLAGS, TASK_FS, TASK_IO_WORKER, TASK_LEADER,
-    TASK_PARENT, TASK_SECCOMP, TASK_START, TASK_TGID, TASK_TID, VHOST_TASK_SIZE, has,
+    TASK_ATOMIC, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FILTERS, TASK_FLAGS, TASK_FS,
+    TASK_IO_WORKER, TASK_LEADER, TASK_PARENT, TASK_SECCOMP, TASK_START, TASK_TGID, TASK_TID,
+    VHOST_TASK_SIZE, has,
 };
 use crate::kernel::{self, Access, Ptr};
 use auditor_common::record::{TaskKey, TaskState, known, task_flags};

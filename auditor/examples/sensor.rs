@@ -10,7 +10,9 @@ use auditor::sensor::load::{Ring, Sensor, Setup};
 use auditor::sensor::procfs::ProcFs;
 use auditor::sensor::resolve::{load_btf, resolve};
 use auditor::sensor::selftest::compare::compare;
-use auditor::sensor::selftest::helper::{EXIT_ARGUMENT, HELPER_COMMAND, HelperReport, run_helper, spawn_and_wait};
+use auditor::sensor::selftest::helper::{
+    EXIT_ARGUMENT, HELPER_COMMAND, HelperReport, run_helper, spawn_and_wait,
+};
 use auditor::sensor::snapshot::Snapshot;
 use auditor_common::fields::FIELDS;
 use auditor_common::hook::HOOKS;
@@ -37,10 +39,17 @@ fn main() -> Result<()> {
         println!("missing {}", row.symbol);
     }
     let tree = CgroupTree::read()?;
-    let setup = Setup { v1_slots: v1_slots(&tree), ..Setup::default() };
+    let setup = Setup {
+        v1_slots: v1_slots(&tree),
+        ..Setup::default()
+    };
     let mut sensor = Sensor::load(&resolved, &setup)?;
     let attached = attach(&mut sensor)?;
-    iterate(&mut sensor, &ProcFs::open(Path::new("/proc"), machine.kernel)?, &tree)?;
+    iterate(
+        &mut sensor,
+        &ProcFs::open(Path::new("/proc"), machine.kernel)?,
+        &tree,
+    )?;
     let report = spawn_and_wait()?;
     std::thread::sleep(Duration::from_millis(300));
     drain(&mut sensor, &report)?;
@@ -55,8 +64,12 @@ fn main() -> Result<()> {
 }
 
 fn v1_slots(tree: &CgroupTree) -> u32 {
-    let controllers = tree.hierarchies().flat_map(|hierarchy| &hierarchy.controllers);
-    controllers.filter_map(|controller| slot_of(controller)).fold(0, |slots, slot| slots | 1 << slot)
+    let controllers = tree
+        .hierarchies()
+        .flat_map(|hierarchy| &hierarchy.controllers);
+    controllers
+        .filter_map(|controller| slot_of(controller))
+        .fold(0, |slots, slot| slots | 1 << slot)
 }
 
 fn attach(sensor: &mut Sensor) -> Result<bool> {
@@ -64,7 +77,10 @@ fn attach(sensor: &mut Sensor) -> Result<bool> {
     for (index, result) in &outcome {
         let program = HOOKS[usize::from(*index)].program;
         match result {
-            Ok(()) => println!("hook {program}: attached, {:?} verified", sensor.verified_instructions(*index)),
+            Ok(()) => println!(
+                "hook {program}: attached, {:?} verified",
+                sensor.verified_instructions(*index)
+            ),
             Err(error) => {
                 let text = format!("{:#}", anyhow::anyhow!("{error:?}"));
                 let tail = text.replace("\\n", "\n").replace("\\t", " ");
@@ -83,17 +99,26 @@ fn iterate(sensor: &mut Sensor, proc: &ProcFs, tree: &CgroupTree) -> Result<()> 
     let before = Snapshot::read(proc, tree)?;
     let mut bytes = Vec::new();
     let started = std::time::Instant::now();
-    sensor.iterate().context("iterator")?.read_to_end(&mut bytes)?;
+    sensor
+        .iterate()
+        .context("iterator")?
+        .read_to_end(&mut bytes)?;
     let took = started.elapsed();
     let after = Snapshot::read(proc, tree)?;
     let records: Vec<TaskRecord> = bytes
         .chunks(size_of::<TaskRecord>())
-        .map(|chunk| TaskRecord::read_from_bytes(chunk).map_err(|_| anyhow::anyhow!("a partial record")))
+        .map(|chunk| {
+            TaskRecord::read_from_bytes(chunk).map_err(|_| anyhow::anyhow!("a partial record"))
+        })
         .collect::<Result<_>>()?;
     let comparison = compare(&before.tasks, &records, &after.tasks);
     println!(
         "iterator: {} records in {took:?}, {} compared, {} skipped, {} absent, {} disagreements",
-        records.len(), comparison.compared, comparison.skipped, comparison.absent.len(), comparison.disagreements.len()
+        records.len(),
+        comparison.compared,
+        comparison.skipped,
+        comparison.absent.len(),
+        comparison.disagreements.len()
     );
     for disagreement in comparison.disagreements.iter().take(20) {
         println!("    {disagreement}");
@@ -101,7 +126,10 @@ fn iterate(sensor: &mut Sensor, proc: &ProcFs, tree: &CgroupTree) -> Result<()> 
     for key in &comparison.absent {
         println!("    absent {}/{}", key.tgid, key.tid);
     }
-    if let Some(own) = records.iter().find(|record| record.state.key.tid == std::process::id()) {
+    if let Some(own) = records
+        .iter()
+        .find(|record| record.state.key.tid == std::process::id())
+    {
         println!("own {:?}", own.state);
     }
     Ok(())
@@ -122,23 +150,38 @@ fn drain(sensor: &mut Sensor, report: &HelperReport) -> Result<()> {
 }
 
 fn show(bytes: &[u8], report: &HelperReport) -> Result<()> {
-    let (header, _) = RecordHeader::read_from_prefix(bytes).map_err(|_| anyhow::anyhow!("short record"))?;
-    ensure!(usize::from(header.size) == bytes.len(), "record of {} bytes says {}", bytes.len(), header.size);
+    let (header, _) =
+        RecordHeader::read_from_prefix(bytes).map_err(|_| anyhow::anyhow!("short record"))?;
+    ensure!(
+        usize::from(header.size) == bytes.len(),
+        "record of {} bytes says {}",
+        bytes.len(),
+        header.size
+    );
     let hook = HOOKS[usize::from(header.hook)].name;
     let at = format!("{hook} cpu {} seq {}", header.cpu, header.cpu_seq);
     match header.kind {
         kind::TASK => show_task(&at, bytes, "", report),
         kind::EXEC => {
-            let (record, _) = ExecRecord::read_from_prefix(bytes).map_err(|_| anyhow::anyhow!("short exec"))?;
-            show_task(&at, bytes, &String::from_utf8_lossy(kernel_str(&record.filename)), report);
+            let (record, _) =
+                ExecRecord::read_from_prefix(bytes).map_err(|_| anyhow::anyhow!("short exec"))?;
+            show_task(
+                &at,
+                bytes,
+                &String::from_utf8_lossy(kernel_str(&record.filename)),
+                report,
+            );
         }
         kind::EXIT => {
-            let (record, _) = ExitRecord::read_from_prefix(bytes).map_err(|_| anyhow::anyhow!("short exit"))?;
+            let (record, _) =
+                ExitRecord::read_from_prefix(bytes).map_err(|_| anyhow::anyhow!("short exit"))?;
             println!("{at}: {} code {}", record.key.tid, record.exit_code);
         }
         kind::CGROUP => {
-            let (record, _) = CgroupRecord::read_from_prefix(bytes).map_err(|_| anyhow::anyhow!("short cgroup"))?;
-            let path = String::from_utf8_lossy(&record.path[..record.path_len as usize]).into_owned();
+            let (record, _) = CgroupRecord::read_from_prefix(bytes)
+                .map_err(|_| anyhow::anyhow!("short cgroup"))?;
+            let path =
+                String::from_utf8_lossy(&record.path[..record.path_len as usize]).into_owned();
             println!(
                 "{at}: op {} id {} parent {} hierarchy {} actor {} {path}",
                 record.op, record.id, record.parent_id, record.hierarchy, record.actor.tid
@@ -150,15 +193,30 @@ fn show(bytes: &[u8], report: &HelperReport) -> Result<()> {
 }
 
 fn show_task(at: &str, bytes: &[u8], filename: &str, report: &HelperReport) {
-    let Ok((record, _)) = TaskRecord::read_from_prefix(bytes) else { return };
+    let Ok((record, _)) = TaskRecord::read_from_prefix(bytes) else {
+        return;
+    };
     let state = &record.state;
-    let mine = [state.key.tgid, record.actor.tgid].contains(&report.pid) || report.children.contains(&state.key.tgid);
+    let mine = [state.key.tgid, record.actor.tgid].contains(&report.pid)
+        || report.children.contains(&state.key.tgid);
     println!(
         "{at}: {} task {}/{} {} actor {} cause {} syscall {} args {:#x} {:#x} known {:#x} uts {} mnt {} user {} eff {:x} cgroup {} root {:?} cwd {:?} {filename}",
         if mine { "helper" } else { "other" },
-        state.key.tgid, state.key.tid, String::from_utf8_lossy(kernel_str(&state.comm)), record.actor.tid,
-        record.cause, record.syscall, record.arg0, record.arg1, state.known, state.ns[ns::UTS].inum,
-        state.ns[ns::MNT].inum, state.ns[ns::USER].inum, state.creds.cap_effective, state.cgroups[0],
-        (state.root.mnt_ns_inum, state.root.mnt_id, state.root.ino), (state.cwd.mnt_ns_inum, state.cwd.mnt_id, state.cwd.ino),
+        state.key.tgid,
+        state.key.tid,
+        String::from_utf8_lossy(kernel_str(&state.comm)),
+        record.actor.tid,
+        record.cause,
+        record.syscall,
+        record.arg0,
+        record.arg1,
+        state.known,
+        state.ns[ns::UTS].inum,
+        state.ns[ns::MNT].inum,
+        state.ns[ns::USER].inum,
+        state.creds.cap_effective,
+        state.cgroups[0],
+        (state.root.mnt_ns_inum, state.root.mnt_id, state.root.ino),
+        (state.cwd.mnt_ns_inum, state.cwd.mnt_id, state.cwd.ino),
     );
 }

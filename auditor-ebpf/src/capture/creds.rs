@@ -1,9 +1,9 @@
 //! Credentials and the user namespace that gives them meaning.
 
 use crate::kernel::globals::{
-    CRED_AMB, CRED_BND, CRED_EFF, CRED_EGID, CRED_EUID, CRED_FSGID, CRED_FSUID, CRED_GID, CRED_INH, CRED_PRM,
-    CRED_SECUREBITS, CRED_SGID, CRED_SUID, CRED_UID, CRED_USERNS, USERNS_INUM, USERNS_LEVEL, USERNS_PARENT,
-    USERNS_UNIQUE,
+    CRED_AMB, CRED_BND, CRED_EFF, CRED_EGID, CRED_EUID, CRED_FSGID, CRED_FSUID, CRED_GID, CRED_INH,
+    CRED_PRM, CRED_SECUREBITS, CRED_SGID, CRED_SUID, CRED_UID, CRED_USERNS, USERNS_INUM,
+    USERNS_LEVEL, USERNS_PARENT, USERNS_UNIQUE,
 };
 use crate::kernel::{Access, Ptr};
 use auditor_common::record::{TaskState, known, ns};
@@ -78,7 +78,14 @@ pub unsafe fn differ<A: Access>(a: Ptr, b: Ptr) -> bool {
             return true;
         }
         let words = [
-            &CRED_UID, &CRED_GID, &CRED_SUID, &CRED_SGID, &CRED_EUID, &CRED_EGID, &CRED_FSUID, &CRED_FSGID,
+            &CRED_UID,
+            &CRED_GID,
+            &CRED_SUID,
+            &CRED_SGID,
+            &CRED_EUID,
+            &CRED_EGID,
+            &CRED_FSUID,
+            &CRED_FSGID,
             &CRED_SECUREBITS,
         ];
         let mut difference = 0u64;

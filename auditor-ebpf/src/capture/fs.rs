@@ -4,8 +4,8 @@
 //! refuses to follow a `container_of` on every kernel, so these members are always probed.
 
 use crate::kernel::globals::{
-    DENTRY_INODE, DENTRY_SB, FS_PWD_DENTRY, FS_PWD_MNT, FS_ROOT_DENTRY, FS_ROOT_MNT, INODE_INO, MNT_INUM, MOUNT_ID,
-    MOUNT_MNT, MOUNT_NS, NSPROXY_MNT, SB_DEV, TASK_FS, TASK_NSPROXY, has,
+    DENTRY_INODE, DENTRY_SB, FS_PWD_DENTRY, FS_PWD_MNT, FS_ROOT_DENTRY, FS_ROOT_MNT, INODE_INO,
+    MNT_INUM, MOUNT_ID, MOUNT_MNT, MOUNT_NS, NSPROXY_MNT, SB_DEV, TASK_FS, TASK_NSPROXY, has,
 };
 use crate::kernel::{Access, Probe, Ptr};
 use auditor_common::record::{PathRef, TaskState, known, path_flags};
@@ -90,7 +90,8 @@ pub unsafe fn cwd_is_foreign<A: Access>(task: Ptr) -> bool {
         if mnt.is_null() {
             return true;
         }
-        let namespace: Option<u64> = Probe::field(mnt.wrapping_sub(MOUNT_MNT.load() as usize), &MOUNT_NS);
+        let namespace: Option<u64> =
+            Probe::field(mnt.wrapping_sub(MOUNT_MNT.load() as usize), &MOUNT_NS);
         match (own, namespace) {
             (Some(own), Some(namespace)) => own == 0 || own != namespace,
             _ => true,

@@ -1,11 +1,14 @@
 //! The task that runs the program, and the syscall that it is in.
 
 use super::globals::{
-    HELPER_TASK_BTF, HELPER_TASK_REGS, NR_SETNS, NR_UNSHARE, OWN_TGID, REGS_ORIG_AX, REGS_SIZE, REGS_SYSCALLNO, TASK_STACK, THREAD_SIZE, has,
+    HELPER_TASK_BTF, HELPER_TASK_REGS, NR_SETNS, NR_UNSHARE, OWN_TGID, REGS_ORIG_AX, REGS_SIZE,
+    REGS_SYSCALLNO, TASK_STACK, THREAD_SIZE, has,
 };
 use super::{Access, Direct, Probe, Ptr};
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs,
+};
 
 /// Calls `$function::<A>(current, …)` with the access that this kernel allows.
 macro_rules! on_current {
@@ -63,7 +66,11 @@ pub fn syscall() -> i32 {
     if stack.is_null() {
         return -1;
     }
-    number::<Probe>(stack.wrapping_add(size as usize).wrapping_sub(REGS_SIZE.load() as usize))
+    number::<Probe>(
+        stack
+            .wrapping_add(size as usize)
+            .wrapping_sub(REGS_SIZE.load() as usize),
+    )
 }
 
 /// Whether the running task is in setns. It changes root, working directory and credentials one by one

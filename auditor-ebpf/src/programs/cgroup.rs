@@ -8,7 +8,9 @@ use crate::kernel::{Access, Direct, Ptr, copy_string};
 use crate::maps::EVENTS;
 use auditor_common::hook;
 use auditor_common::limits::CGROUP_PATH_LEN;
-use auditor_common::record::{ATTACH_THREADGROUP, CgroupRecord, TaskRecord, cause, cgroup, cgroup_op, kind};
+use auditor_common::record::{
+    ATTACH_THREADGROUP, CgroupRecord, TaskRecord, cause, cgroup, cgroup_op, kind,
+};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
@@ -23,7 +25,8 @@ pub fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
         if capture::is_kthread::<Direct>(task) || Direct::u32(task, &TASK_TGID) == OWN_TGID.load() {
             return 0;
         }
-        let Some(mut slot) = Slot::<TaskRecord>::reserve(&EVENTS, hook::CGROUP_ATTACH, kind::TASK) else {
+        let Some(mut slot) = Slot::<TaskRecord>::reserve(&EVENTS, hook::CGROUP_ATTACH, kind::TASK)
+        else {
             return 0;
         };
         let record = slot.record();

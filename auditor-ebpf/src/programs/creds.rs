@@ -33,7 +33,11 @@ unsafe fn compare<A: Access>(task: Ptr, new: Ptr) {
     // SAFETY: the caller's promise; pointers are checked.
     unsafe {
         let old = A::ptr(task, &TASK_CRED);
-        if old.is_null() || new.is_null() || capture::is_kthread::<A>(task) || !capture::creds_differ::<A>(old, new) {
+        if old.is_null()
+            || new.is_null()
+            || capture::is_kthread::<A>(task)
+            || !capture::creds_differ::<A>(old, new)
+        {
             emit::filter(hook::COMMIT_CREDS);
             return;
         }

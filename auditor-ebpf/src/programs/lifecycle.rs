@@ -3,7 +3,9 @@
 use super::record::{Event, actor, describe};
 use crate::capture;
 use crate::emit::{Slot, Urgency};
-use crate::kernel::globals::{BPRM_FILENAME, OWN_TGID, TASK_CRED, TASK_EXIT_CODE, TASK_TGID, TASK_TID};
+use crate::kernel::globals::{
+    BPRM_FILENAME, OWN_TGID, TASK_CRED, TASK_EXIT_CODE, TASK_TGID, TASK_TID,
+};
 use crate::kernel::{Access, Direct, Ptr, copy_string, current};
 use crate::maps::{EVENTS, KEEP_CREDS, LAST_CRED, UNSHARING};
 use auditor_common::hook;
@@ -15,7 +17,9 @@ use aya_ebpf::programs::BtfTracePointContext;
 #[inline(always)]
 unsafe fn is_ignored(task: Ptr) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { capture::is_kthread::<Direct>(task) || Direct::u32(task, &TASK_TGID) == OWN_TGID.load() }
+    unsafe {
+        capture::is_kthread::<Direct>(task) || Direct::u32(task, &TASK_TGID) == OWN_TGID.load()
+    }
 }
 
 /// Remembers credentials that a record has just told, so that only a change of them is sent again.
@@ -25,7 +29,12 @@ unsafe fn keep_creds(task: Ptr) {
         return;
     }
     // SAFETY: the caller's promise.
-    let (tid, cred) = unsafe { (Direct::u32(task, &TASK_TID), Direct::ptr(task, &TASK_CRED) as u64) };
+    let (tid, cred) = unsafe {
+        (
+            Direct::u32(task, &TASK_TID),
+            Direct::ptr(task, &TASK_CRED) as u64,
+        )
+    };
     // An LRU map makes room; a failure only means that an unchanged state is sent once more.
     let _again = LAST_CRED.insert(&tid, &cred, 0);
 }
@@ -40,7 +49,8 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         if is_ignored(task) {
             return 0;
         }
-        let Some(mut slot) = Slot::<TaskRecord>::reserve(&EVENTS, hook::TASK_NEWTASK, kind::TASK) else {
+        let Some(mut slot) = Slot::<TaskRecord>::reserve(&EVENTS, hook::TASK_NEWTASK, kind::TASK)
+        else {
             return 0;
         };
         let record = slot.record();
@@ -66,7 +76,8 @@ pub fn sched_exec(ctx: BtfTracePointContext) -> i32 {
         if is_ignored(task) {
             return 0;
         }
-        let Some(mut slot) = Slot::<ExecRecord>::reserve(&EVENTS, hook::SCHED_EXEC, kind::EXEC) else {
+        let Some(mut slot) = Slot::<ExecRecord>::reserve(&EVENTS, hook::SCHED_EXEC, kind::EXEC)
+        else {
             return 0;
         };
         let record = slot.record();
@@ -98,7 +109,8 @@ pub fn sched_exit(ctx: BtfTracePointContext) -> i32 {
         if is_ignored(task) {
             return 0;
         }
-        let Some(mut slot) = Slot::<ExitRecord>::reserve(&EVENTS, hook::SCHED_EXIT, kind::EXIT) else {
+        let Some(mut slot) = Slot::<ExitRecord>::reserve(&EVENTS, hook::SCHED_EXIT, kind::EXIT)
+        else {
             return 0;
         };
         let record = slot.record();

@@ -27,7 +27,8 @@ pub fn unshare_nsproxy(ctx: FExitContext) -> i32 {
     // SAFETY: Probe takes any address. The verifier lets nobody load an argument that points to a pointer before
     // 7.0, but the arguments lie in memory.
     let nsproxy = unsafe {
-        let made: Option<*const u64> = Probe::read(ctx.as_ptr().cast::<*const u64>().wrapping_add(1));
+        let made: Option<*const u64> =
+            Probe::read(ctx.as_ptr().cast::<*const u64>().wrapping_add(1));
         match made {
             Some(made) => Probe::read(made),
             None => None,
@@ -40,8 +41,16 @@ pub fn unshare_nsproxy(ctx: FExitContext) -> i32 {
     if nsproxy == 0 {
         return 0;
     }
-    let unsharing = Unsharing { nsproxy, flags, fs: ctx.arg(3), cred: ctx.arg(2) };
-    if UNSHARING.insert(&current::pid_tgid(), &unsharing, 0).is_err() {
+    let unsharing = Unsharing {
+        nsproxy,
+        flags,
+        fs: ctx.arg(3),
+        cred: ctx.arg(2),
+    };
+    if UNSHARING
+        .insert(&current::pid_tgid(), &unsharing, 0)
+        .is_err()
+    {
         lose(hook::UNSHARE_NSPROXY);
     }
     0

@@ -23,7 +23,14 @@ impl Event {
     /// A state-bearing event without arguments.
     #[inline(always)]
     pub const fn new(hook: u16, cause: u32, urgency: Urgency) -> Self {
-        Self { ring: &EVENTS, hook, cause, urgency, arg0: 0, arg1: 0 }
+        Self {
+            ring: &EVENTS,
+            hook,
+            cause,
+            urgency,
+            arg0: 0,
+            arg1: 0,
+        }
     }
 }
 

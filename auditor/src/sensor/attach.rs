@@ -120,11 +120,15 @@ impl Sensor {
     }
 
     fn load_and_attach(&mut self, types: &Types, index: u16) -> Result<(), HookError> {
-        let spec = HOOKS.get(usize::from(index)).ok_or(HookError::NoProgram { hook: index })?;
+        let spec = HOOKS
+            .get(usize::from(index))
+            .ok_or(HookError::NoProgram { hook: index })?;
         let program = self
             .ebpf
             .program_mut(spec.program)
-            .ok_or(HookError::Absent { program: spec.program })?;
+            .ok_or(HookError::Absent {
+                program: spec.program,
+            })?;
         let types = &types.0;
         match spec.attach {
             Attach::Agent => Err(HookError::NoProgram { hook: index }),
@@ -141,7 +145,10 @@ impl Sensor {
             Attach::TpBtf(tracepoint) => {
                 let program: &mut BtfTracePoint = typed(spec, program)?;
                 program.load(tracepoint, types).map_err(refused(spec))?;
-                program.attach().map(drop).map_err(detached(spec, tracepoint))
+                program
+                    .attach()
+                    .map(drop)
+                    .map_err(detached(spec, tracepoint))
             }
             Attach::Iter(target) => {
                 let program: &mut Iter = typed(spec, program)?;
@@ -152,7 +159,10 @@ impl Sensor {
                 program.load().map_err(refused(spec))?;
                 syscalls.iter().try_for_each(|syscall| {
                     let event = format!("sys_exit_{syscall}");
-                    program.attach("syscalls", &event).map(drop).map_err(detached(spec, &event))
+                    program
+                        .attach("syscalls", &event)
+                        .map(drop)
+                        .map_err(detached(spec, &event))
                 })
             }
         }
@@ -168,19 +178,27 @@ impl Sensor {
         let program = self
             .ebpf
             .program_mut(spec.program)
-            .ok_or(HookError::Absent { program: spec.program })?;
+            .ok_or(HookError::Absent {
+                program: spec.program,
+            })?;
         let program: &mut Iter = typed(spec, program)?;
-        let link = program.attach().and_then(|id| program.take_link(id)).map_err(&failed)?;
-        link.into_file().map_err(|source| {
-            failed(ProgramError::IOError(std::io::Error::other(source)))
-        })
+        let link = program
+            .attach()
+            .and_then(|id| program.take_link(id))
+            .map_err(&failed)?;
+        link.into_file()
+            .map_err(|source| failed(ProgramError::IOError(std::io::Error::other(source))))
     }
 
     /// Instructions that the verifier went through for a loaded program (5.16+).
     #[must_use]
     pub fn verified_instructions(&self, index: u16) -> Option<u32> {
         let spec = HOOKS.get(usize::from(index))?;
-        self.ebpf.program(spec.program)?.info().ok()?.verified_instruction_count()
+        self.ebpf
+            .program(spec.program)?
+            .info()
+            .ok()?
+            .verified_instruction_count()
     }
 }
 
@@ -188,15 +206,24 @@ fn typed<'a, P>(spec: &HookSpec, program: &'a mut Program) -> Result<&'a mut P, 
 where
     &'a mut P: TryFrom<&'a mut Program>,
 {
-    program.try_into().map_err(|_| HookError::Absent { program: spec.program })
+    program.try_into().map_err(|_| HookError::Absent {
+        program: spec.program,
+    })
 }
 
 fn refused(spec: &HookSpec) -> impl Fn(ProgramError) -> HookError {
     let program = spec.program;
-    move |source| HookError::Load { program, source: Box::new(source) }
+    move |source| HookError::Load {
+        program,
+        source: Box::new(source),
+    }
 }
 
 fn detached(spec: &HookSpec, target: &str) -> impl Fn(ProgramError) -> HookError {
     let (program, target) = (spec.program, target.to_owned());
-    move |source| HookError::Attach { program, target: target.clone(), source: Box::new(source) }
+    move |source| HookError::Attach {
+        program,
+        target: target.clone(),
+        source: Box::new(source),
+    }
 }

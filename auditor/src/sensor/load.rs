@@ -11,7 +11,8 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use thiserror::Error;
 
 /// The kernel programs, as committed beside their sources' hash.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/ebpf/auditor.bpf.o"));
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/ebpf/auditor.bpf.o"));
 
 /// Native syscall numbers, which are small on every machine.
 const NR_SETNS: i32 = libc::SYS_setns as i32;
@@ -71,7 +72,11 @@ impl Default for Setup {
 
 /// Bytes of a kernel stack where it is fixed (`THREAD_SIZE`); only a witness depends on it.
 const fn thread_size() -> u32 {
-    if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { 16 << 10 } else { 0 }
+    if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        16 << 10
+    } else {
+        0
+    }
 }
 
 /// The two rings.
@@ -123,7 +128,14 @@ impl Sensor {
         check_ring(Ring::Events, setup.events_bytes)?;
         check_ring(Ring::Bulk, setup.bulk_bytes)?;
         let fields: Vec<(&'static str, u32)> = resolved.iter().collect();
-        let Setup { own_tgid, v1_slots, thread_size, wake_bytes, events_bytes, bulk_bytes } = setup;
+        let Setup {
+            own_tgid,
+            v1_slots,
+            thread_size,
+            wake_bytes,
+            events_bytes,
+            bulk_bytes,
+        } = setup;
         let mut loader = EbpfLoader::new();
         for (symbol, value) in &fields {
             loader.override_global(symbol, value, true);
@@ -142,16 +154,27 @@ impl Sensor {
         let lost = counters(&mut ebpf, "LOST")?;
         let emitted = counters(&mut ebpf, "EMITTED")?;
         let filtered = counters(&mut ebpf, "FILTERED")?;
-        let keep_creds = ebpf.take_map("KEEP_CREDS").and_then(|map| Array::try_from(map).ok());
+        let keep_creds = ebpf
+            .take_map("KEEP_CREDS")
+            .and_then(|map| Array::try_from(map).ok());
         let keep_creds = keep_creds.ok_or(LoadError::Map { map: "KEEP_CREDS" })?;
-        Ok(Self { ebpf, lost, emitted, filtered, keep_creds })
+        Ok(Self {
+            ebpf,
+            lost,
+            emitted,
+            filtered,
+            keep_creds,
+        })
     }
 
     /// Takes a ring for reading. `None` when it was taken before.
     ///
     /// # Errors
     /// When it cannot be mapped.
-    pub fn take_ring(&mut self, ring: Ring) -> Option<Result<RingBuf<MapData>, aya::maps::MapError>> {
+    pub fn take_ring(
+        &mut self,
+        ring: Ring,
+    ) -> Option<Result<RingBuf<MapData>, aya::maps::MapError>> {
         self.ebpf.take_map(ring.map()).map(RingBuf::try_from)
     }
 
@@ -160,16 +183,21 @@ impl Sensor {
     /// # Errors
     /// When a counter cannot be read.
     pub fn counts(&self) -> Result<Vec<HookCount>, aya::maps::MapError> {
-        let sum = |map: &PerCpuArray<MapData, u64>, index: u32| -> Result<u64, aya::maps::MapError> {
-            Ok(map.get(&index, 0)?.iter().sum())
-        };
+        let sum =
+            |map: &PerCpuArray<MapData, u64>, index: u32| -> Result<u64, aya::maps::MapError> {
+                Ok(map.get(&index, 0)?.iter().sum())
+            };
         (0u32..)
             .zip(HOOKS)
             .map(|(index, _)| {
                 let emitted = sum(&self.emitted, index)?;
                 let lost = sum(&self.lost, index)?;
                 let filtered = sum(&self.filtered, index)?;
-                Ok(HookCount { emitted, lost, filtered })
+                Ok(HookCount {
+                    emitted,
+                    lost,
+                    filtered,
+                })
             })
             .collect()
     }
@@ -177,7 +205,8 @@ impl Sensor {
 
 fn counters(ebpf: &mut Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u64>, LoadError> {
     let map: Option<Map> = ebpf.take_map(name);
-    map.and_then(|map| PerCpuArray::try_from(map).ok()).ok_or(LoadError::Map { map: name })
+    map.and_then(|map| PerCpuArray::try_from(map).ok())
+        .ok_or(LoadError::Map { map: name })
 }
 
 fn check_ring(ring: Ring, bytes: u32) -> Result<(), LoadError> {
@@ -186,6 +215,9 @@ fn check_ring(ring: Ring, bytes: u32) -> Result<(), LoadError> {
     if bytes.is_power_of_two() && bytes >= PAGE {
         Ok(())
     } else {
-        Err(LoadError::RingSize { ring: ring.map(), bytes })
+        Err(LoadError::RingSize {
+            ring: ring.map(),
+            bytes,
+        })
     }
 }
