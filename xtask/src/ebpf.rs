@@ -110,7 +110,7 @@ fn compile(toolchain: &Toolchain) -> Result<PathBuf> {
     project::run(&mut toolchain.cargo(&target)?)?;
     let built = target.join("bpfel-unknown-none/release/auditor-ebpf");
     let stripped = target.join("auditor.bpf.o");
-    project::run(&mut toolchain.strip(&built, &stripped))?;
+    project::run(&mut toolchain.strip(&built, &stripped)?)?;
     Ok(stripped)
 }
 

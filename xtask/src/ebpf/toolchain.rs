@@ -4,6 +4,7 @@
 //! sources of core. Elsewhere a nightly of rustup with `rust-src` does. Both need bpf-linker, built against the LLVM of
 //! the compiler.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,6 +13,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::remap;
 use crate::project;
 
+/// The programs' crate in mangled names, with the end of its disambiguator.
+const CRATE: &str = "_12auditor_ebpf";
 const TARGET: &str = "bpfel-unknown-none";
 const LINKER_VERSION: &str = "0.13.0";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -99,7 +102,11 @@ impl Toolchain {
         Ok(Self {
             origin,
             objcopy: find_objcopy(&rustc)?,
-            names: [line("rustc "), linker_version, line("LLVM version: ").replace("version: ", "")],
+            names: [
+                line("rustc "),
+                linker_version,
+                line("LLVM version: ").replace("version: ", ""),
+            ],
             rustc,
             linker,
         })
@@ -145,11 +152,39 @@ impl Toolchain {
         Ok(cargo)
     }
 
-    /// The command that drops what only a debugger needs; the kernel's type information stays.
-    pub(super) fn strip(&self, from: &Path, to: &Path) -> Command {
+    /// The command that drops what only a debugger needs, and from symbols the hash of where the sources lie; the
+    /// kernel's type information stays.
+    pub(super) fn strip(&self, from: &Path, to: &Path) -> Result<Command> {
+        let object = std::fs::read(from).with_context(|| format!("read {}", from.display()))?;
         let mut command = Command::new(&self.objcopy);
-        command.arg("--strip-debug").arg(from).arg(to);
-        command
+        command.arg("--strip-debug");
+        for symbol in mangled(&object) {
+            command.arg(format!("--redefine-sym={symbol}={}", without_hash(symbol)));
+        }
+        command.arg(from).arg(to);
+        Ok(command)
+    }
+}
+
+/// Mangled names in a string table: cargo hashes the place of a path dependency into them.
+fn mangled(object: &[u8]) -> BTreeSet<&str> {
+    object
+        .split(|&byte| byte == 0)
+        .filter_map(|text| std::str::from_utf8(text).ok())
+        .filter(|text| text.starts_with("_R") && text.contains(CRATE))
+        .collect()
+}
+
+/// Removes the crate's disambiguator (`Cs…_` becomes `C`): still a valid name.
+fn without_hash(symbol: &str) -> String {
+    let Some((before, after)) = symbol.split_once(CRATE) else {
+        return symbol.to_owned();
+    };
+    match before.rsplit_once("Cs") {
+        Some((start, hash)) if hash.chars().all(|c| c.is_ascii_alphanumeric()) => {
+            format!("{start}C{}{after}", &CRATE[1..])
+        }
+        _ => symbol.to_owned(),
     }
 }
 
@@ -239,4 +274,21 @@ fn install_linker() -> Result<()> {
             .env("LLVM_SYS_221_PREFIX", llvm)
             .env("CARGO_TARGET_DIR", project::target().join("tools")),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a symbol says nothing about where it was built. Method: one real name, and one without a hash.
+
+    use super::without_hash;
+
+    #[test]
+    fn hashes_leave_names() {
+        let name = "_RINvNtCset38kPewahp_12auditor_ebpf6record4fillEB6_";
+        assert_eq!(without_hash(name), "_RINvNtC12auditor_ebpf6record4fillEB6_");
+        assert_eq!(
+            without_hash("_RNvC12auditor_ebpf4fill"),
+            "_RNvC12auditor_ebpf4fill"
+        );
+    }
 }
