@@ -10,15 +10,16 @@ mod fs;
 mod namespaces;
 
 use crate::kernel::globals::{
-    TASK_ATOMIC, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FILTERS, TASK_FLAGS, TASK_FS, TASK_IO_WORKER, TASK_LEADER,
-    TASK_PARENT, TASK_SECCOMP, TASK_START, TASK_TGID, TASK_TID, VHOST_TASK_SIZE, has,
+    TASK_ATOMIC, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FILTERS, TASK_FLAGS, TASK_FS,
+    TASK_IO_WORKER, TASK_LEADER, TASK_PARENT, TASK_SECCOMP, TASK_START, TASK_TGID, TASK_TID,
+    VHOST_TASK_SIZE, has,
 };
-use crate::kernel::{Access, Ptr};
+use crate::kernel::{self, Access, Ptr};
 use auditor_common::record::{TaskKey, TaskState, known, task_flags};
 
 pub use cgroups::{hierarchy, id as cgroup_id, parent_id as cgroup_parent_id};
-pub use creds::{fill as creds, differ as creds_differ};
-pub use fs::cwd_is_foreign;
+pub use creds::{differ as creds_differ, fill as creds, is_other_namespace};
+pub use fs::{cwd_is_foreign, fill as directories};
 
 /// Kernel constants (`include/linux/sched.h`), unchanged since they exist.
 mod pf {
@@ -80,9 +81,8 @@ pub unsafe fn state<A: Access>(task: Ptr, out: *mut TaskState) {
         parent::<A>(task, out);
         flags::<A>(task, out);
         confinement::<A>(task, out);
-        if let Some(comm) = A::field(task, &TASK_COMM) {
-            *(&raw mut (*out).comm).cast::<[u64; 2]>() = comm;
-        }
+        // As a string: kernels before 6.15 leave an older name's rest behind the NUL.
+        kernel::string(task, &TASK_COMM, &raw mut (*out).comm);
         namespaces::fill::<A>(task, out);
         namespaces::fill_pid::<A>(task, out);
         let cred = A::ptr(task, &TASK_CRED);

@@ -3,8 +3,8 @@
 //! Nothing is lost silently: an event that does not fit is counted for its hook and leaves a gap in its CPU's
 //! numbers. Waking the reader costs more than an event, so only a filling ring or an urgent event does.
 
-use crate::maps::{CPU_SEQ, EMITTED, LOST};
 use crate::kernel::globals::WAKE_BYTES;
+use crate::maps::{CPU_SEQ, EMITTED, FILTERED, LOST};
 use auditor_common::record::RecordHeader;
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
@@ -41,6 +41,12 @@ fn increment(counters: &PerCpuArray<u64>, index: u32) -> u64 {
 #[inline(always)]
 pub fn lose(hook: u16) {
     increment(&LOST, u32::from(hook));
+}
+
+/// Counts an event of `hook` that a filter keeps back.
+#[inline(always)]
+pub fn filter(hook: u16) {
+    increment(&FILTERED, u32::from(hook));
 }
 
 /// Zeroes a record word by word: it is too large for inline stores, and the byte loop of `memset` is slow.

@@ -5,7 +5,7 @@
 use auditor_common::hook::HOOKS;
 use auditor_common::record::TaskRecord;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
 /// Tasks that can be between the making of their fresh namespaces and the switch to them.
 const MAX_UNSHARING: u32 = 4096;
@@ -28,6 +28,10 @@ pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as
 #[map]
 pub static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as u32, 0);
 
+/// Events per hook that are known not to matter and were not written: a filter's silence is no dead hook.
+#[map]
+pub static FILTERED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as u32, 0);
+
 /// Number of the next event on each CPU.
 #[map]
 pub static CPU_SEQ: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
@@ -39,6 +43,11 @@ pub static UNSHARING: HashMap<u64, Unsharing> = HashMap::with_max_entries(MAX_UN
 /// Address of the credentials last seen, by thread id. It never leaves the kernel.
 #[map]
 pub static LAST_CRED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_CREDS, 0);
+
+/// Whether credentials are remembered at birth and exec, whose records tell them: 1 once the syscall tracepoints that
+/// compare with them are attached.
+#[map]
+pub static KEEP_CREDS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Where the iterator builds its record: it has no ring, and the stack is too small. One agent thread reads the
 /// iterator, so two walks never share a CPU's slot.
@@ -53,4 +62,8 @@ pub struct Unsharing {
     pub nsproxy: u64,
     /// Flags of the unshare.
     pub flags: u64,
+    /// Address of the `fs_struct` that the task will have; 0: the one it has.
+    pub fs: u64,
+    /// Address of the credentials that the task will have; 0: those it has.
+    pub cred: u64,
 }

@@ -4,6 +4,7 @@
 
 mod demo;
 mod deps;
+mod ebpf;
 mod project;
 mod tally;
 mod test;
@@ -25,6 +26,8 @@ struct Cli {
 enum Task {
     /// Install what the tests need (Debian, as root).
     Deps(deps::Args),
+    /// Build or check the kernel programs.
+    Ebpf(ebpf::Args),
     /// Run every check and test, as CI does.
     Test(test::Args),
     /// Check what the compiler cannot.
@@ -38,6 +41,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Deps(args) => deps::run(&args),
+        Task::Ebpf(args) => ebpf::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::Vm(args) => vm::run(args),

@@ -1,9 +1,10 @@
 //! The cgroups that a task is in: the v2 leaf and one per v1 controller that is mounted as v1.
 
 use crate::kernel::globals::{
-    CGROUP_KN, CGROUP_ROOT, CSET_DFL, CSET_SUBSYS, CSS_CGROUP, KN_ID, KN_PARENT, ROOT_HIERARCHY, SSID_CPU,
-    SSID_CPUACCT, SSID_CPUSET, SSID_DEVICES, SSID_FREEZER, SSID_HUGETLB, SSID_IO, SSID_MEMORY, SSID_MISC,
-    SSID_NET_CLS, SSID_NET_PRIO, SSID_PERF_EVENT, SSID_PIDS, SSID_RDMA, V1_SLOTS, has,
+    CGROUP_KN, CGROUP_ROOT, CSET_DFL, CSET_SUBSYS, CSS_CGROUP, KN_ID, KN_PARENT, ROOT_HIERARCHY,
+    SSID_CPU, SSID_CPUACCT, SSID_CPUSET, SSID_DEVICES, SSID_FREEZER, SSID_HUGETLB, SSID_IO,
+    SSID_MEMORY, SSID_MISC, SSID_NET_CLS, SSID_NET_PRIO, SSID_PERF_EVENT, SSID_PIDS, SSID_RDMA,
+    V1_SLOTS, has,
 };
 use crate::kernel::{Access, Ptr};
 use auditor_common::limits::CGROUP_SLOTS;
@@ -62,7 +63,10 @@ pub unsafe fn fill<A: Access>(set: Ptr, out: *mut TaskState) {
 unsafe fn controller<A: Access>(set: Ptr, subsystem: u32) -> u64 {
     // SAFETY: the caller's promise; pointers are checked.
     unsafe {
-        let css = A::ptr(set.wrapping_add(subsystem as usize * size_of::<Ptr>()), &CSET_SUBSYS);
+        let css = A::ptr(
+            set.wrapping_add(subsystem as usize * size_of::<Ptr>()),
+            &CSET_SUBSYS,
+        );
         if css.is_null() {
             return 0;
         }

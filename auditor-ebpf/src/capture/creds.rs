@@ -1,9 +1,9 @@
 //! Credentials and the user namespace that gives them meaning.
 
 use crate::kernel::globals::{
-    CRED_AMB, CRED_BND, CRED_EFF, CRED_EGID, CRED_EUID, CRED_FSGID, CRED_FSUID, CRED_GID, CRED_INH, CRED_PRM,
-    CRED_SECUREBITS, CRED_SGID, CRED_SUID, CRED_UID, CRED_USERNS, USERNS_INUM, USERNS_LEVEL, USERNS_PARENT,
-    USERNS_UNIQUE,
+    CRED_AMB, CRED_BND, CRED_EFF, CRED_EGID, CRED_EUID, CRED_FSGID, CRED_FSUID, CRED_GID, CRED_INH,
+    CRED_PRM, CRED_SECUREBITS, CRED_SGID, CRED_SUID, CRED_UID, CRED_USERNS, USERNS_INUM,
+    USERNS_LEVEL, USERNS_PARENT, USERNS_UNIQUE,
 };
 use crate::kernel::{Access, Ptr};
 use auditor_common::record::{TaskState, known, ns};
@@ -56,6 +56,16 @@ unsafe fn user_namespace<A: Access>(namespace: Ptr, out: *mut TaskState) {
     }
 }
 
+/// Whether two sets of credentials belong to different user namespaces.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+pub unsafe fn is_other_namespace<A: Access>(a: Ptr, b: Ptr) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { A::ptr(a, &CRED_USERNS) != A::ptr(b, &CRED_USERNS) }
+}
+
 /// Whether two sets of credentials differ in anything that a record holds.
 ///
 /// # Safety
@@ -64,11 +74,18 @@ unsafe fn user_namespace<A: Access>(namespace: Ptr, out: *mut TaskState) {
 pub unsafe fn differ<A: Access>(a: Ptr, b: Ptr) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        if A::ptr(a, &CRED_USERNS) != A::ptr(b, &CRED_USERNS) {
+        if is_other_namespace::<A>(a, b) {
             return true;
         }
         let words = [
-            &CRED_UID, &CRED_GID, &CRED_SUID, &CRED_SGID, &CRED_EUID, &CRED_EGID, &CRED_FSUID, &CRED_FSGID,
+            &CRED_UID,
+            &CRED_GID,
+            &CRED_SUID,
+            &CRED_SGID,
+            &CRED_EUID,
+            &CRED_EGID,
+            &CRED_FSUID,
+            &CRED_FSGID,
             &CRED_SECUREBITS,
         ];
         let mut difference = 0u64;

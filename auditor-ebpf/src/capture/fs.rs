@@ -4,8 +4,8 @@
 //! refuses to follow a `container_of` on every kernel, so these members are always probed.
 
 use crate::kernel::globals::{
-    DENTRY_INODE, DENTRY_SB, FS_PWD_DENTRY, FS_PWD_MNT, FS_ROOT_DENTRY, FS_ROOT_MNT, INODE_INO, MNT_INUM, MOUNT_ID,
-    MOUNT_MNT, MOUNT_NS, NSPROXY_MNT, SB_DEV, TASK_FS, TASK_NSPROXY, has,
+    DENTRY_INODE, DENTRY_SB, FS_PWD_DENTRY, FS_PWD_MNT, FS_ROOT_DENTRY, FS_ROOT_MNT, INODE_INO,
+    MNT_INUM, MOUNT_ID, MOUNT_MNT, MOUNT_NS, NSPROXY_MNT, SB_DEV, TASK_FS, TASK_NSPROXY, has,
 };
 use crate::kernel::{Access, Probe, Ptr};
 use auditor_common::record::{PathRef, TaskState, known, path_flags};
@@ -13,7 +13,10 @@ use auditor_common::record::{PathRef, TaskState, known, path_flags};
 /// Pointers from here on are error numbers (`MAX_ERRNO`): an internal mount has one for its namespace.
 const ERROR_POINTERS: u64 = -4095_i64 as u64;
 
-/// Both directories.
+/// Writes both directories over whatever the state says.
+///
+/// # Safety
+/// As for [`Access`]; `out` is writable.
 #[inline(always)]
 pub unsafe fn fill<A: Access>(fs: Ptr, out: *mut TaskState) {
     // SAFETY: the caller's promise; pointers are checked.
@@ -60,9 +63,11 @@ unsafe fn path<A: Access>(mnt: Ptr, dentry: Ptr, out: *mut PathRef) {
             inum = Probe::u32(namespace as usize as Ptr, &MNT_INUM);
         }
         (*out).mnt_ns_inum = inum;
+        let mut flags = 0;
         if inum == 0 {
-            (*out).flags = path_flags::DETACHED;
+            flags = path_flags::DETACHED;
         }
+        (*out).flags = flags;
     }
 }
 
@@ -85,7 +90,8 @@ pub unsafe fn cwd_is_foreign<A: Access>(task: Ptr) -> bool {
         if mnt.is_null() {
             return true;
         }
-        let namespace: Option<u64> = Probe::field(mnt.wrapping_sub(MOUNT_MNT.load() as usize), &MOUNT_NS);
+        let namespace: Option<u64> =
+            Probe::field(mnt.wrapping_sub(MOUNT_MNT.load() as usize), &MOUNT_NS);
         match (own, namespace) {
             (Some(own), Some(namespace)) => own == 0 || own != namespace,
             _ => true,

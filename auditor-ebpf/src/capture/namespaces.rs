@@ -4,11 +4,12 @@
 //! probed; mostly it is also the one for its children, whose slot is then copied.
 
 use crate::kernel::globals::{
-    CGNS_INUM, CGNS_OWNER, CGNS_UNIQUE, IPC_INUM, IPC_OWNER, IPC_UNIQUE, MNT_INUM, MNT_OWNER, MNT_UNIQUE, NET_INUM,
-    NET_OWNER, NET_UNIQUE, NSPROXY_CGROUP, NSPROXY_IPC, NSPROXY_MNT, NSPROXY_NET, NSPROXY_PID, NSPROXY_TIME,
-    NSPROXY_TIMECH, NSPROXY_UTS, PID_LEVEL, PID_NUMBERS, PIDNS_INUM, PIDNS_OWNER, PIDNS_PARENT, PIDNS_UNIQUE,
-    TASK_NSPROXY, TASK_PID, TIME_INUM, TIME_OWNER, TIME_UNIQUE, UPID_NR, UPID_NS, UPID_SIZE, USERNS_INUM, UTS_INUM,
-    UTS_OWNER, UTS_UNIQUE,
+    CGNS_INUM, CGNS_OWNER, CGNS_UNIQUE, IPC_INUM, IPC_OWNER, IPC_UNIQUE, MNT_INUM, MNT_OWNER,
+    MNT_UNIQUE, NET_INUM, NET_OWNER, NET_UNIQUE, NSPROXY_CGROUP, NSPROXY_IPC, NSPROXY_MNT,
+    NSPROXY_NET, NSPROXY_PID, NSPROXY_TIME, NSPROXY_TIMECH, NSPROXY_UTS, PID_LEVEL, PID_NUMBERS,
+    PIDNS_INUM, PIDNS_OWNER, PIDNS_PARENT, PIDNS_UNIQUE, TASK_NSPROXY, TASK_PID, TIME_INUM,
+    TIME_OWNER, TIME_UNIQUE, UPID_NR, UPID_NS, UPID_SIZE, USERNS_INUM, UTS_INUM, UTS_OWNER,
+    UTS_UNIQUE,
 };
 use crate::kernel::{Access, Probe, Ptr};
 use auditor_common::record::{NsRef, TaskState, known, ns};
@@ -24,13 +25,41 @@ struct Layout {
     owner: &'static Global<u32>,
 }
 
-const MNT: Layout = Layout { inum: &MNT_INUM, unique: &MNT_UNIQUE, owner: &MNT_OWNER };
-const NET: Layout = Layout { inum: &NET_INUM, unique: &NET_UNIQUE, owner: &NET_OWNER };
-const IPC: Layout = Layout { inum: &IPC_INUM, unique: &IPC_UNIQUE, owner: &IPC_OWNER };
-const UTS: Layout = Layout { inum: &UTS_INUM, unique: &UTS_UNIQUE, owner: &UTS_OWNER };
-const CGROUP: Layout = Layout { inum: &CGNS_INUM, unique: &CGNS_UNIQUE, owner: &CGNS_OWNER };
-const TIME: Layout = Layout { inum: &TIME_INUM, unique: &TIME_UNIQUE, owner: &TIME_OWNER };
-const PID: Layout = Layout { inum: &PIDNS_INUM, unique: &PIDNS_UNIQUE, owner: &PIDNS_OWNER };
+const MNT: Layout = Layout {
+    inum: &MNT_INUM,
+    unique: &MNT_UNIQUE,
+    owner: &MNT_OWNER,
+};
+const NET: Layout = Layout {
+    inum: &NET_INUM,
+    unique: &NET_UNIQUE,
+    owner: &NET_OWNER,
+};
+const IPC: Layout = Layout {
+    inum: &IPC_INUM,
+    unique: &IPC_UNIQUE,
+    owner: &IPC_OWNER,
+};
+const UTS: Layout = Layout {
+    inum: &UTS_INUM,
+    unique: &UTS_UNIQUE,
+    owner: &UTS_OWNER,
+};
+const CGROUP: Layout = Layout {
+    inum: &CGNS_INUM,
+    unique: &CGNS_UNIQUE,
+    owner: &CGNS_OWNER,
+};
+const TIME: Layout = Layout {
+    inum: &TIME_INUM,
+    unique: &TIME_UNIQUE,
+    owner: &TIME_OWNER,
+};
+const PID: Layout = Layout {
+    inum: &PIDNS_INUM,
+    unique: &PIDNS_UNIQUE,
+    owner: &PIDNS_OWNER,
+};
 
 #[inline(always)]
 unsafe fn identify<A: Access>(namespace: Ptr, layout: &Layout, out: *mut NsRef) {
@@ -58,14 +87,46 @@ pub unsafe fn fill<A: Access>(task: Ptr, out: *mut TaskState) {
             return;
         }
         let slots = &raw mut (*out).ns;
-        identify::<A>(A::ptr(proxy, &NSPROXY_MNT), &MNT, &raw mut (*slots)[ns::MNT]);
-        identify::<A>(A::ptr(proxy, &NSPROXY_PID), &PID, &raw mut (*slots)[ns::PID_FOR_CHILDREN]);
-        identify::<A>(A::ptr(proxy, &NSPROXY_NET), &NET, &raw mut (*slots)[ns::NET]);
-        identify::<A>(A::ptr(proxy, &NSPROXY_IPC), &IPC, &raw mut (*slots)[ns::IPC]);
-        identify::<A>(A::ptr(proxy, &NSPROXY_UTS), &UTS, &raw mut (*slots)[ns::UTS]);
-        identify::<A>(A::ptr(proxy, &NSPROXY_CGROUP), &CGROUP, &raw mut (*slots)[ns::CGROUP]);
-        identify::<A>(A::ptr(proxy, &NSPROXY_TIME), &TIME, &raw mut (*slots)[ns::TIME]);
-        identify::<A>(A::ptr(proxy, &NSPROXY_TIMECH), &TIME, &raw mut (*slots)[ns::TIME_FOR_CHILDREN]);
+        identify::<A>(
+            A::ptr(proxy, &NSPROXY_MNT),
+            &MNT,
+            &raw mut (*slots)[ns::MNT],
+        );
+        identify::<A>(
+            A::ptr(proxy, &NSPROXY_PID),
+            &PID,
+            &raw mut (*slots)[ns::PID_FOR_CHILDREN],
+        );
+        identify::<A>(
+            A::ptr(proxy, &NSPROXY_NET),
+            &NET,
+            &raw mut (*slots)[ns::NET],
+        );
+        identify::<A>(
+            A::ptr(proxy, &NSPROXY_IPC),
+            &IPC,
+            &raw mut (*slots)[ns::IPC],
+        );
+        identify::<A>(
+            A::ptr(proxy, &NSPROXY_UTS),
+            &UTS,
+            &raw mut (*slots)[ns::UTS],
+        );
+        identify::<A>(
+            A::ptr(proxy, &NSPROXY_CGROUP),
+            &CGROUP,
+            &raw mut (*slots)[ns::CGROUP],
+        );
+        identify::<A>(
+            A::ptr(proxy, &NSPROXY_TIME),
+            &TIME,
+            &raw mut (*slots)[ns::TIME],
+        );
+        identify::<A>(
+            A::ptr(proxy, &NSPROXY_TIMECH),
+            &TIME,
+            &raw mut (*slots)[ns::TIME_FOR_CHILDREN],
+        );
         (*out).known |= known::NS | known::NS_OWNERS;
     }
 }
@@ -81,7 +142,8 @@ pub unsafe fn fill_pid<A: Access>(task: Ptr, out: *mut TaskState) {
             return;
         }
         let level = Probe::u32(pid, &PID_LEVEL);
-        let at = PID_NUMBERS.load() as usize + (level & LEVEL_MASK) as usize * UPID_SIZE.load() as usize;
+        let at =
+            PID_NUMBERS.load() as usize + (level & LEVEL_MASK) as usize * UPID_SIZE.load() as usize;
         let upid = pid.wrapping_add(at);
         (*out).ns_tid = Probe::u32(upid, &UPID_NR);
         (*out).pid_level = level;

@@ -5,7 +5,7 @@
 
 use auditor_common::fields::MISSING;
 use aya_ebpf::Global;
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel_str};
 
 /// A pointer into kernel memory. Never dereferenced but through an [`Access`].
 pub type Ptr = *const u8;
@@ -81,5 +81,29 @@ impl Access for Probe {
     unsafe fn read<T: Copy>(address: *const T) -> Option<T> {
         // SAFETY: the helper checks the address.
         unsafe { bpf_probe_read_kernel(address) }.ok()
+    }
+}
+
+/// Copies a NUL-terminated string from kernel memory. Returns its bytes, the NUL included, or a negative error;
+/// what does not fit is cut.
+///
+/// # Safety
+/// `out` is writable.
+#[inline(always)]
+pub unsafe fn copy_string<const N: usize>(address: Ptr, out: *mut [u8; N]) -> i64 {
+    // SAFETY: the caller's promise; the helper checks the address.
+    unsafe { bpf_probe_read_kernel_str(out.cast(), N as u32, address.cast()) }
+}
+
+/// Copies a string that is embedded in a kernel object; nothing where this kernel has no such field.
+///
+/// # Safety
+/// `out` is writable.
+#[inline(always)]
+pub unsafe fn string<const N: usize>(base: Ptr, offset: &Global<u32>, out: *mut [u8; N]) {
+    let offset = offset.load();
+    if offset != MISSING {
+        // SAFETY: the caller's promise.
+        unsafe { copy_string(base.wrapping_add(offset as usize), out) };
     }
 }

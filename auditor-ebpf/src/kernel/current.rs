@@ -1,11 +1,14 @@
 //! The task that runs the program, and the syscall that it is in.
 
 use super::globals::{
-    HELPER_TASK_BTF, HELPER_TASK_REGS, OWN_TGID, REGS_ORIG_AX, REGS_SIZE, REGS_SYSCALLNO, TASK_STACK, THREAD_SIZE, has,
+    HELPER_TASK_BTF, HELPER_TASK_REGS, NR_SETNS, NR_UNSHARE, OWN_TGID, REGS_ORIG_AX, REGS_SIZE,
+    REGS_SYSCALLNO, TASK_STACK, THREAD_SIZE, has,
 };
 use super::{Access, Direct, Probe, Ptr};
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs,
+};
 
 /// Calls `$function::<A>(current, …)` with the access that this kernel allows.
 macro_rules! on_current {
@@ -45,8 +48,8 @@ pub fn is_own() -> bool {
     (pid_tgid() >> 32) as u32 == OWN_TGID.load()
 }
 
-/// Number of the syscall that the running task is in; -1: unknown. A witness, never a condition: in an
-/// interrupt or after a tracer's meddling it says something else.
+/// Number of the syscall that the running task is in; -1: unknown. A witness: outside of syscalls it says
+/// something else.
 #[inline(always)]
 pub fn syscall() -> i32 {
     if has(&HELPER_TASK_BTF) && has(&HELPER_TASK_REGS) {
@@ -63,7 +66,28 @@ pub fn syscall() -> i32 {
     if stack.is_null() {
         return -1;
     }
-    number::<Probe>(stack.wrapping_add(size as usize).wrapping_sub(REGS_SIZE.load() as usize))
+    number::<Probe>(
+        stack
+            .wrapping_add(size as usize)
+            .wrapping_sub(REGS_SIZE.load() as usize),
+    )
+}
+
+/// Whether the running task is in setns. It changes root, working directory and credentials one by one
+/// before the namespaces: states in between are not the state after the fact, which the switch tells as a whole.
+///
+/// The number cannot lie here. It is what the kernel dispatched on, nothing but setns with this
+/// number changes them, and no setns fails once it began to. A call by another table (32-bit) is not
+/// recognised: then the states in between are told as well.
+#[inline(always)]
+pub fn in_setns() -> bool {
+    syscall() == NR_SETNS.load()
+}
+
+/// Whether the running task is in unshare, by the same argument.
+#[inline(always)]
+pub fn in_unshare() -> bool {
+    syscall() == NR_UNSHARE.load()
 }
 
 #[inline(always)]

@@ -31,6 +31,12 @@ pub static V1_SLOTS: Global<u32> = Global::new(0);
 /// Size of a kernel stack; 0: unknown.
 #[unsafe(no_mangle)]
 pub static THREAD_SIZE: Global<u32> = Global::new(0);
+/// Number of setns in the machine's native table; -2: unknown.
+#[unsafe(no_mangle)]
+pub static NR_SETNS: Global<i32> = Global::new(-2);
+/// Number of unshare in the machine's native table; -2: unknown.
+#[unsafe(no_mangle)]
+pub static NR_UNSHARE: Global<i32> = Global::new(-2);
 
 /// Whether this kernel has a field.
 #[inline(always)]

@@ -9,4 +9,4 @@ pub mod access;
 pub mod current;
 pub mod globals;
 
-pub use access::{Access, Direct, Probe, Ptr};
+pub use access::{Access, Direct, Probe, Ptr, copy_string, string};

@@ -4,12 +4,13 @@ use super::record::{Event, actor, describe};
 use crate::capture;
 use crate::emit::{Slot, Urgency};
 use crate::kernel::globals::{OWN_TGID, TASK_TGID};
-use crate::kernel::{Access, Direct, Ptr};
+use crate::kernel::{Access, Direct, Ptr, copy_string};
 use crate::maps::EVENTS;
 use auditor_common::hook;
 use auditor_common::limits::CGROUP_PATH_LEN;
-use auditor_common::record::{ATTACH_THREADGROUP, CgroupRecord, TaskRecord, cause, cgroup, cgroup_op, kind};
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
+use auditor_common::record::{
+    ATTACH_THREADGROUP, CgroupRecord, TaskRecord, cause, cgroup, cgroup_op, kind,
+};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
@@ -24,7 +25,8 @@ pub fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
         if capture::is_kthread::<Direct>(task) || Direct::u32(task, &TASK_TGID) == OWN_TGID.load() {
             return 0;
         }
-        let Some(mut slot) = Slot::<TaskRecord>::reserve(&EVENTS, hook::CGROUP_ATTACH, kind::TASK) else {
+        let Some(mut slot) = Slot::<TaskRecord>::reserve(&EVENTS, hook::CGROUP_ATTACH, kind::TASK)
+        else {
             return 0;
         };
         let record = slot.record();
@@ -64,8 +66,7 @@ unsafe fn write(ctx: &BtfTracePointContext, hook: u16, op: u32) {
         (*record).parent_id = capture::cgroup_parent_id::<Direct>(cgroup);
         (*record).hierarchy = capture::hierarchy::<Direct>(cgroup);
         (*record).op = op;
-        let out = &raw mut (*record).path;
-        let len = bpf_probe_read_kernel_str(out.cast(), CGROUP_PATH_LEN as u32, path.cast());
+        let len = copy_string(path, &raw mut (*record).path);
         // The length counts the NUL. A path that fills the room counts as cut.
         (*record).path_len = match len {
             1.. if len < CGROUP_PATH_LEN as i64 => len as u32 - 1,

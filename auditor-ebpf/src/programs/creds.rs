@@ -1,10 +1,10 @@
 //! Changes of credentials. A container's start commits credentials over a hundred times, mostly the same ones:
 //! only what changes is sent.
 
-use super::record::{Event, describe, write_current};
+use super::record::{Event, fill, write_current};
 use super::syscall;
 use crate::capture;
-use crate::emit::{Slot, Urgency};
+use crate::emit::{self, Slot, Urgency};
 use crate::kernel::current::{self, on_current};
 use crate::kernel::globals::TASK_CRED;
 use crate::kernel::{Access, Ptr};
@@ -14,11 +14,14 @@ use auditor_common::record::{TaskRecord, cause, kind};
 use aya_ebpf::macros::{fentry, tracepoint};
 use aya_ebpf::programs::{FEntryContext, TracePointContext};
 
+/// Flag of unshare for user namespaces (`include/uapi/linux/sched.h`).
+const CLONE_NEWUSER: u64 = 0x1000_0000;
+
 /// The running task is about to get other credentials. Nothing can stop it any more.
 #[fentry(function = "commit_creds")]
 pub fn commit_creds(ctx: FEntryContext) -> i32 {
     let new: Ptr = ctx.arg(0);
-    if !current::is_own() {
+    if !current::is_own() && !current::in_setns() {
         // SAFETY: current is typed where Direct needs it, and so is the function's argument, always.
         unsafe { on_current!(compare, new) }
     }
@@ -30,17 +33,24 @@ unsafe fn compare<A: Access>(task: Ptr, new: Ptr) {
     // SAFETY: the caller's promise; pointers are checked.
     unsafe {
         let old = A::ptr(task, &TASK_CRED);
-        if old.is_null() || new.is_null() || capture::is_kthread::<A>(task) || !capture::creds_differ::<A>(old, new) {
+        if old.is_null()
+            || new.is_null()
+            || capture::is_kthread::<A>(task)
+            || !capture::creds_differ::<A>(old, new)
+        {
+            emit::filter(hook::COMMIT_CREDS);
             return;
         }
-        let event = Event::new(hook::COMMIT_CREDS, cause::CRED, Urgency::Batched);
+        let mut event = Event::new(hook::COMMIT_CREDS, cause::CRED, Urgency::Batched);
+        if capture::is_other_namespace::<A>(old, new) && current::in_unshare() {
+            event.cause = cause::UNSHARE;
+            event.arg0 = CLONE_NEWUSER;
+        }
         let Some(mut slot) = Slot::<TaskRecord>::reserve(event.ring, event.hook, kind::TASK) else {
             return;
         };
         let record = slot.record();
-        describe(record, &event);
-        capture::key::<A>(task, &raw mut (*record).actor);
-        capture::state::<A>(task, &raw mut (*record).state);
+        fill::<A>(task, record, &event);
         capture::creds::<A>(new, &raw mut (*record).state);
         slot.submit(event.urgency);
     }
@@ -66,10 +76,12 @@ unsafe fn compare_address<A: Access>(task: Ptr) {
         if let Some(last) = LAST_CRED.get(&tid)
             && *last == cred
         {
+            emit::filter(hook::EXIT_CRED);
             return;
         }
         // An LRU map makes room; a failure only means that an unchanged state is sent once more.
         let _again = LAST_CRED.insert(&tid, &cred, 0);
-        write_current::<A>(task, Event::new(hook::EXIT_CRED, cause::CRED, Urgency::Batched));
+        let event = Event::new(hook::EXIT_CRED, cause::CRED, Urgency::Batched);
+        write_current::<A>(task, &event);
     }
 }

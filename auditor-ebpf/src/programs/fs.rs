@@ -6,7 +6,7 @@
 use super::record::{Event, write_current};
 use super::syscall;
 use crate::capture;
-use crate::emit::Urgency;
+use crate::emit::{self, Urgency};
 use crate::kernel::current::{self, on_current};
 use crate::kernel::globals::TASK_FS;
 use crate::kernel::{Access, Ptr};
@@ -16,13 +16,13 @@ use auditor_common::record::cause;
 use aya_ebpf::macros::{fexit, tracepoint};
 use aya_ebpf::programs::{FExitContext, TracePointContext};
 
-/// Sends the state if `fs` is the running task's: setns prepares another one first.
+/// Sends the state if `fs` is the running task's.
 #[inline(always)]
 unsafe fn write_if_own_fs<A: Access>(task: Ptr, fs: Ptr, event: Event) {
     // SAFETY: the caller's promise.
     unsafe {
         if A::ptr(task, &TASK_FS) == fs && !capture::is_kthread::<A>(task) {
-            write_current::<A>(task, event);
+            write_current::<A>(task, &event);
         }
     }
 }
@@ -38,19 +38,20 @@ unsafe fn write_if_foreign<A: Access>(task: Ptr, fs: Option<Ptr>, hook: u16) {
             return;
         }
         if capture::is_kthread::<A>(task) || !capture::cwd_is_foreign::<A>(task) {
+            emit::filter(hook);
             return;
         }
         let mut event = Event::new(hook, cause::CHDIR, Urgency::Batched);
         event.ring = &BULK;
-        write_current::<A>(task, event);
+        write_current::<A>(task, &event);
     }
 }
 
-/// chroot, or setns to a mount namespace.
+/// chroot.
 #[fexit(function = "set_fs_root")]
 pub fn set_fs_root(ctx: FExitContext) -> i32 {
     let fs: Ptr = ctx.arg(0);
-    if !current::is_own() {
+    if !current::is_own() && !current::in_setns() {
         let event = Event::new(hook::SET_FS_ROOT, cause::CHROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
         unsafe { on_current!(write_if_own_fs, fs, event) }
@@ -62,7 +63,7 @@ pub fn set_fs_root(ctx: FExitContext) -> i32 {
 #[fexit(function = "set_fs_pwd")]
 pub fn set_fs_pwd(ctx: FExitContext) -> i32 {
     let fs: Ptr = ctx.arg(0);
-    if !current::is_own() {
+    if !current::is_own() && !current::in_setns() {
         // SAFETY: current is typed where Direct needs it.
         unsafe { on_current!(write_if_foreign, Some(fs), hook::SET_FS_PWD) }
     }
@@ -75,7 +76,7 @@ pub fn chroot_fs_refs(_ctx: FExitContext) -> i32 {
     if !current::is_own() {
         let event = Event::new(hook::CHROOT_FS_REFS, cause::PIVOT_ROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, event) }
+        unsafe { on_current!(write_current, &event) }
     }
     0
 }
@@ -86,7 +87,7 @@ pub fn exit_chroot(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_CHROOT, cause::CHROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, event) }
+        unsafe { on_current!(write_current, &event) }
     }
     0
 }
@@ -97,7 +98,7 @@ pub fn exit_pivot(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_PIVOT, cause::PIVOT_ROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, event) }
+        unsafe { on_current!(write_current, &event) }
     }
     0
 }

@@ -32,7 +32,13 @@ pub fn iter_task(ctx: *const IterTask) -> i32 {
         };
         emit::zero(record);
         let size = size_of::<TaskRecord>();
-        emit::header(&raw mut (*record).header, hook::ITER_TASK, kind::TASK, size, 0);
+        emit::header(
+            &raw mut (*record).header,
+            hook::ITER_TASK,
+            kind::TASK,
+            size,
+            0,
+        );
         (*record).cause = cause::SNAPSHOT;
         (*record).syscall = -1;
         capture::state::<Direct>(task, &raw mut (*record).state);

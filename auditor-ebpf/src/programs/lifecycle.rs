@@ -3,13 +3,13 @@
 use super::record::{Event, actor, describe};
 use crate::capture;
 use crate::emit::{Slot, Urgency};
-use crate::kernel::globals::{BPRM_FILENAME, OWN_TGID, TASK_EXIT_CODE, TASK_TGID};
-use crate::kernel::{Access, Direct, Ptr, current};
-use crate::maps::{EVENTS, LAST_CRED, UNSHARING};
+use crate::kernel::globals::{
+    BPRM_FILENAME, OWN_TGID, TASK_CRED, TASK_EXIT_CODE, TASK_TGID, TASK_TID,
+};
+use crate::kernel::{Access, Direct, Ptr, copy_string, current};
+use crate::maps::{EVENTS, KEEP_CREDS, LAST_CRED, UNSHARING};
 use auditor_common::hook;
-use auditor_common::limits::FILENAME_LEN;
 use auditor_common::record::{ExecRecord, ExitRecord, TaskRecord, cause, kind};
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
@@ -17,7 +17,26 @@ use aya_ebpf::programs::BtfTracePointContext;
 #[inline(always)]
 unsafe fn is_ignored(task: Ptr) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { capture::is_kthread::<Direct>(task) || Direct::u32(task, &TASK_TGID) == OWN_TGID.load() }
+    unsafe {
+        capture::is_kthread::<Direct>(task) || Direct::u32(task, &TASK_TGID) == OWN_TGID.load()
+    }
+}
+
+/// Remembers credentials that a record has just told, so that only a change of them is sent again.
+#[inline(always)]
+unsafe fn keep_creds(task: Ptr) {
+    if !KEEP_CREDS.get(0).is_some_and(|keep| *keep != 0) {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    let (tid, cred) = unsafe {
+        (
+            Direct::u32(task, &TASK_TID),
+            Direct::ptr(task, &TASK_CRED) as u64,
+        )
+    };
+    // An LRU map makes room; a failure only means that an unchanged state is sent once more.
+    let _again = LAST_CRED.insert(&tid, &cred, 0);
 }
 
 /// A birth. Namespaces, credentials and cgroup are final here, whatever clone made them.
@@ -30,7 +49,8 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         if is_ignored(task) {
             return 0;
         }
-        let Some(mut slot) = Slot::<TaskRecord>::reserve(&EVENTS, hook::TASK_NEWTASK, kind::TASK) else {
+        let Some(mut slot) = Slot::<TaskRecord>::reserve(&EVENTS, hook::TASK_NEWTASK, kind::TASK)
+        else {
             return 0;
         };
         let record = slot.record();
@@ -40,6 +60,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         actor(&raw mut (*record).actor);
         capture::state::<Direct>(task, &raw mut (*record).state);
         slot.submit(event.urgency);
+        keep_creds(task);
     }
     0
 }
@@ -55,7 +76,8 @@ pub fn sched_exec(ctx: BtfTracePointContext) -> i32 {
         if is_ignored(task) {
             return 0;
         }
-        let Some(mut slot) = Slot::<ExecRecord>::reserve(&EVENTS, hook::SCHED_EXEC, kind::EXEC) else {
+        let Some(mut slot) = Slot::<ExecRecord>::reserve(&EVENTS, hook::SCHED_EXEC, kind::EXEC)
+        else {
             return 0;
         };
         let record = slot.record();
@@ -66,10 +88,10 @@ pub fn sched_exec(ctx: BtfTracePointContext) -> i32 {
         capture::state::<Direct>(task, &raw mut (*record).task.state);
         let name = Direct::ptr(binary, &BPRM_FILENAME);
         if !name.is_null() {
-            let out = &raw mut (*record).filename;
-            bpf_probe_read_kernel_str(out.cast(), FILENAME_LEN as u32, name.cast());
+            copy_string(name, &raw mut (*record).filename);
         }
         slot.submit(event.urgency);
+        keep_creds(task);
     }
     0
 }
@@ -87,7 +109,8 @@ pub fn sched_exit(ctx: BtfTracePointContext) -> i32 {
         if is_ignored(task) {
             return 0;
         }
-        let Some(mut slot) = Slot::<ExitRecord>::reserve(&EVENTS, hook::SCHED_EXIT, kind::EXIT) else {
+        let Some(mut slot) = Slot::<ExitRecord>::reserve(&EVENTS, hook::SCHED_EXIT, kind::EXIT)
+        else {
             return 0;
         };
         let record = slot.record();

@@ -1,14 +1,15 @@
 //! Switches to other namespaces. Joined or fresh follows from the operation, never from a number: the fresh
 //! nsproxy of an unshare is remembered until the switch to it.
 
-use super::record::{Event, write_current};
+use super::record::{Event, fill, write_current};
 use crate::capture;
-use crate::emit::{Urgency, lose};
+use crate::emit::{Slot, Urgency, lose};
 use crate::kernel::current::{self, on_current};
 use crate::kernel::{Access, Direct, Probe, Ptr};
 use crate::maps::{UNSHARING, Unsharing};
 use auditor_common::hook;
-use auditor_common::record::cause;
+use auditor_common::record::{TaskRecord, cause, kind};
+use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{fexit, tracepoint};
 use aya_ebpf::programs::{FExitContext, TracePointContext};
 
@@ -18,21 +19,38 @@ use super::syscall;
 #[fexit(function = "unshare_nsproxy_namespaces")]
 pub fn unshare_nsproxy(ctx: FExitContext) -> i32 {
     let flags: u64 = ctx.arg(0);
-    let made: *const u64 = ctx.arg(1);
     // The return value stands behind the four arguments; the helper for it needs 5.17.
     let result: i32 = ctx.arg(4);
     if result != 0 {
         return 0;
     }
-    // SAFETY: Probe takes any address.
-    let Some(nsproxy) = (unsafe { Probe::read(made) }) else {
+    // SAFETY: Probe takes any address. The verifier lets nobody load an argument that points to a pointer before
+    // 7.0, but the arguments lie in memory.
+    let nsproxy = unsafe {
+        let made: Option<*const u64> =
+            Probe::read(ctx.as_ptr().cast::<*const u64>().wrapping_add(1));
+        match made {
+            Some(made) => Probe::read(made),
+            None => None,
+        }
+    };
+    let Some(nsproxy) = nsproxy else {
         return 0;
     };
     // Without namespace flags nothing is made, and the out parameter keeps its null.
     if nsproxy == 0 {
         return 0;
     }
-    if UNSHARING.insert(&current::pid_tgid(), &Unsharing { nsproxy, flags }, 0).is_err() {
+    let unsharing = Unsharing {
+        nsproxy,
+        flags,
+        fs: ctx.arg(3),
+        cred: ctx.arg(2),
+    };
+    if UNSHARING
+        .insert(&current::pid_tgid(), &unsharing, 0)
+        .is_err()
+    {
         lose(hook::UNSHARE_NSPROXY);
     }
     0
@@ -48,18 +66,40 @@ pub fn switch_ns(ctx: FExitContext) -> i32 {
         if new.is_null() || capture::is_exiting::<Direct>(task) || current::is_own() {
             return 0;
         }
-        let mut event = Event::new(hook::SWITCH_NS, cause::SETNS, Urgency::Immediate);
         let id = current::pid_tgid();
-        if let Some(unsharing) = UNSHARING.get(&id) {
-            if unsharing.nsproxy == new as u64 {
-                event.cause = cause::UNSHARE;
-                event.arg0 = unsharing.flags;
+        let unsharing = UNSHARING.get(&id).copied();
+        let _absent = UNSHARING.remove(&id);
+        match unsharing {
+            Some(unsharing) if unsharing.nsproxy == new as u64 => write_unshared(task, &unsharing),
+            _ => {
+                let event = Event::new(hook::SWITCH_NS, cause::SETNS, Urgency::Immediate);
+                write_current::<Direct>(task, &event);
             }
-            let _absent = UNSHARING.remove(&id);
         }
-        write_current::<Direct>(task, event);
     }
     0
+}
+
+/// Writes the state after an unshare, whose directories and credentials follow only after the namespaces.
+#[inline(always)]
+unsafe fn write_unshared(task: Ptr, unsharing: &Unsharing) {
+    let mut event = Event::new(hook::SWITCH_NS, cause::UNSHARE, Urgency::Immediate);
+    event.arg0 = unsharing.flags;
+    let Some(mut slot) = Slot::<TaskRecord>::reserve(event.ring, event.hook, kind::TASK) else {
+        return;
+    };
+    let record = slot.record();
+    // SAFETY: the caller's promise; what was remembered is an address, for Probe.
+    unsafe {
+        fill::<Direct>(task, record, &event);
+        if unsharing.fs != 0 {
+            capture::directories::<Probe>(unsharing.fs as usize as Ptr, &raw mut (*record).state);
+        }
+        if unsharing.cred != 0 {
+            capture::creds::<Probe>(unsharing.cred as usize as Ptr, &raw mut (*record).state);
+        }
+    }
+    slot.submit(event.urgency);
 }
 
 /// setns succeeded.
@@ -68,7 +108,7 @@ pub fn exit_setns(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_SETNS, cause::SETNS, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, event) }
+        unsafe { on_current!(write_current, &event) }
     }
     0
 }
@@ -79,7 +119,7 @@ pub fn exit_unshare(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_UNSHARE, cause::UNSHARE, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, event) }
+        unsafe { on_current!(write_current, &event) }
     }
     0
 }

@@ -23,7 +23,14 @@ impl Event {
     /// A state-bearing event without arguments.
     #[inline(always)]
     pub const fn new(hook: u16, cause: u32, urgency: Urgency) -> Self {
-        Self { ring: &EVENTS, hook, cause, urgency, arg0: 0, arg1: 0 }
+        Self {
+            ring: &EVENTS,
+            hook,
+            cause,
+            urgency,
+            arg0: 0,
+            arg1: 0,
+        }
     }
 }
 
@@ -52,21 +59,30 @@ pub unsafe fn actor(actor: *mut TaskKey) {
     unsafe { on_current!(capture::key, actor) }
 }
 
+/// Fills a record with the state of `task`, which is the running task. A subprogram of its own: most programs need it.
+///
+/// # Safety
+/// As for [`Access`]; `record` is writable, and zeroed but for its header.
+#[inline(never)]
+pub unsafe fn fill<A: Access>(task: Ptr, record: *mut TaskRecord, event: &Event) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        describe(record, event);
+        capture::key::<A>(task, &raw mut (*record).actor);
+        capture::state::<A>(task, &raw mut (*record).state);
+    }
+}
+
 /// Writes the state of `task`, which is the running task.
 ///
 /// # Safety
 /// As for [`Access`].
 #[inline(always)]
-pub unsafe fn write_current<A: Access>(task: Ptr, event: Event) {
+pub unsafe fn write_current<A: Access>(task: Ptr, event: &Event) {
     let Some(mut slot) = Slot::<TaskRecord>::reserve(event.ring, event.hook, kind::TASK) else {
         return;
     };
-    let record = slot.record();
-    // SAFETY: the caller's promise; the slot is zeroed.
-    unsafe {
-        describe(record, &event);
-        capture::key::<A>(task, &raw mut (*record).actor);
-        capture::state::<A>(task, &raw mut (*record).state);
-    }
+    // SAFETY: the caller's promise; the slot is fresh.
+    unsafe { fill::<A>(task, slot.record(), event) };
     slot.submit(event.urgency);
 }

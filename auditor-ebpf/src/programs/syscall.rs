@@ -11,6 +11,7 @@ const RESULT: usize = 16;
 #[inline(always)]
 pub fn succeeded(ctx: &TracePointContext) -> bool {
     // SAFETY: within the event.
-    let result = unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u8>().add(RESULT).cast::<i64>()) };
+    let result =
+        unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u8>().add(RESULT).cast::<i64>()) };
     result >= 0 && !current::is_own()
 }

@@ -29,7 +29,7 @@ use crate::sensor::selftest::{compare, helper, judge};
 use crate::sensor::snapshot::Snapshot;
 use crate::sink::outputs::Outputs;
 use auditor_common::hook::{self, HOOKS};
-use auditor_common::record::TaskRecord;
+use auditor_common::record::{TaskRecord, cause};
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -221,6 +221,7 @@ fn exercise(
         std::thread::sleep(Duration::from_millis(5));
     }
     loaded.return_rings(events, bulk);
+    fired.extend(loaded.filtering());
     let mut judged = judge::judge(hook::Tier::Trampoline, &fired, &report);
     judged.extend(judge::judge(hook::Tier::Tracepoint, &fired, &report));
     judged.sort_by_key(|(hook, _)| *hook);
@@ -239,6 +240,13 @@ fn note_fired(record: &Decoded, mine: &BTreeSet<u32>, fired: &mut BTreeSet<u16>)
     // The kernel may release a cgroup on a worker of its own.
     if ours || hook == hook::CGROUP_RELEASE {
         fired.insert(hook);
+    }
+    if let Decoded::Task(r) = record
+        && hook == hook::SWITCH_NS
+        && r.cause == cause::UNSHARE
+    {
+        // Only a mark that this hook left can have told so.
+        fired.insert(hook::UNSHARE_NSPROXY);
     }
 }
 

@@ -15,6 +15,10 @@ use auditor_common::record::{
 };
 use std::sync::Arc;
 
+/// Ends remembered between two sweeps.
+const MAX_EXITED: usize = 1 << 16;
+/// How long credentials that grew wait for the exec that explains them.
+const GROWTH_PATIENCE_NS: u64 = 1_000_000_000;
 /// Tasks whose credentials may wait for an explanation at once; more are judged immediately.
 const MAX_GROWING: usize = 4096;
 
@@ -39,6 +43,11 @@ impl Engine {
 
     /// A task ended.
     pub(super) fn on_exit(&mut self, key: &TaskKey) {
+        if self.exited.len() >= MAX_EXITED {
+            // Between two sweeps: at worst a dead task lives until the next one.
+            self.exited.clear();
+        }
+        self.exited.insert(key.tid, key.start_boottime_ns);
         if self.world.task(key).is_some() {
             self.forget(key.tid);
         }
@@ -100,12 +109,9 @@ impl Engine {
     fn on_fork(&mut self, record: &TaskRecord, out: &mut Vec<Record>) {
         let state = &record.state;
         if self.world.tasks.contains_key(&state.key.tid) {
-            // Its exit was not seen, or a sweep found the newborn first.
-            if self
-                .world
-                .task(&state.key)
-                .is_some_and(|t| t.event > 0 && t.seen_ns >= record.header.boottime_ns)
-            {
+            // Its exit was not seen, or a sweep found the newborn first: then what the first sweep read
+            // is newer than this record.
+            if self.is_stale(record) {
                 return;
             }
             self.forget(state.key.tid);
@@ -181,6 +187,7 @@ impl Engine {
         if taken != HOST {
             rule::namespace_join::detect(&change, &self.world, &mut drafts);
             rule::namespace_nest::detect(&change, &self.world, &mut drafts);
+            rule::privilege_gain::detect(&change, &before.creds, &self.world, &mut drafts);
             if !same_cgroups {
                 self.moves(&change, &before, &mut drafts);
             }
@@ -241,7 +248,15 @@ impl Engine {
             self.set_exe(tid, filename);
             return;
         };
+        if self.is_stale(record) {
+            return;
+        }
         let (before, ids_before, label) = (task.state, *self.world.ns.ids(task.set), task.label);
+        // An exec commits its credentials before it is reported: compare with what was before both.
+        let grown = match &task.growth {
+            Some(growth) if record.cause == cause::EXEC => growth.before.creds,
+            _ => before.creds,
+        };
         let (confidence, entered) = (task.confidence, task.entered);
         let merged = merge(&before, state);
         let record = &TaskRecord {
@@ -305,13 +320,23 @@ impl Engine {
             rule::namespace_nest::detect(&change, &self.world, &mut drafts);
             rule::foreign_root::detect(&change, &self.world, &mut drafts);
             rule::foreign_cwd::detect(&change, &self.world, &mut drafts);
-            rule::privilege_gain::detect(&change, &self.world, &mut drafts);
+            rule::privilege_gain::detect(&change, &grown, &self.world, &mut drafts);
             self.watch_growth(&change, &before);
         }
         self.report(drafts, &change, &before_iota, out);
         if record.cause == cause::EXEC {
             self.consider(tid);
         }
+    }
+
+    /// Whether the first sweep read this task after the record was written: attaching comes before it, so
+    /// what the rings collected meanwhile is older.
+    fn is_stale(&self, record: &TaskRecord) -> bool {
+        record.header.boottime_ns <= self.folded_until_ns
+            && self
+                .world
+                .task(&record.state.key)
+                .is_some_and(|t| t.seen_ns > record.header.boottime_ns)
     }
 
     /// An exec by a thread other than the leader takes the leader's id over.
@@ -512,6 +537,16 @@ impl Engine {
             let Some(task) = self.world.tasks.get_mut(&tid) else {
                 continue;
             };
+            let waits = task.growth.as_ref().is_some_and(|growth| {
+                let syscall = (self.config.syscalls)(growth.syscall);
+                // Still inside the exec: its next event tells.
+                matches!(syscall, Some("execve" | "execveat")) && task.event == growth.event
+                    || self.now_ns < growth.boottime_ns + GROWTH_PATIENCE_NS
+            });
+            if waits {
+                self.growing.push(tid);
+                continue;
+            }
             let Some(growth) = task.growth.take() else {
                 continue;
             };

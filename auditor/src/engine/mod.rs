@@ -127,7 +127,11 @@ pub struct Engine {
     asked: HashMap<world::cgroups::CgroupKey, u32>,
     restored: label::Restored,
     growing: Vec<u32>,
+    /// Tasks that ended since the last sweep, by id: a sweep that read them alive must not revive them.
+    exited: HashMap<u32, u64>,
     last_heartbeat_ns: u64,
+    /// End of the first sweep.
+    folded_until_ns: u64,
 }
 
 impl Engine {
@@ -155,7 +159,9 @@ impl Engine {
             asked: HashMap::new(),
             restored: label::Restored::default(),
             growing: Vec::new(),
+            exited: HashMap::new(),
             last_heartbeat_ns: 0,
+            folded_until_ns: 0,
         }
     }
 

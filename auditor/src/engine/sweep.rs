@@ -9,6 +9,7 @@ use super::Engine;
 use super::apply::merge;
 use super::rule::drift::{self, Difference};
 use super::rule::{self, Change};
+use super::world::START_TOLERANCE_NS;
 use crate::model::facts::{HOST, ObjectKey, Origin};
 use crate::model::isolation::Scope;
 use crate::model::output::Record;
@@ -49,6 +50,13 @@ impl Engine {
         }
         if let Some(sweep) = &mut self.sweeping {
             sweep.seen.insert(tid);
+        }
+        if self
+            .exited
+            .get(&tid)
+            .is_some_and(|start| start.abs_diff(state.key.start_boottime_ns) <= START_TOLERANCE_NS)
+        {
+            return;
         }
         let Some(task) = self.world.task(&state.key) else {
             if self.world.tasks.contains_key(&tid) {
@@ -274,7 +282,9 @@ impl Engine {
                 }
             }
         }
+        self.exited.clear();
         if !self.started {
+            self.folded_until_ns = self.now_ns;
             self.learn_host();
             self.discover();
             self.report_start(out);

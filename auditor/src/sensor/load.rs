@@ -9,7 +9,7 @@ use super::resolve::{LoadBtfError, ResolveError, Resolved, load_btf, resolve};
 use auditor_common::fields::FIELDS;
 use auditor_common::hook::{self, Attach, HOOKS, HookSpec};
 use auditor_common::limits::CGROUP_SLOTS;
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, Program, ProgramError, TracePoint};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,10 @@ const BULK_BYTES: u32 = 1 << 20;
 /// Size of a kernel stack on x86_64 and, with 4 KiB pages, on aarch64. Only used to name the syscall in
 /// a witness; where it is wrong the name is missing or wrong, never a verdict.
 const THREAD_SIZE: u32 = 16 << 10;
+
+/// Native syscall numbers: the steps of these two are told as a whole when they end.
+const NR_SETNS: i32 = libc::SYS_setns as i32;
+const NR_UNSHARE: i32 = libc::SYS_unshare as i32;
 
 /// Which ways of seeing may be tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +100,8 @@ pub struct Loaded {
     events: Option<RingBuf<MapData>>,
     bulk: Option<RingBuf<MapData>>,
     lost: PerCpuArray<MapData, u64>,
+    filtered: PerCpuArray<MapData, u64>,
+    keep_creds: Array<MapData, u32>,
     reported: BTreeMap<(u16, u32), u64>,
 }
 
@@ -174,6 +180,8 @@ impl Loaded {
             .override_global("V1_SLOTS", &slots, true)
             .override_global("WAKE_BYTES", &wake, true)
             .override_global("THREAD_SIZE", &THREAD_SIZE, true)
+            .override_global("NR_SETNS", &NR_SETNS, true)
+            .override_global("NR_UNSHARE", &NR_UNSHARE, true)
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("BULK", BULK_BYTES.min(options.ring_bytes));
         let mut ebpf = loader
@@ -188,6 +196,20 @@ impl Loaded {
                 what: "map",
                 name: "LOST",
             })?;
+        let filtered = ebpf
+            .take_map("FILTERED")
+            .and_then(|map| PerCpuArray::try_from(map).ok())
+            .ok_or(LoadError::Missing {
+                what: "map",
+                name: "FILTERED",
+            })?;
+        let keep_creds = ebpf
+            .take_map("KEEP_CREDS")
+            .and_then(|map| Array::try_from(map).ok())
+            .ok_or(LoadError::Missing {
+                what: "map",
+                name: "KEEP_CREDS",
+            })?;
         let mut loaded = Self {
             ebpf,
             btf,
@@ -196,6 +218,8 @@ impl Loaded {
             events,
             bulk,
             lost,
+            filtered,
+            keep_creds,
             reported: BTreeMap::new(),
         };
         loaded.attach_all(options);
@@ -256,7 +280,13 @@ impl Loaded {
             Attached::LeftOut
         } else {
             match self.try_attach(spec) {
-                Ok(()) => Attached::Yes,
+                Ok(()) => {
+                    if index == hook::EXIT_CRED && self.keep_creds.set(0, 1, 0).is_err() {
+                        // Then each thread's first call looks like a change: noise, but nothing unseen.
+                        tracing::debug!("credentials of new tasks are not remembered");
+                    }
+                    Attached::Yes
+                }
                 Err(error) => Attached::No(brief(&error)),
             }
         };
@@ -367,6 +397,19 @@ impl Loaded {
             }
         }
         loss
+    }
+
+    /// Hooks that saw something and knew that it does not matter: proof that they fire.
+    #[must_use]
+    pub fn filtering(&self) -> BTreeSet<u16> {
+        (0_u16..)
+            .zip(HOOKS)
+            .map(|(index, _)| index)
+            .filter(|&index| {
+                let counts = self.filtered.get(&u32::from(index), 0);
+                counts.is_ok_and(|per_cpu| per_cpu.iter().any(|&n| n > 0))
+            })
+            .collect()
     }
 
     /// Gives back what only attaching needed: the kernel's types are large.

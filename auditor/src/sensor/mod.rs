@@ -1,5 +1,5 @@
 //! Everything that touches the kernel: what to read (BTF), what is true now (/proc, cgroupfs), what this
-//! process may do (capabilities), and whether the kernel programs tell the truth (self-test).
+//! process may do (capabilities), the kernel programs, and whether they tell the truth (self-test).
 //!
 //! Invariant: nothing in here judges. The sensor produces records; the engine reads them.
 

@@ -6,7 +6,7 @@ use super::{Change, Draft, DraftKind, creds_evidence, name};
 use crate::engine::world::World;
 use crate::model::facts::HOST;
 use crate::model::{Dimension, NsKind, RuleId, Severity, Verdict, capability};
-use auditor_common::record::{TaskState, cause, known, ns};
+use auditor_common::record::{Creds, TaskState, cause, known, ns};
 
 /// What a task has now and had not before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,16 @@ impl Gain {
         if before.known & after.known & known::CREDS == 0 {
             return None;
         }
+        Self::of(&before.creds, &after.creds)
+    }
+
+    /// Compares two sets of credentials.
+    #[must_use]
+    pub fn of(before: &Creds, after: &Creds) -> Option<Self> {
         let gain = Self {
-            permitted: after.creds.cap_permitted & !before.creds.cap_permitted,
-            bounding: after.creds.cap_bounding & !before.creds.cap_bounding,
-            root: after.creds.euid == 0 && before.creds.euid != 0,
+            permitted: after.cap_permitted & !before.cap_permitted,
+            bounding: after.cap_bounding & !before.cap_bounding,
+            root: after.euid == 0 && before.euid != 0,
         };
         (gain.permitted != 0 || gain.bounding != 0 || gain.root).then_some(gain)
     }
@@ -55,17 +61,24 @@ impl Gain {
 }
 
 /// Drafts a finding for an exec, or a new user namespace, after which the task has more.
-pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
+///
+/// `before`: the credentials before it, which for an exec are those before it committed any.
+pub fn detect(change: &Change<'_>, before: &Creds, world: &World, out: &mut Vec<Draft>) {
     if change.label == HOST || change.label != change.label_before {
         return;
     }
-    let Some(before) = change.before else { return };
     let state = &change.record.state;
+    let was_known = change
+        .before
+        .is_some_and(|b| b.known & state.known & known::CREDS != 0);
+    if !was_known {
+        return;
+    }
     let new_user_ns = change.is_fresh(NsKind::User);
     if change.record.cause != cause::EXEC && !new_user_ns {
         return;
     }
-    let Some(gain) = Gain::between(before, state) else {
+    let Some(gain) = Gain::of(before, &state.creds) else {
         return;
     };
     let how = if new_user_ns {
@@ -85,7 +98,10 @@ pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
         object_id: gain.permitted,
         by_iota: false,
         verdict: Some(Verdict::Violated),
-        expected: Some(creds_evidence(&before.creds, before.ns[ns::USER].inum)),
+        expected: Some(creds_evidence(
+            before,
+            change.before.map_or(0, |b| b.ns[ns::USER].inum),
+        )),
         observed: Some(creds_evidence(&state.creds, state.ns[ns::USER].inum)),
         message: format!(
             "{} gained {} {how}",
