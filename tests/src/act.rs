@@ -40,7 +40,7 @@ impl Kind {
         Self::Time,
     ];
 
-    /// Name in /proc/PID/ns and in findings.
+    /// Name in /proc/PID/ns.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,6 +52,15 @@ impl Kind {
             Self::User => "user",
             Self::Cgroup => "cgroup",
             Self::Time => "time",
+        }
+    }
+
+    /// Name of the dimension in findings: `cgroup` is the place in the tree, not the namespace.
+    #[must_use]
+    pub const fn dimension(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup_ns",
+            other => other.name(),
         }
     }
 

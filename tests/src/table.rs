@@ -25,7 +25,9 @@ pub fn scenarios() -> Vec<Scenario> {
         join_many("join-many-neighbour", Whom::Neighbour),
         rejoin(),
         cgroup(),
+        cgroup_into(),
         foreign_directories(),
+        foreign_directories_by_fd(),
     ];
     all.extend(
         [Session::Default, Session::Declared]
@@ -75,7 +77,7 @@ const fn object(whom: Whom) -> Object {
 fn join(kind: Kind, whom: Whom) -> Expect {
     of_dimension(
         violation("namespace-join", object(whom)),
-        kind.name(),
+        kind.dimension(),
         "critical",
     )
 }
@@ -136,12 +138,16 @@ fn join_by_fd(id: &'static str, whom: Whom) -> Scenario {
 
 fn join_by_pidfd(id: &'static str, whom: Whom) -> Scenario {
     let join_one = |(kind, kinds): (Kind, &'static [Kind])| {
-        step(
-            kind.name(),
-            Deed::JoinByPidfd(kinds, whom),
-            &[],
-            &[join(kind, whom)],
-        )
+        let mut expects = vec![join(kind, whom)];
+        if kind == Kind::Pid {
+            // The task chooses where its children will live; the first one born there is inside.
+            expects.push(of_dimension(
+                violation("namespace-join", object(whom)),
+                "pid_for_children",
+                "critical",
+            ));
+        }
+        step(kind.name(), Deed::JoinByPidfd(kinds, whom), &[], &expects)
     };
     let mut kinds: Vec<(Kind, &'static [Kind])> = vec![
         (Kind::Mnt, &[Kind::Mnt]),
@@ -255,7 +261,11 @@ fn rejoin() -> Scenario {
 
 fn nest(session: Session, verb: &'static str, deed: fn(Kind) -> Deed) -> Scenario {
     let nest_one = |kind: Kind| {
-        let finding = of_dimension(violation("namespace-nest", Object::Any), kind.name(), "low");
+        let finding = of_dimension(
+            violation("namespace-nest", Object::Any),
+            kind.dimension(),
+            "low",
+        );
         let gained = violation("privilege-gain", Object::Any);
         // The creator of a user namespace has every capability in it.
         let expects = match (session, kind) {
@@ -315,12 +325,6 @@ fn cgroup() -> Scenario {
             go("out-v1", Hierarchy::Pids, Whom::Host, PIDS),
             go("neighbour-v1", Hierarchy::Pids, Whom::Neighbour, PIDS),
             step(
-                "into",
-                Deed::CloneIntoCgroup(Whom::Neighbour),
-                UNIFIED,
-                &moved(Whom::Neighbour),
-            ),
-            step(
                 "own",
                 Deed::MoveCgroup(Hierarchy::Unified, Whom::Own),
                 UNIFIED,
@@ -333,6 +337,33 @@ fn cgroup() -> Scenario {
                 &[],
             ),
         ],
+    }
+}
+
+/// Apart from [`cgroup`]: there the same destination would be a repeat, and repeats are folded.
+fn cgroup_into() -> Scenario {
+    let moved = of_dimension(
+        violation("cgroup-migration", Object::Neighbour),
+        "cgroup",
+        "critical",
+    );
+    Scenario {
+        id: "cgroup-into",
+        does: "a task has a child born in a neighbour's cgroup",
+        session: Session::Default,
+        containers: vec![
+            Container {
+                host_cgroup: true,
+                ..Container::plain("a")
+            },
+            neighbour(),
+        ],
+        steps: vec![step(
+            "clone3",
+            Deed::CloneIntoCgroup(Whom::Neighbour),
+            &[Need::Unified],
+            &[moved],
+        )],
     }
 }
 
@@ -358,15 +389,31 @@ fn foreign_directories() -> Scenario {
                 &[],
                 &[root(Whom::Host)],
             ),
-            step(
-                "root-neighbour-fd",
-                Deed::ChrootByFd(Whom::Neighbour),
-                &[],
-                &[cwd(Whom::Neighbour), root(Whom::Neighbour)],
-            ),
             step("cwd-own", Deed::Chdir(Whom::Own), &[], &[]),
             step("root-own", Deed::Chroot(Whom::Own), &[], &[]),
-            step("root-own-fd", Deed::ChrootByFd(Whom::Own), &[], &[]),
+        ],
+    }
+}
+
+/// Apart from [`foreign_directories`], where the working directory would be a repeat.
+fn foreign_directories_by_fd() -> Scenario {
+    let expects = [
+        violation("foreign-cwd", Object::Neighbour),
+        violation("foreign-root", Object::Neighbour),
+    ];
+    Scenario {
+        id: "directories-fd",
+        does: "a task enters a directory of another mount namespace by descriptor and makes it its root",
+        session: Session::Default,
+        containers: vec![watcher(), neighbour()],
+        steps: vec![
+            step(
+                "root-neighbour",
+                Deed::ChrootByFd(Whom::Neighbour),
+                &[],
+                &expects,
+            ),
+            step("root-own", Deed::ChrootByFd(Whom::Own), &[], &[]),
         ],
     }
 }
