@@ -15,7 +15,7 @@ use crate::bundle::Programs;
 use crate::cast::Cast;
 use crate::identity::{Entity, is_type, parties};
 use crate::outcome::Report;
-use crate::runtime::Runtime;
+use crate::runtime::{Layout, Runtime};
 use crate::scenario::{Expect, Need, Scenario, Session, Step};
 use crate::stream::{Auditor, Ended};
 use crate::{interrupt, silence, table};
@@ -300,6 +300,7 @@ fn is_met(need: Need, runtime: &Runtime) -> bool {
     match need {
         Need::TimeNamespace => Path::new("/proc/self/ns/time").exists(),
         Need::Unified => runtime.has_unified_leaf(),
+        Need::CgroupNamespace => runtime.layout == Layout::Unified,
         Need::Pids => Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists(),
     }
 }

@@ -148,6 +148,8 @@ pub enum Need {
     Unified,
     /// A mounted version 1 `pids` hierarchy.
     Pids,
+    /// Containers get a cgroup namespace: else all share the host's, and joining it is no change.
+    CgroupNamespace,
 }
 
 /// The object a finding must name.

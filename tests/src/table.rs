@@ -83,10 +83,17 @@ fn join(kind: Kind, whom: Whom) -> Expect {
 }
 
 fn needs_of(kind: Kind) -> Vec<Need> {
-    if kind == Kind::Time {
-        vec![Need::TimeNamespace]
-    } else {
-        Vec::new()
+    match kind {
+        Kind::Time => vec![Need::TimeNamespace],
+        _ => Vec::new(),
+    }
+}
+
+/// What it takes so that somebody else's namespace of this kind is another one.
+fn needs_to_join(kind: Kind) -> Vec<Need> {
+    match kind {
+        Kind::Cgroup => vec![Need::CgroupNamespace],
+        _ => needs_of(kind),
     }
 }
 
@@ -123,7 +130,7 @@ fn join_by_fd(id: &'static str, whom: Whom) -> Scenario {
         step(
             kind.name(),
             Deed::JoinByFd(kind, whom),
-            &[],
+            &needs_to_join(kind),
             &[join(kind, whom)],
         )
     };

@@ -743,10 +743,9 @@ impl Engine {
         profile
     }
 
-    /// After the first sweep: which compartments are there already? Their first exec was not seen, so
-    /// each pid namespace's init (or its oldest task) stands for it.
+    /// After a sweep that may show what no event did: which compartments are there that no container is
+    /// known for? Their first exec was not seen, so each one's oldest task stands for its init.
     pub(super) fn discover(&mut self) {
-        self.restore_entities();
         let mut candidates: Vec<(u64, u32)> = self
             .world
             .tasks
@@ -762,20 +761,15 @@ impl Engine {
                 continue;
             };
             let ids = *self.world.ns.ids(task.set);
-            let Some(pending) = self.compartment(task) else {
-                continue;
-            };
-            if !seen.insert((ids[ns::MNT], ids[ns::PID])) {
-                continue;
+            if seen.insert((ids[ns::MNT], ids[ns::PID])) {
+                self.consider(tid);
             }
-            let state = task.state;
-            self.ask(pending, &state);
         }
     }
 
     /// Containers of an earlier run whose tasks still live come back with the baseline they had:
     /// their init may have left it since.
-    fn restore_entities(&mut self) {
+    pub(super) fn restore_entities(&mut self) {
         let saved = std::mem::take(&mut self.restored.entities);
         for (index, entity) in saved.iter().enumerate() {
             let alive = self.restored.labels.iter().any(|(tid, (start, of))| {
@@ -789,8 +783,8 @@ impl Engine {
                 self.restored.made.insert(index, id);
             }
         }
-        self.restored.entities = saved;
         self.restore_labels();
+        self.restored = Restored::default();
     }
 
     fn restore_entity(&mut self, saved: &SavedEntity) -> EntityId {

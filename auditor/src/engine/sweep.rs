@@ -276,16 +276,23 @@ impl Engine {
                 self.forget(tid);
                 self.counters.repaired += 1;
             }
-            if std::mem::take(&mut self.lossy) {
+            let was_lossy = std::mem::take(&mut self.lossy);
+            if was_lossy {
                 for dimension in super::LOSSY {
                     self.index.clear_unknown(Scope::All, dimension);
                 }
+            }
+            let sees_execs = self.config.working & (1 << hook::SCHED_EXEC) != 0;
+            if self.started && (was_lossy || !sees_execs) {
+                // Containers whose first exec was not seen.
+                self.discover();
             }
         }
         self.exited.clear();
         if !self.started {
             self.folded_until_ns = self.now_ns;
             self.learn_host();
+            self.restore_entities();
             self.discover();
             self.report_start(out);
         }
