@@ -154,7 +154,12 @@ fn join_by_pidfd(id: &'static str, whom: Whom) -> Scenario {
                 "critical",
             ));
         }
-        step(kind.name(), Deed::JoinByPidfd(kinds, whom), &[], &expects)
+        step(
+            kind.name(),
+            Deed::JoinByPidfd(kinds, whom),
+            &needs_to_join(kind),
+            &expects,
+        )
     };
     let mut kinds: Vec<(Kind, &'static [Kind])> = vec![
         (Kind::Mnt, &[Kind::Mnt]),
