@@ -1,6 +1,7 @@
 //! The sensor alone, without engine or policy: attaches what this kernel allows, compares the iterator with
 //! /proc, lets the self-test helper act, and says what came of it. For work on the kernel programs:
-//! `cargo run --example sensor`, as root.
+//! `cargo run --example sensor`, as root. Arguments: `--tracepoints` attaches those of the tracepoint tier
+//! as well, `--tiny` takes the smallest rings, anything else is a shell command to watch.
 
 use anyhow::{Context as _, Result, ensure};
 use auditor::sensor::attach::Types;
@@ -15,12 +16,13 @@ use auditor::sensor::selftest::helper::{
 };
 use auditor::sensor::snapshot::Snapshot;
 use auditor_common::fields::FIELDS;
-use auditor_common::hook::HOOKS;
+use auditor_common::hook::{HOOKS, Tier};
 use auditor_common::record::{
     CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskRecord, kernel_str, kind, ns,
 };
 use std::io::Read as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use zerocopy::FromBytes as _;
 
@@ -39,10 +41,13 @@ fn main() -> Result<()> {
         println!("missing {}", row.symbol);
     }
     let tree = CgroupTree::read()?;
-    let setup = Setup {
+    let mut setup = Setup {
         v1_slots: v1_slots(&tree),
         ..Setup::default()
     };
+    if has_argument("--tiny") {
+        (setup.events_bytes, setup.bulk_bytes) = (4096, 4096);
+    }
     let mut sensor = Sensor::load(&resolved, &setup)?;
     let attached = attach(&mut sensor)?;
     iterate(
@@ -51,6 +56,14 @@ fn main() -> Result<()> {
         &tree,
     )?;
     let report = spawn_and_wait()?;
+    for command in arguments
+        .iter()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+    {
+        let status = Command::new("/bin/sh").args(["-c", command]).status()?;
+        println!("command: {status}");
+    }
     std::thread::sleep(Duration::from_millis(300));
     drain(&mut sensor, &report)?;
     for (spec, count) in HOOKS.iter().zip(sensor.counts()?) {
@@ -63,6 +76,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+fn has_argument(wanted: &str) -> bool {
+    std::env::args().any(|argument| argument == wanted)
+}
+
 fn v1_slots(tree: &CgroupTree) -> u32 {
     let controllers = tree
         .hierarchies()
@@ -73,7 +90,16 @@ fn v1_slots(tree: &CgroupTree) -> u32 {
 }
 
 fn attach(sensor: &mut Sensor) -> Result<bool> {
-    let outcome = sensor.attach_all(&Types::from_kernel()?);
+    let types = Types::from_kernel()?;
+    let mut outcome = sensor.attach_all(&types);
+    if has_argument("--tracepoints") {
+        // Those that stand in for a trampoline are there already.
+        for (index, spec) in (0u16..).zip(HOOKS) {
+            if spec.tier == Tier::Tracepoint && !outcome.contains_key(&index) {
+                outcome.insert(index, sensor.attach(&types, index));
+            }
+        }
+    }
     for (index, result) in &outcome {
         let program = HOOKS[usize::from(*index)].program;
         match result {
