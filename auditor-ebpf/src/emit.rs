@@ -93,7 +93,7 @@ impl<T> Slot<T> {
     /// Takes room for a record that begins with a header; counts a loss where there is none.
     #[inline(always)]
     pub fn reserve(ring: &'static RingBuf, hook: u16, kind: u16) -> Option<Self> {
-        const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() <= 8) };
+        const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() <= 8) };
         let cpu_seq = increment(&CPU_SEQ, 0);
         let Some(mut entry) = ring.reserve::<T>(0) else {
             lose(hook);

@@ -7,7 +7,7 @@
 //!
 //! Invariants: no kernel offset literal (every offset is a global that the agent resolves, see
 //! `auditor_common::fields`), no unbounded loop, no panic path, and kernel memory is read only in [`kernel`].
-#![feature(asm_experimental_arch)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![no_std]
 #![no_main]
 

@@ -34,20 +34,14 @@ pub trait Access {
     #[inline(always)]
     unsafe fn u32(base: Ptr, offset: &Global<u32>) -> u32 {
         // SAFETY: the caller's promise.
-        match unsafe { Self::field(base, offset) } {
-            Some(value) => value,
-            None => 0,
-        }
+        unsafe { Self::field(base, offset) }.unwrap_or_default()
     }
 
     /// A 64-bit field; 0 where there is none.
     #[inline(always)]
     unsafe fn u64(base: Ptr, offset: &Global<u32>) -> u64 {
         // SAFETY: the caller's promise.
-        match unsafe { Self::field(base, offset) } {
-            Some(value) => value,
-            None => 0,
-        }
+        unsafe { Self::field(base, offset) }.unwrap_or_default()
     }
 
     /// A pointer field; null where there is none.

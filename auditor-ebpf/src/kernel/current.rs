@@ -102,8 +102,5 @@ fn number<A: Access>(regs: Ptr) -> i32 {
     }
     // SAFETY: as above.
     let number: Option<i32> = unsafe { A::field(regs, &REGS_SYSCALLNO) };
-    match number {
-        Some(number) => number,
-        None => -1,
-    }
+    number.unwrap_or(-1)
 }

@@ -73,14 +73,14 @@ unsafe fn compare_address<A: Access>(task: Ptr) {
     unsafe {
         let cred = A::ptr(task, &TASK_CRED) as u64;
         let tid = current::pid_tgid() as u32;
-        if let Some(last) = LAST_CRED.get(&tid)
+        if let Some(last) = LAST_CRED.get(tid)
             && *last == cred
         {
             emit::filter(hook::EXIT_CRED);
             return;
         }
         // An LRU map makes room; a failure only means that an unchanged state is sent once more.
-        let _again = LAST_CRED.insert(&tid, &cred, 0);
+        let _again = LAST_CRED.insert(tid, cred, 0);
         let event = Event::new(hook::EXIT_CRED, cause::CRED, Urgency::Batched);
         write_current::<A>(task, &event);
     }

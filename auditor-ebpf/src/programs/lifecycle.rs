@@ -36,7 +36,7 @@ unsafe fn keep_creds(task: Ptr) {
         )
     };
     // An LRU map makes room; a failure only means that an unchanged state is sent once more.
-    let _again = LAST_CRED.insert(&tid, &cred, 0);
+    let _again = LAST_CRED.insert(tid, cred, 0);
 }
 
 /// A birth. Namespaces, credentials and cgroup are final here, whatever clone made them.
@@ -71,6 +71,8 @@ pub fn sched_exec(ctx: BtfTracePointContext) -> i32 {
     let task: Ptr = ctx.arg(0);
     let old_tid: u32 = ctx.arg(1);
     let binary: Ptr = ctx.arg(2);
+    #[cfg(feature = "debug-log")]
+    aya_log_ebpf::debug!(&ctx, "exec of {}", current::pid_tgid() as u32);
     // SAFETY: the tracepoint's arguments are typed and never null.
     unsafe {
         if is_ignored(task) {
@@ -102,8 +104,8 @@ pub fn sched_exit(ctx: BtfTracePointContext) -> i32 {
     let task: Ptr = ctx.arg(0);
     let id = current::pid_tgid();
     // An absent entry is the usual case.
-    let _absent = UNSHARING.remove(&id);
-    let _absent = LAST_CRED.remove(&(id as u32));
+    let _absent = UNSHARING.remove(id);
+    let _absent = LAST_CRED.remove(id as u32);
     // SAFETY: the tracepoint's task is typed and never null.
     unsafe {
         if is_ignored(task) {

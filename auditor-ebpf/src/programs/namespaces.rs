@@ -47,10 +47,7 @@ pub fn unshare_nsproxy(ctx: FExitContext) -> i32 {
         fs: ctx.arg(3),
         cred: ctx.arg(2),
     };
-    if UNSHARING
-        .insert(&current::pid_tgid(), &unsharing, 0)
-        .is_err()
-    {
+    if UNSHARING.insert(current::pid_tgid(), unsharing, 0).is_err() {
         lose(hook::UNSHARE_NSPROXY);
     }
     0
@@ -67,8 +64,8 @@ pub fn switch_ns(ctx: FExitContext) -> i32 {
             return 0;
         }
         let id = current::pid_tgid();
-        let unsharing = UNSHARING.get(&id).copied();
-        let _absent = UNSHARING.remove(&id);
+        let unsharing = UNSHARING.get(id).copied();
+        let _absent = UNSHARING.remove(id);
         match unsharing {
             Some(unsharing) if unsharing.nsproxy == new as u64 => write_unshared(task, &unsharing),
             _ => {
