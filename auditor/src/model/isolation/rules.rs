@@ -107,8 +107,9 @@ struct Severities {
     shared_with_host: Severity,
 }
 
-/// Severities of every dimension that has objects. Reading the host's mounts, processes, users or
-/// root, or sitting in its cgroups, ends isolation; a shared host name does not.
+/// Severities of every dimension that has objects. Whatever a container *takes* of the namespaces is
+/// critical, for nobody gave it; what it merely has although nobody declared it weighs by what can be
+/// done with it.
 const fn severities(dimension: Dimension) -> Severities {
     use Severity::{Critical, High, Info, Low, Medium};
     match dimension {
@@ -116,12 +117,13 @@ const fn severities(dimension: Dimension) -> Severities {
             severity_row(Critical, Critical, High, Medium)
         }
         Dimension::User => severity_row(Critical, Critical, Medium, Info),
-        Dimension::Cgroup => severity_row(Critical, High, High, Medium),
-        Dimension::Net | Dimension::Ipc => severity_row(High, High, High, Medium),
-        Dimension::Uts => severity_row(High, Medium, High, Info),
-        Dimension::PidForChildren => severity_row(High, High, Medium, Info),
-        Dimension::Cwd | Dimension::References => severity_row(High, High, Medium, Info),
-        Dimension::Time | Dimension::CgroupNs => severity_row(Medium, Low, Low, Info),
+        Dimension::Cgroup => severity_row(High, Critical, High, Medium),
+        Dimension::Net | Dimension::Ipc => severity_row(Critical, Critical, High, Medium),
+        Dimension::Uts => severity_row(Critical, Critical, High, Info),
+        Dimension::PidForChildren => severity_row(Critical, Critical, Medium, Info),
+        Dimension::Cwd => severity_row(Critical, Critical, Medium, Info),
+        Dimension::References => severity_row(High, High, Medium, Info),
+        Dimension::Time | Dimension::CgroupNs => severity_row(Critical, Critical, Low, Info),
         Dimension::Ownership | Dimension::Privilege => severity_row(Medium, Medium, Medium, Info),
     }
 }
