@@ -135,7 +135,7 @@ impl Engine {
         }
     }
 
-    fn objects_of(&self, id: EntityId, ids: &NsIds) -> Vec<(ObjectKey, Origin)> {
+    pub(super) fn objects_of(&self, id: EntityId, ids: &NsIds) -> Vec<(ObjectKey, Origin)> {
         let Some(entity) = self.world.entities.get(&id) else {
             return Vec::new();
         };
@@ -229,6 +229,8 @@ impl Engine {
     }
 
     fn end_entity(&mut self, id: EntityId) {
+        // Later it has no name any more.
+        self.release_held(id);
         let Some(entity) = self.world.entities.remove(&id) else {
             return;
         };
@@ -461,11 +463,18 @@ impl Engine {
 
     /// The inventory answered.
     pub(super) fn on_answer(&mut self, query: u64, answer: Option<&ContainerAnswer>) {
-        let pending = match self.pending.remove(&query) {
-            Some(Pending::Start(compartment)) => compartment,
-            Some(Pending::Name(id)) => return self.rename(id, answer),
-            None => return,
-        };
+        if self.answer_retry(query, answer) {
+            return;
+        }
+        match self.pending.remove(&query) {
+            Some(Pending::Start(compartment)) => self.start(&compartment, answer),
+            Some(Pending::Name(id)) => self.rename(id, answer),
+            None => {}
+        }
+    }
+
+    /// A compartment becomes a container, if its task is the init of one.
+    pub(super) fn start(&mut self, pending: &Compartment, answer: Option<&ContainerAnswer>) {
         let Some(task) = self.world.task(&pending.key) else {
             return;
         };
@@ -497,15 +506,20 @@ impl Engine {
                 self.asked.remove(&slot);
             }
         }
-    }
-
-    /// A container that is known already gets its name.
-    fn rename(&mut self, id: EntityId, answer: Option<&ContainerAnswer>) {
-        let (Some(answer), Some(entity)) = (answer, self.world.entities.get_mut(&id)) else {
-            return;
-        };
-        entity.answer = Some(Box::new(answer.clone()));
-        self.index.insert_entity(id, self.profile(id));
+        if answer.is_none() && pending.label == HOST {
+            let home = self.home_of(&state);
+            let label = self.world.label(&pending.key);
+            let unnamed = self
+                .world
+                .entities
+                .get(&label)
+                .is_some_and(|e| e.answer.is_none());
+            if label == HOST {
+                self.ask_again(Pending::Start(*pending), home, Some(state.key.tgid));
+            } else if unnamed {
+                self.ask_again(Pending::Name(label), home, Some(state.key.tgid));
+            }
+        }
     }
 
     /// A container starts: what its first task has now is its baseline.
@@ -534,6 +548,7 @@ impl Engine {
             &ids,
             around,
             identity.as_ref().and_then(|a| a.spec.as_ref()),
+            None,
         );
         let entity = Entity {
             kind: EntityKind::Container,
@@ -625,11 +640,12 @@ impl Engine {
     }
 
     /// How a new container came by each of its namespaces.
-    fn origins(
+    pub(super) fn origins(
         &self,
         ids: &NsIds,
         around: EntityId,
         spec: Option<&SpecSummary>,
+        own: Option<EntityId>,
     ) -> [Origin; NS_SLOTS] {
         let outer = self
             .world
@@ -645,7 +661,7 @@ impl Engine {
             }
             let namespace = self.world.ns.get(id);
             let initial = namespace.is_some_and(|n| n.initial);
-            let taken = namespace.is_some_and(|n| n.entity.is_some());
+            let taken = namespace.is_some_and(|n| n.entity.is_some() && n.entity != own);
             let inherited = id == outer[slot];
             let declared = spec.map(|spec| {
                 let name = kind.object_kind().as_str();

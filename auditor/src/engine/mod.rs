@@ -12,6 +12,7 @@
 mod apply;
 pub mod event;
 mod label;
+mod naming;
 mod report;
 pub mod rule;
 mod scan;
@@ -127,6 +128,7 @@ pub struct Engine {
     asked: HashMap<world::cgroups::CgroupKey, u32>,
     restored: label::Restored,
     growing: Vec<u32>,
+    naming: naming::Naming,
     /// Tasks that ended since the last sweep, by id: a sweep that read them alive must not revive them.
     exited: HashMap<u32, u64>,
     last_heartbeat_ns: u64,
@@ -159,6 +161,7 @@ impl Engine {
             asked: HashMap::new(),
             restored: label::Restored::default(),
             growing: Vec::new(),
+            naming: naming::Naming::default(),
             exited: HashMap::new(),
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
@@ -207,6 +210,7 @@ impl Engine {
             }
         }
         self.report_pairs(out);
+        self.drain_ready(out);
     }
 
     /// The next question to the inventory. Each must be answered, by an answer of `None` if need be.
@@ -217,6 +221,8 @@ impl Engine {
     /// The last record of a stream.
     pub fn stop(&mut self, boottime_ns: u64, reason: &str, out: &mut Vec<Record>) {
         self.advance(boottime_ns);
+        self.release_all();
+        self.drain_ready(out);
         self.flush_folded(out, true);
         self.refresh_counters();
         let stop = Stop {
@@ -340,6 +346,7 @@ impl Engine {
     }
 
     fn on_tick(&mut self, out: &mut Vec<Record>) {
+        self.retry_names();
         self.settle_growth(out);
         self.flush_folded(out, false);
         let due = self.config.heartbeat_ns;

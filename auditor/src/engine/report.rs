@@ -109,6 +109,19 @@ impl Reporter {
     }
 }
 
+/// A finding with everything that must be taken at its moment.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) draft: Draft,
+    pair: Pair,
+    task: Option<TaskInfo>,
+    hook: u16,
+    witness: Witness,
+    iota_before: Option<Option<bool>>,
+    /// How subject and object were called then.
+    pub(super) named: (String, String),
+}
+
 /// ι of the pairs with a subject, before a change.
 pub(super) type Iotas = BTreeMap<EntityId, Option<bool>>;
 
@@ -191,6 +204,39 @@ impl Engine {
             }
             draft.verdict = Some(verdict);
         }
+        if draft.by_iota {
+            self.remember(&draft);
+        }
+        let task = self.task_info(&who);
+        let named = (
+            super::rule::name(&self.world, draft.subject),
+            super::rule::name(&self.world, draft.object),
+        );
+        let held = Held {
+            draft,
+            pair,
+            task,
+            hook,
+            witness,
+            iota_before,
+            named,
+        };
+        if let Some(held) = self.hold(held) {
+            self.publish(held, out);
+        }
+    }
+
+    /// A finding whose parties have names: policy, folding, rate, line.
+    pub(super) fn publish(&mut self, held: Held, out: &mut Vec<Record>) {
+        let Held {
+            mut draft,
+            pair,
+            task,
+            hook,
+            witness,
+            iota_before,
+            named: _,
+        } = held;
         if draft.rule == RuleId::PrivilegeGain {
             draft.kind = match self.index.policy().privilege_gain {
                 PrivilegeGain::Audit => DraftKind::Audit,
@@ -208,9 +254,6 @@ impl Engine {
         if allowed {
             self.counters.allowed += 1;
             return;
-        }
-        if draft.by_iota {
-            self.remember(&draft);
         }
         let key = (
             draft.rule,
@@ -231,7 +274,7 @@ impl Engine {
             self.counters.suppressed += 1;
             return;
         }
-        let finding = self.finding(draft, &pair, who, hook, witness, iota_before);
+        let finding = self.finding(draft, &pair, task, hook, witness, iota_before);
         if let Some(fold) = self.reporter.folds.get_mut(&key) {
             fold.suppressed += 1;
             fold.last = Some(Box::new((kind, finding)));
@@ -312,7 +355,7 @@ impl Engine {
         &mut self,
         draft: Draft,
         pair: &Pair,
-        who: TaskKey,
+        task: Option<TaskInfo>,
         hook: u16,
         witness: Witness,
         iota_before: Option<Option<bool>>,
@@ -324,7 +367,7 @@ impl Engine {
             after: number(pair.iota),
         });
         let mut subject = self.party(draft.subject);
-        subject.task = self.task_info(&who);
+        subject.task = task;
         let object = self.party(draft.object);
         Finding {
             // A line gets its number and time when it leaves.

@@ -61,7 +61,7 @@ fn host_state(tid: u32) -> TaskState {
 
 impl Machine {
     fn new(policy: &str) -> Self {
-        let mut hierarchies = [None; auditor_common::limits::CGROUP_SLOTS];
+        let mut hierarchies = [None; CGROUP_SLOTS];
         hierarchies[cgroup::V2] = Some(0);
         let config = Config {
             hierarchies,
@@ -273,6 +273,20 @@ impl Machine {
     }
 
     fn runc_from(&mut self, starter: u32, cgroup_id: u64, path: &str, flags: u64) -> u32 {
+        let init = self.runc_started(starter, cgroup_id, path, flags);
+        // Until it is clear that nobody knows the container.
+        for _ in 0..12 {
+            self.tick(100_000_000);
+        }
+        init
+    }
+
+    /// As [`Self::runc`], looked at in the moment after its first program started.
+    fn runc_unnamed(&mut self, cgroup_id: u64, path: &str) -> u32 {
+        self.runc_started(1, cgroup_id, path, CLONE_NEW_ALL)
+    }
+
+    fn runc_started(&mut self, starter: u32, cgroup_id: u64, path: &str, flags: u64) -> u32 {
         let runc = self.fork(starter, 0);
         self.exec(runc, "/usr/sbin/runc");
         let stage0 = self.fork(runc, 0);
@@ -863,7 +877,7 @@ fn labels_survive() {
 
     let mut again = Machine::new("");
     again.tasks = tasks;
-    let mut hierarchies = [None; auditor_common::limits::CGROUP_SLOTS];
+    let mut hierarchies = [None; CGROUP_SLOTS];
     hierarchies[cgroup::V2] = Some(0);
     again.engine = Engine::new(
         Config {
@@ -893,6 +907,35 @@ fn labels_survive() {
         .find(|f| f.dimension == Dimension::Net)
         .unwrap();
     assert_eq!(net.confidence, crate::model::Confidence::Inferred);
+}
+
+/// A runtime that writes down late who a container is: its first findings wait for the name.
+#[test]
+fn findings_wait_for_names() {
+    let mut m = Machine::new("");
+    m.name("/known", "known");
+    let known = m.runc(51, "/known");
+    let a = m.runc_unnamed(50, "/late");
+    m.setns(a, known, &[NsKind::Net]);
+    assert!(m.violations().is_empty(), "nobody knows yet who that is");
+    m.name("/late", "late");
+    m.tick(100_000_000);
+    let found = m.violations();
+    assert_eq!(
+        facts(&found),
+        [(
+            RuleId::NamespaceJoin,
+            "runc:late".into(),
+            "runc:known".into(),
+            Dimension::Net
+        )]
+    );
+    assert_eq!(
+        found[0].message,
+        "container late joined container known's network namespace"
+    );
+    m.setns(a, known, &[NsKind::Uts]);
+    assert_eq!(m.violations().len(), 1, "now it has a name");
 }
 
 /// The same events give the same lines.
