@@ -22,6 +22,9 @@ struct Arguments {
     /// The auditor.
     #[arg(long, default_value = "auditor")]
     auditor: PathBuf,
+    /// Where the numbers go instead of standard output.
+    #[arg(long)]
+    to: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -45,7 +48,13 @@ enum Part {
 }
 
 fn main() -> ExitCode {
-    let Arguments { part, auditor } = Arguments::parse();
+    let Arguments { part, auditor, to } = Arguments::parse();
+    if let Some(path) = to
+        && let Err(error) = measure::redirect(&path)
+    {
+        eprintln!("bench: {}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
     let done = match part {
         Part::Engine => {
             model::engine();

@@ -1,5 +1,8 @@
 //! A number with its name, its unit and, where there is one, the goal.
 
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
 use serde::Serialize;
 
 /// Which side of a goal is good.
@@ -31,6 +34,17 @@ impl Measure {
             println!("{line}");
         }
     }
+}
+
+/// Has numbers printed to a file or device from here on.
+pub(crate) fn redirect(path: &Path) -> std::io::Result<()> {
+    let file = std::fs::File::options().write(true).open(path)?;
+    // SAFETY: both descriptors are open; the second is this process's own standard output.
+    let done = unsafe { libc::dup2(file.as_raw_fd(), libc::STDOUT_FILENO) };
+    if done < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Prints one number.
