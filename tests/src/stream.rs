@@ -107,6 +107,12 @@ impl Auditor {
         }
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Looks at the lines so far.
     pub fn with_lines<T>(&self, look: impl FnOnce(&[Value]) -> T) -> T {
         look(&self.shared.lock().all)

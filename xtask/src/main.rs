@@ -2,6 +2,7 @@
 //!
 //! Tasks install what they miss by name (`deps`), and everything they make goes below the target directory.
 
+mod bench;
 mod demo;
 mod deps;
 mod ebpf;
@@ -34,6 +35,8 @@ enum Task {
     Tidy(tidy::Args),
     /// Boot real kernels in QEMU and run the scenarios in them.
     Vm(vm::Args),
+    /// Measure the auditor: speed, memory, and what it costs others.
+    Bench(bench::Args),
     /// Let a container break out of its isolation and show what the auditor says.
     Demo(demo::Args),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::Vm(args) => vm::run(args),
+        Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => demo::run(&args),
     };
     match done {

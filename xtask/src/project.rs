@@ -77,6 +77,8 @@ pub(crate) struct Artifacts {
     pub(crate) actor: PathBuf,
     /// The scenario runner.
     pub(crate) scenarios: PathBuf,
+    /// The benchmarks.
+    pub(crate) bench: PathBuf,
 }
 
 /// Builds them.
@@ -95,5 +97,6 @@ pub(crate) fn build() -> Result<Artifacts> {
         auditor: binary("auditor"),
         actor: binary("actor"),
         scenarios: binary("scenarios"),
+        bench: binary("bench"),
     })
 }

@@ -1,5 +1,6 @@
 //! From a kernel record to a change of the world.
 
+use super::report::Iotas;
 use super::rule::cgroup_migration::Move;
 use super::rule::{self, Change, Draft, silent_privilege_change};
 use super::world::namespaces::NsIds;
@@ -116,28 +117,23 @@ impl Engine {
             }
             self.forget(state.key.tid);
         }
-        let parent = self.world.task(&record.actor).map(|p| {
-            (
-                p.state,
-                p.set,
-                p.label,
-                p.confidence,
-                p.entered,
-                p.exe.clone(),
-                p.pivoted,
-            )
-        });
-        let Some((before, set, label, confidence, entered, exe, pivoted)) = parent else {
+        let Some(parent) = self.world.task(&record.actor) else {
             self.adopt(record);
             return;
         };
+        let (set, label, confidence) = (parent.set, parent.label, parent.confidence);
+        let (entered, exe, pivoted) = (parent.entered, parent.exe.clone(), parent.pivoted);
         let fresh = fresh_at_birth(record);
         let same_ns = fresh == 0
-            && before
+            && parent
+                .state
                 .ns
                 .iter()
                 .zip(&state.ns)
                 .all(|(a, b)| a.inum == b.inum);
+        let same_cgroups = parent.state.cgroups == state.cgroups;
+        // An ordinary birth brings nothing that a rule could judge, so the parent's state is not kept.
+        let before = (!same_ns || !same_cgroups).then_some(parent.state);
         let ids_before = *self.world.ns.ids(set);
         let (set, ids) = if same_ns {
             self.world.ns.share_set(set);
@@ -160,17 +156,13 @@ impl Engine {
             suspect: None,
             extra: Vec::new(),
         });
-        let same_cgroups = before.cgroups == state.cgroups;
-        if label == HOST && same_ns && same_cgroups {
+        let Some(before) = before else {
+            self.set_label(state.key.tid, label);
             return;
-        }
+        };
         let before_iota = self.iotas_before(label, &ids, state);
         self.set_label(state.key.tid, label);
-        let taken = if same_ns && same_cgroups {
-            label
-        } else {
-            self.take_label(state.key.tid)
-        };
+        let taken = self.take_label(state.key.tid);
         let change = Change {
             record,
             event: self.event,
@@ -274,8 +266,18 @@ impl Engine {
             // Somebody lives in it already: joined, not made.
             fresh &= !(1 << ns::USER);
         }
-        let ids = self.resolve(&merged, fresh, label);
-        let before_iota = self.iotas_before(label, &ids, &merged);
+        let ids = if fresh == 0 && merged.ns == before.ns {
+            ids_before
+        } else {
+            self.resolve(&merged, fresh, label)
+        };
+        let stays = ids == ids_before && self.stays(tid, &before, &merged);
+        let before_iota = if stays {
+            // Nothing that ι looks at changes: what it was is what it is.
+            Iotas::new()
+        } else {
+            self.iotas_before(label, &ids, &merged)
+        };
         if let Some(task) = self.world.tasks.get_mut(&tid) {
             task.state = merged;
             task.seen_ns = record.header.boottime_ns;
@@ -294,7 +296,9 @@ impl Engine {
         } else {
             label
         };
-        self.refresh_extra(tid);
+        if !stays {
+            self.refresh_extra(tid);
+        }
         let change = Change {
             record,
             event: self.event,
@@ -583,21 +587,41 @@ impl Engine {
         }
     }
 
+    /// Whether a task makes its container hold, beside namespaces, just what it did.
+    fn stays(&mut self, tid: u32, before: &TaskState, after: &TaskState) -> bool {
+        if before.root != after.root || before.cwd != after.cwd || before.cgroups != after.cgroups {
+            return false;
+        }
+        let Some(label) = self.world.tasks.get(&tid).map(|t| t.label) else {
+            return false;
+        };
+        // The same place may have become foreign: its owner may be known only now.
+        label == HOST || {
+            let extra = self.extra_of(label, after);
+            self.world.tasks.get(&tid).is_some_and(|t| t.extra == extra)
+        }
+    }
+
     /// Recomputes what a task makes its container hold beside namespaces: foreign root, foreign cwd,
     /// foreign territory.
     pub(super) fn refresh_extra(&mut self, tid: u32) {
         let Some(task) = self.world.tasks.get(&tid) else {
             return;
         };
-        let (label, state) = (task.label, task.state);
-        if label == HOST {
+        if task.label == HOST {
             return;
         }
+        let (label, state) = (task.label, task.state);
+        let extra = self.extra_of(label, &state);
+        self.set_extra(tid, extra);
+    }
+
+    fn extra_of(&mut self, label: EntityId, state: &TaskState) -> Vec<ObjectKey> {
         let mut extra = Vec::new();
-        if let Some(id) = rule::foreign_root::foreign_mount_ns(&self.world, &state, &state.root) {
+        if let Some(id) = rule::foreign_root::foreign_mount_ns(&self.world, state, &state.root) {
             extra.push(ObjectKey::Root(id));
         }
-        if let Some(id) = rule::foreign_root::foreign_mount_ns(&self.world, &state, &state.cwd) {
+        if let Some(id) = rule::foreign_root::foreign_mount_ns(&self.world, state, &state.cwd) {
             extra.push(ObjectKey::Cwd(id));
         }
         let (slots, territory) = self
@@ -606,7 +630,7 @@ impl Engine {
             .get(&label)
             .map_or((0, HOST), |e| (e.slots, e.territory));
         for slot in (0..CGROUP_SLOTS).filter(|slot| slots & (1 << slot) != 0) {
-            let Some(key) = self.world.cgroup_key(&state, slot) else {
+            let Some(key) = self.world.cgroup_key(state, slot) else {
                 continue;
             };
             let place = self.world.cgroups.territory(key);
@@ -615,7 +639,7 @@ impl Engine {
                 extra.push(ObjectKey::Territory(place));
             }
         }
-        self.set_extra(tid, extra);
+        extra
     }
 }
 

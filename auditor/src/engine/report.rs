@@ -464,10 +464,10 @@ impl Engine {
         if !self.started {
             return;
         }
-        let changed = self.index.changed();
-        if changed.is_empty() {
+        if !self.index.has_changed() {
             return;
         }
+        let changed = self.index.changed();
         let mut pairs: BTreeSet<(EntityId, EntityId)> = changed.pairs.into_iter().collect();
         if changed.everything {
             pairs.extend(self.reporter.pairs.keys().copied());

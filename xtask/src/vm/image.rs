@@ -47,6 +47,7 @@ pub(crate) fn build(artifacts: &Artifacts, kernel: &Ready, path: &Path) -> Resul
     tree.program("bin/scenarios", &artifacts.scenarios)?;
     tree.archive.link("init", "bin/scenarios")?;
     tree.program("bin/actor", &artifacts.actor)?;
+    tree.program("bin/bench", &artifacts.bench)?;
     tree.program("bin/auditor", &artifacts.auditor)?;
     for name in HOST_PROGRAMS {
         let found = project::find(name).with_context(|| format!("{name} is not installed"))?;

@@ -11,7 +11,7 @@ mod run;
 use anyhow::Result;
 use clap::Subcommand;
 
-pub(crate) use run::matrix;
+pub(crate) use run::{count_instructions, matrix};
 
 /// Boot real kernels in QEMU.
 #[derive(clap::Args)]

@@ -197,6 +197,33 @@ struct Files {
     results: PathBuf,
 }
 
+/// Runs a program in a guest of one processor whose clock counts instructions, and gives what it wrote to the second
+/// serial port. The words of the program are separated by commas.
+pub(crate) fn count_instructions(
+    artifacts: &Artifacts,
+    series: &str,
+    program: &str,
+    timeout: Duration,
+) -> Result<String> {
+    let guest = Guest {
+        kernel: kernels::by_series(series)?,
+        cgroup: Cgroup::Unified,
+    };
+    let files = prepare(guest, artifacts)?;
+    let mut child = qemu(&files, guest, program, Clock::Instructions)
+        .arg("-serial")
+        .arg(format!("file:{}", files.console.display()))
+        .arg("-serial")
+        .arg(format!("file:{}", files.results.display()))
+        .stdin(Stdio::null())
+        .spawn()
+        .context("start qemu-system-x86_64")?;
+    wait(&mut child, timeout)
+        .with_context(|| format!("console ends with:\n{}", tail(&files.console)))?;
+    std::fs::read_to_string(&files.results)
+        .with_context(|| format!("read {}", files.results.display()))
+}
+
 fn prepare(guest: Guest, artifacts: &Artifacts) -> Result<Files> {
     let ready = kernels::fetch(guest.kernel)?;
     let directory = project::target().join("vm/guests").join(guest.name());
@@ -216,19 +243,36 @@ fn prepare(guest: Guest, artifacts: &Artifacts) -> Result<Files> {
     Ok(files)
 }
 
-fn qemu(files: &Files, guest: Guest, program: &str) -> Command {
+/// What a guest's time is made of.
+#[derive(Clone, Copy)]
+enum Clock {
+    /// The host's time; two processors.
+    Real,
+    /// One nanosecond per instruction; one processor, because only then they have an order.
+    Instructions,
+}
+
+impl Clock {
+    const fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Real => &["-accel", "tcg,thread=multi", "-smp", "2"],
+            Self::Instructions => &[
+                "-accel",
+                "tcg,thread=single",
+                "-smp",
+                "1",
+                "-icount",
+                "shift=0,sleep=off",
+            ],
+        }
+    }
+}
+
+fn qemu(files: &Files, guest: Guest, program: &str, clock: Clock) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command
-        .args([
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "max",
-            "-m",
-            "1024",
-            "-smp",
-            "2",
-        ])
+        .args(clock.options())
+        .args(["-cpu", "max", "-m", "1024"])
         .args(["-no-reboot", "-nodefaults", "-display", "none", "-kernel"])
         .arg(&files.kernel)
         .arg("-initrd")
@@ -260,7 +304,7 @@ fn run_one(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
         }
         .to_owned(),
     );
-    let mut child = qemu(&files, guest, &program.join(","))
+    let mut child = qemu(&files, guest, &program.join(","), Clock::Real)
         .arg("-serial")
         .arg(format!("file:{}", files.console.display()))
         .arg("-serial")
@@ -309,7 +353,7 @@ fn shell(guest: Guest, artifacts: &Artifacts) -> Result<()> {
     let files = prepare(guest, artifacts)?;
     eprintln!("leave with `exit`, or Ctrl-A X");
     project::run(
-        qemu(&files, guest, "/bin/sh")
+        qemu(&files, guest, "/bin/sh", Clock::Real)
             .args(["-serial", "mon:stdio", "-serial"])
             .arg(format!("file:{}", files.results.display())),
     )

@@ -47,6 +47,17 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    fn is_empty(&self) -> bool {
+        let Self {
+            pairs,
+            objects,
+            entities,
+            everything,
+            overflowed: _,
+        } = self;
+        pairs.is_empty() && objects.is_empty() && entities.is_empty() && !everything
+    }
+
     pub(super) fn pair(&mut self, a: EntityId, b: EntityId) {
         if a == b || self.overflowed {
             return;
@@ -108,6 +119,12 @@ impl Memory {
 }
 
 impl IsolationIndex {
+    /// Whether [`Self::changed`] has anything to say.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// Drains what may have changed since the last call.
     pub fn changed(&mut self) -> Changed {
         let Changes {

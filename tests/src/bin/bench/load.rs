@@ -1,0 +1,115 @@
+//! What a machine does that the agent's hooks may make slower.
+//!
+//! Each load is one short batch of the same work, and says what one piece of it cost. Batches are short so that
+//! many of them are not interrupted at all.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use auditor_tests::bundle::{self, Bundle, Given, Programs};
+use auditor_tests::runtime::{Layout, Runtime};
+use auditor_tests::scenario::Container;
+use auditor_tests::sys;
+
+/// Nanoseconds of one getppid, by a batch of many.
+pub(crate) fn getppid() -> Result<f64> {
+    const CALLS: u32 = 100_000;
+    Ok(timed(CALLS, || {
+        // SAFETY: getppid has no arguments and cannot fail. The libc function may not be a system call.
+        unsafe { libc::syscall(libc::SYS_getppid) };
+        Ok(())
+    })?)
+}
+
+/// Nanoseconds of fork, exec of a program that does nothing, and wait.
+pub(crate) fn exec() -> Result<f64> {
+    timed(40, || {
+        let status = Command::new("/bin/true")
+            .status()
+            .context("run /bin/true")?;
+        ensure!(status.success(), "/bin/true: {status}");
+        Ok(())
+    })
+}
+
+/// Nanoseconds of a new UTS namespace, made and left.
+pub(crate) fn unshare() -> Result<f64> {
+    timed(200, || {
+        sys::unshare(libc::CLONE_NEWUTS).context("unshare")?;
+        Ok(())
+    })
+}
+
+/// Time of one piece of `count` pieces, in nanoseconds.
+fn timed(count: u32, mut piece: impl FnMut() -> Result<()>) -> Result<f64> {
+    let started = Instant::now();
+    for _ in 0..count {
+        piece()?;
+    }
+    Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(count))
+}
+
+/// A prepared bundle whose container ends at once.
+pub(crate) struct Short {
+    runtime: Runtime,
+    bundle: Bundle,
+    /// Removed at the end.
+    _directory: tempfile::TempDir,
+}
+
+impl Short {
+    /// Prepares it.
+    pub(crate) fn prepare() -> Result<Self> {
+        let directory = tempfile::tempdir().context("create a directory for a bundle")?;
+        let actor = std::env::current_exe()
+            .context("find this program")?
+            .with_file_name("actor");
+        let programs = Programs {
+            actor,
+            busybox: PathBuf::from("/bin/busybox"),
+        };
+        let id = format!("bench-{}", std::process::id());
+        let layout = Layout::detect();
+        let given = Given {
+            id: &id,
+            args: &["/bin/true"],
+            net_path: None,
+            cgroup_namespace: layout == Layout::Unified,
+            cgroup_parent: "/auditor-bench",
+        };
+        let bundle = bundle::write(
+            directory.path(),
+            &programs,
+            &Container::plain("bench"),
+            &given,
+        )?;
+        let runtime = Runtime {
+            name: "runc".to_owned(),
+            layout,
+            patience: std::time::Duration::from_secs(10),
+        };
+        Ok(Self {
+            runtime,
+            bundle,
+            _directory: directory,
+        })
+    }
+
+    /// Nanoseconds from its start to its end.
+    pub(crate) fn run(&self) -> Result<f64> {
+        timed(3, || {
+            let status = self
+                .runtime
+                .command(None)
+                .args(["run", "--bundle"])
+                .arg(&self.bundle.directory)
+                .arg(&self.bundle.id)
+                .status()
+                .context("start runc")?;
+            ensure!(status.success(), "runc run: {status}");
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! The benchmarks that `cargo xtask bench` starts: one part per call, one JSON line per number.
+//!
+//! Numbers compare two states of one machine within one run. Nothing here fails because something is slow.
+
+mod guest;
+mod host;
+mod load;
+mod measure;
+mod model;
+mod node;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+/// Measures the auditor.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to measure.
+    part: Part,
+    /// The auditor.
+    #[arg(long, default_value = "auditor")]
+    auditor: PathBuf,
+    /// Where the numbers go instead of standard output.
+    #[arg(long)]
+    to: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Part {
+    /// Events per second of the engine.
+    Engine,
+    /// Memory and report of an engine that holds a large node.
+    Large,
+    /// Memory of the agent.
+    Memory,
+    /// getppid without and with the agent.
+    Getppid,
+    /// fork and exec.
+    Exec,
+    /// unshare.
+    Unshare,
+    /// runc.
+    Runc,
+    /// Instructions in a guest.
+    Guest,
+}
+
+fn main() -> ExitCode {
+    let Arguments { part, auditor, to } = Arguments::parse();
+    if let Some(path) = to
+        && let Err(error) = measure::redirect(&path)
+    {
+        eprintln!("bench: {}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
+    let done = match part {
+        Part::Engine => {
+            model::engine();
+            Ok(())
+        }
+        Part::Large => model::large(),
+        Part::Memory => host::memory(&auditor),
+        Part::Getppid => host::syscalls(&auditor),
+        Part::Exec => host::execs(&auditor),
+        Part::Unshare => host::unshares(&auditor),
+        Part::Runc => host::containers(&auditor),
+        Part::Guest => guest::main(&auditor),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
