@@ -189,7 +189,10 @@ pub(super) fn storm(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
         "{violations} violations instead of the join"
     );
     let stop = lines.last().context("no line at all")?;
-    eprintln!("     {stop}");
+    eprintln!(
+        "     {} events, {} repaired",
+        stop["events"], stop["repaired"]
+    );
     // The rest of the machine lives on: a few of its births and ends may be found by a sweep first.
     let few = stop["events"].as_u64().unwrap_or(0) / 100;
     let repaired = stop["repaired"].as_u64().unwrap_or(u64::MAX);

@@ -57,17 +57,21 @@ pub(super) fn killed(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
     container.end()
 }
 
-/// Goal: without state the task is still known by what it kept. Method: as above, with --no-state.
+/// Goal: without state the task is still known by what it kept, its pid namespace at least: that cannot be joined from
+/// below. Method: as above, with --no-state.
 pub(super) fn forgetful(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
     let container = survival.container(runtime, "forgetful")?;
     let state = survival.path("state").display().to_string();
-    let (mut task, _) = escaped(survival, &container, &state)?;
-    let watch = survival.watch(&["--heartbeat", "1s"])?;
+    let (mut task, first) = escaped(survival, &container, &state)?;
+    let watch = survival.watch(&[])?;
     task.join_host(Kind::Uts)?;
-    watch.heartbeats(3)?;
-    for dimension in ["net", "uts"] {
-        let said = watch.seen(container.broke("namespace-join", dimension));
-        eprintln!("     {dimension} without state: {said:?}");
+    for (dimension, confidence) in [("net", "inferred"), ("uts", "exact")] {
+        let join = container.broke("namespace-join", dimension);
+        let line = watch.expect(&format!("the join in {dimension}"), join)?;
+        ensure!(
+            line["confidence"] == confidence && line["subject"]["id"] == first["subject"]["id"],
+            "not {confidence}, or another subject: {line}"
+        );
     }
     survival.stop(watch, 0)?;
     drop(task);
