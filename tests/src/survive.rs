@@ -33,13 +33,16 @@ use watch::{Ran, Watch};
 type Case = fn(&Survival<'_>, &Runtime) -> Result<()>;
 
 /// What does not depend on the runtime, run with the first one.
-const CASES: [(&str, Case); 16] = [
+const CASES: [(&str, Case); 19] = [
     ("stalled-reader", losing::stalled_reader),
     ("closed-output", losing::closed_output),
     ("unread-output", losing::unread_output),
+    ("full-disk", losing::full_disk),
+    ("flood", losing::flood),
     ("storm", losing::storm),
     ("killed", restarting::killed),
     ("forgetful", restarting::forgetful),
+    ("damaged-state", refusing::damaged_state),
     ("bad-types", refusing::bad_types),
     ("bad-policy", refusing::bad_policy),
     ("policy-changes", refusing::policy_changes),

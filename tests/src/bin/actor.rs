@@ -1,7 +1,7 @@
 //! The actor: the only program of ours inside a test container. It does one namespaced act when told to.
 //!
 //! `actor serve` reads [`Act`]s from standard input and answers on standard output. `actor here` joins namespaces itself
-//! and goes on. `actor forks`, `nests` and `same-id` do one thing many times. `actor held …` is what a
+//! and goes on. `actor forks`, `nests`, `same-id` and `walk` do one thing many times. `actor held …` is what a
 //! privileged copy of the file executes. `actor enter PID`, `actor unit ROOT` and `actor sandbox` are run on the host: an
 //! administrator who enters a container, a service in its own mount namespace, and a host program that isolates itself.
 //! busybox cannot do most of this (no pidfd, no clone3), hence a program.
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         ["forks", count] => forks(count),
         ["nests", count, flags @ ..] => nests(count, flags),
         ["same-id", ids, count] => same_id(ids, count),
+        ["walk", path] => walk(path),
         ["held", answer, hold] => held(answer, hold),
         ["enter", pid, program] => enter(pid, program),
         ["unit", root] => unit(Path::new(root)),
@@ -379,6 +380,14 @@ fn nests(count: &str, kinds: &[&str]) -> Result<()> {
         for flag in &flags {
             sys::unshare(*flag)?;
         }
+    }
+    Ok(())
+}
+
+/// Changes directory to everything in a directory.
+fn walk(path: &str) -> Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        std::env::set_current_dir(entry?.path())?;
     }
     Ok(())
 }

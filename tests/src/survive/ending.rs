@@ -49,10 +49,12 @@ pub(super) fn duration(survival: &Survival<'_>, _: &Runtime) -> Result<()> {
     Ok(())
 }
 
-/// Goal: both signals end it with 0 and a stop line.
+/// Goal: both signals end it with 0 and a stop line; SIGHUP does not.
 pub(super) fn signals(survival: &Survival<'_>, _: &Runtime) -> Result<()> {
     for signal in [libc::SIGINT, libc::SIGTERM] {
-        let watch = survival.watch(&[])?;
+        let watch = survival.watch(&["--heartbeat", "1s"])?;
+        watch.signal(libc::SIGHUP)?;
+        watch.heartbeats(1)?;
         watch.signal(signal)?;
         let lines = survival.ended(watch, 0)?;
         ensure!(reason(&lines) == "signal", "{signal}: {:?}", lines.last());

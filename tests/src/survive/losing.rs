@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::Survival;
 use crate::act::Kind;
 use crate::identity::is_type;
 use crate::runtime::Runtime;
+use crate::sys;
 
 /// Forks of a storm. Each is at least two events.
 const FORKS: u64 = 3000;
@@ -122,7 +124,7 @@ pub(super) fn unread_output(survival: &Survival<'_>, runtime: &Runtime) -> Resul
         "it ended by itself"
     );
     let asked = Instant::now();
-    crate::sys::kill(child.id() as i32, libc::SIGTERM).context("signal the auditor")?;
+    sys::kill(child.id() as i32, libc::SIGTERM).context("signal the auditor")?;
     let status = end_of(&mut child, Duration::from_secs(10))?;
     ensure!(status.code() == Some(4), "lines were lost, but {status}");
     eprintln!("     ended {:.1?} after SIGTERM", asked.elapsed());
@@ -157,6 +159,97 @@ fn end_of(child: &mut std::process::Child, patience: Duration) -> Result<std::pr
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A small file system that is gone with this.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(path: PathBuf) -> Result<Self> {
+        std::fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
+        sys::mount("tmpfs", &path, "tmpfs", 0, "size=64k").context("mount a small tmpfs")?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // A mount that stays would be seen when the work directory is removed.
+        let _ = sys::umount_detach(&self.0);
+    }
+}
+
+/// Goal: a full disk costs lines, which are counted, and nothing else. Method: --output on a tmpfs that is full for a while.
+pub(super) fn full_disk(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
+    let mut container = survival.container(runtime, "full-disk")?;
+    let disk = Disk::new(survival.path("disk"))?;
+    let (ballast, output) = (disk.0.join("ballast"), disk.0.join("lines"));
+    std::fs::write(&ballast, [0; 48 << 10]).context("fill the disk")?;
+    let path = output.display().to_string();
+    let watch = survival.watch(&["--output", &path, "--heartbeat", "1s"])?;
+    container.exec(&["nests", "1", "uts", "ipc", "net", "mnt", "cgroup"])?;
+    // All that is left.
+    let rest = std::fs::write(disk.0.join("rest"), [0; 64 << 10]);
+    ensure!(rest.is_err(), "the disk is not full");
+    let is_loss = |line: &Value| is_type(line, "loss") && line["place"] == "sink";
+    for kind in [Kind::Uts, Kind::Ipc, Kind::Mnt, Kind::Cgroup] {
+        container.join_host(kind)?;
+    }
+    watch.heartbeats(5)?;
+    watch.expect("a loss line", is_loss)?;
+    std::fs::remove_file(&ballast).context("empty the disk")?;
+    container.join_host(Kind::Net)?;
+    let join = container.broke("namespace-join", "net");
+    watch.expect("the join", &join)?;
+    container.end()?;
+    survival.stop(watch, 4)?;
+    let text = std::fs::read_to_string(&output).context("read the lines")?;
+    let (whole, torn): (Vec<_>, Vec<_>) = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).map_err(|_| line))
+        .partition(Result::is_ok);
+    let whole: Vec<Value> = whole.into_iter().flatten().collect();
+    survival.validate(&whole, &[]);
+    ensure!(torn.len() <= 1, "{} torn lines", torn.len());
+    ensure!(
+        whole.iter().any(join) && whole.last().is_some_and(|line| is_type(line, "stop")),
+        "what came after the disk had room is not there: {text}"
+    );
+    Ok(())
+}
+
+/// Goal: a flood of different findings is limited and still counted exactly. Method: a task visits many of the host's
+/// directories.
+pub(super) fn flood(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
+    const DIRECTORIES: u64 = 300;
+    let container = survival.container(runtime, "flood")?;
+    let parent = survival.path("directories");
+    for number in 0..DIRECTORIES {
+        std::fs::create_dir_all(parent.join(number.to_string())).context("make a directory")?;
+    }
+    let watch = survival.watch(&["--heartbeat", "1s"])?;
+    let parent = format!("/hostproc/{}/root{}", std::process::id(), parent.display());
+    container.exec(&["walk", &parent])?;
+    watch.heartbeats(2)?;
+    container.end()?;
+    let lines = survival.stop(watch, 0)?;
+    let visit = |line: &&Value| line["rule"] == "foreign-cwd" && survival.is_ours(line);
+    let visits = lines.iter().filter(visit).count() as u64;
+    // All are of one short-lived task, and yet none may come after its end.
+    let inexact = lines
+        .iter()
+        .find(|line| visit(line) && line["confidence"] != "exact");
+    ensure!(inexact.is_none(), "not exact: {inexact:?}");
+    let stop = lines.last().context("no line at all")?;
+    ensure!(
+        (60..100).contains(&visits),
+        "{visits} lines: not limited, or too much"
+    );
+    ensure!(
+        stop["suppressed"] == DIRECTORIES - visits,
+        "{visits} lines of {DIRECTORIES}, but {stop}"
+    );
+    Ok(())
 }
 
 /// Goal: storms lose nothing and mean nothing. Method: forks on the host and in a container at once, and short containers.

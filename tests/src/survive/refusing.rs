@@ -1,6 +1,7 @@
 //! Files that are no good: told by name and place, never followed, never a panic.
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -15,6 +16,32 @@ const TYPES: &str = "/sys/kernel/btf/vmlinux";
 
 const ALLOWING: &str =
     "[[allow]]\nrule = \"namespace-nest\"\nsubject = \"*\"\nreason = \"builds\"\n";
+
+/// Goal: a state that is damaged, or that others could have written, is told and not believed; the watch goes on.
+pub(super) fn damaged_state(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
+    let mut container = survival.container(runtime, "damaged-state")?;
+    for (kind, content, mode, complaint) in [
+        (Kind::Net, "{\"boot_id\":", 0o700, "is not a state file"),
+        (Kind::Uts, "{}", 0o777, "can be written by others"),
+    ] {
+        let state = survival.path("state");
+        std::fs::create_dir(&state).context("make a directory")?;
+        let file = state.join("labels.json");
+        std::fs::write(&file, content).context("write a state file")?;
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).context("close it")?;
+        std::fs::set_permissions(&state, PermissionsExt::from_mode(mode)).context("open it")?;
+        let path = state.display().to_string();
+        let watch = survival.watch(&["--state-dir", &path])?;
+        watch.expect_log(complaint, 1)?;
+        container.join_host(kind)?;
+        watch.expect("the join", container.broke("namespace-join", kind.name()))?;
+        survival.stop(watch, 0)?;
+        let now = std::fs::read_to_string(&file).context("read the state")?;
+        let replaced = now.contains(container.id());
+        ensure!(replaced == (mode == 0o700), "the state is now {now}");
+    }
+    container.end()
+}
 
 /// Goal: types that are none are refused by name, and are no matter to a scan. Method: five bad files.
 pub(super) fn bad_types(survival: &Survival<'_>, _: &Runtime) -> Result<()> {
