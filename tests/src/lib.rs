@@ -19,5 +19,6 @@ pub mod runtime;
 pub mod scenario;
 pub mod silence;
 pub mod stream;
+mod survive;
 pub mod sys;
 pub mod table;

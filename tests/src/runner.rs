@@ -18,7 +18,7 @@ use crate::outcome::Report;
 use crate::runtime::{Layout, Runtime};
 use crate::scenario::{Expect, Need, Scenario, Session, Step};
 use crate::stream::{Auditor, Ended};
-use crate::{interrupt, silence, table};
+use crate::{interrupt, silence, survive, table};
 
 /// What to run, with what.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
         }
         stage.close(report)?;
     }
-    Ok(())
+    survive::run(options, report)
 }
 
 /// One auditor session.

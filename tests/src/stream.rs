@@ -56,13 +56,21 @@ impl Auditor {
     /// # Errors
     /// When it cannot be started, or says something else first, or nothing in time.
     pub fn start(binary: &Path, arguments: &[String], patience: Duration) -> Result<Self> {
-        let mut child = Command::new(binary)
-            .arg("watch")
-            .args(arguments)
+        let mut command = Command::new(binary);
+        command.arg("watch").args(arguments);
+        Self::start_command(&mut command, patience)
+    }
+
+    /// Starts a command that was prepared by the caller (its standard error, its environment).
+    ///
+    /// # Errors
+    /// As [`Auditor::start`].
+    pub fn start_command(command: &mut Command, patience: Duration) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("start {}", binary.display()))?;
+            .with_context(|| format!("start {command:?}"))?;
         let output = child
             .stdout
             .take()
@@ -122,15 +130,37 @@ impl Auditor {
     ///
     /// # Errors
     /// When it does not end in time.
-    pub fn stop(mut self, patience: Duration) -> Result<Ended> {
-        sys::kill(self.child.id() as i32, libc::SIGTERM).context("signal the auditor")?;
+    pub fn stop(self, patience: Duration) -> Result<Ended> {
+        self.signal(libc::SIGTERM)?;
+        self.finish(patience)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        sys::kill(self.pid(), signal).context("signal the auditor")
+    }
+
+    /// Waits for its end, whatever brings it.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn finish(mut self, patience: Duration) -> Result<Ended> {
         let deadline = Instant::now() + patience;
         let status = loop {
             if let Some(status) = self.child.try_wait().context("wait for the auditor")? {
                 break status;
             }
             if Instant::now() > deadline {
-                bail!("the auditor ignored SIGTERM for {patience:?}");
+                bail!("the auditor did not end within {patience:?}");
             }
             std::thread::sleep(Duration::from_millis(20));
         };

@@ -70,34 +70,54 @@ pub fn fork() -> Result<i32> {
 /// # Errors
 /// Whatever the kernel says.
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<i32> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct CloneArgs {
-        flags: u64,
-        pidfd: u64,
-        child_tid: u64,
-        parent_tid: u64,
-        exit_signal: u64,
-        stack: u64,
-        stack_size: u64,
-        tls: u64,
-        set_tid: u64,
-        set_tid_size: u64,
-        cgroup: u64,
-    }
-    let args = CloneArgs {
-        flags: flags
-            | if cgroup.is_some() {
-                CLONE_INTO_CGROUP
-            } else {
-                0
-            },
-        exit_signal: libc::SIGCHLD as u64,
+    let into = if cgroup.is_some() {
+        CLONE_INTO_CGROUP
+    } else {
+        0
+    };
+    clone_by(&CloneArgs {
+        flags: flags | into,
         cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
         ..CloneArgs::default()
+    })
+}
+
+/// Forks a child with chosen ids, one per pid namespace, the innermost first (Linux 5.5).
+///
+/// # Errors
+/// Whatever the kernel says; `EEXIST` when an id is taken.
+pub fn clone_with_ids(ids: &[i32]) -> Result<i32> {
+    clone_by(&CloneArgs {
+        set_tid: ids.as_ptr() as u64,
+        set_tid_size: ids.len() as u64,
+        ..CloneArgs::default()
+    })
+}
+
+/// `struct clone_args`.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+fn clone_by(args: &CloneArgs) -> Result<i32> {
+    let args = CloneArgs {
+        exit_signal: libc::SIGCHLD as u64,
+        ..*args
     };
-    // SAFETY: `args` outlives the call and its size is passed; without CLONE_VM and a stack this is a fork, and callers
-    // are single-threaded.
+    // SAFETY: `args` and what it points to outlive the call and its size is passed; without CLONE_VM and a stack this is
+    // a fork, and callers are single-threaded.
     check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })
         .map(|pid| pid as i32)
 }

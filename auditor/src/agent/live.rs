@@ -9,7 +9,7 @@
 use super::state::StateDir;
 use super::{step, syscalls};
 use crate::cli::config::TierChoice;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{self, Failure};
 use crate::cli::outcome::{EndedBy, WatchOutcome};
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::watch::{Capabilities, WatchOptions};
@@ -671,7 +671,10 @@ impl Agent {
                 self.step(Event::Policy(&policy));
             }
             Err(error) => {
-                tracing::error!("the policy is refused, the old one stays in force: {error:#}")
+                tracing::error!(
+                    "the old policy stays in force: {}",
+                    failure::in_words(&error)
+                );
             }
         }
     }
@@ -768,6 +771,9 @@ pub fn at_rest(machine: &Machine) -> anyhow::Result<(ProcFs, CgroupTree)> {
     Ok((proc, tree))
 }
 
+const WITHOUT_BTF: &str =
+    "leave --btf out to use the running kernel's own types, or watch with --tier scan";
+
 fn open_sensor(options: &WatchOptions, proc: &ProcFs, tree: &CgroupTree) -> anyhow::Result<Sensor> {
     let load = load_options(
         options.tier,
@@ -776,8 +782,14 @@ fn open_sensor(options: &WatchOptions, proc: &ProcFs, tree: &CgroupTree) -> anyh
         options.ring_size_bytes,
     );
     let next = "run \"auditor doctor\" to see what is missing, or watch with --tier scan";
-    let sensor = Sensor::open(&load, proc, tree)
-        .map_err(|e| Failure::unsupported("no live tier works here", next).caused_by(e))?;
+    let sensor = Sensor::open(&load, proc, tree).map_err(|e| match (&e, &options.btf) {
+        // The file was the user's choice: that the environment is at fault is not known.
+        (SensorError::Load(LoadError::Btf(_) | LoadError::Fields(_)), Some(path)) => {
+            let what = format!("cannot use --btf {}", path.display());
+            Failure::new(what, WITHOUT_BTF).caused_by(e)
+        }
+        _ => Failure::unsupported("no live tier works here", next).caused_by(e),
+    })?;
     let asked_trampoline = options.tier == TierChoice::Trampoline;
     if !sensor.is_live() && options.without_hooks.is_empty()
         || asked_trampoline && sensor.tier() != Tier::Trampoline && options.without_hooks.is_empty()

@@ -62,13 +62,29 @@ pub(super) fn stdout_error(error: io::Error) -> anyhow::Error {
     .into()
 }
 
+/// An error and what caused it, in one line. Many errors name their cause themselves: that is not said twice.
+#[must_use]
+pub fn in_words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.ends_with(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text += ": ";
+        }
+        text += &cause;
+    }
+    text
+}
+
 /// How a failed command ends, and what to say on stderr (nothing where it ends quietly).
 #[must_use]
 pub fn report(error: &anyhow::Error) -> (Exit, Option<String>) {
     if error.is::<HungUp>() {
         return (Exit::Clean, None);
     }
-    let mut text = format!("error: {error:#}");
+    let mut text = format!("error: {}", in_words(error));
     let failure = error.chain().find_map(|e| e.downcast_ref::<Failure>());
     if let Some(failure) = failure {
         text += "\n  next: ";
@@ -95,6 +111,19 @@ mod tests {
         let (exit, text) = report(&error);
         assert_eq!(exit, Exit::Unsupported);
         let want = "error: start watching: no hook works: permission denied\n  next: run \"auditor doctor\"";
+        assert_eq!(text.as_deref(), Some(want));
+    }
+
+    /// Goal: a cause that an error names itself is said once.
+    #[test]
+    fn says_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("open /x: {0}")]
+        struct Named(#[source] std::io::Error);
+        let cause = Named(std::io::Error::other("it is gone"));
+        let error = anyhow::Error::from(Failure::new("cannot start", "open it").caused_by(cause));
+        let text = report(&error).1;
+        let want = "error: cannot start: open /x: it is gone\n  next: open it";
         assert_eq!(text.as_deref(), Some(want));
     }
 

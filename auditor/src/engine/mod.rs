@@ -118,6 +118,8 @@ pub struct Engine {
     event: u64,
     now_ns: u64,
     started: bool,
+    /// The first sweep is over, but questions about what it found may be open.
+    starting: bool,
     sweeping: Option<sweep::Sweep>,
     /// Events were lost since the last complete sweep.
     lossy: bool,
@@ -152,6 +154,7 @@ impl Engine {
             event: 0,
             now_ns: 0,
             started: false,
+            starting: false,
             sweeping: None,
             lossy: false,
             lost_total: BTreeMap::new(),
@@ -196,7 +199,7 @@ impl Engine {
                 complete,
             } => {
                 self.advance(boottime_ns);
-                self.end_sweep(complete, out);
+                self.end_sweep(complete);
             }
             Event::Answer { query, answer } => self.on_answer(query, answer),
             Event::Restore(saved) => {
@@ -208,6 +211,10 @@ impl Engine {
                 self.advance(boottime_ns);
                 self.on_tick(out);
             }
+        }
+        // The start line counts the containers that were there first: their names must be in.
+        if self.starting && self.pending.is_empty() {
+            self.report_start(out);
         }
         self.report_pairs(out);
         self.drain_ready(out);
@@ -276,6 +283,7 @@ impl Engine {
 
     fn report_start(&mut self, out: &mut Vec<Record>) {
         self.started = true;
+        self.starting = false;
         self.last_heartbeat_ns = self.now_ns;
         let start = Start {
             head: self.head(),

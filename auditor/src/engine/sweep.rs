@@ -259,7 +259,7 @@ impl Engine {
     }
 
     /// The sweep is over: what it did not list is gone.
-    pub(super) fn end_sweep(&mut self, complete: bool, out: &mut Vec<Record>) {
+    pub(super) fn end_sweep(&mut self, complete: bool) {
         let Some(sweep) = self.sweeping.take() else {
             return;
         };
@@ -294,7 +294,7 @@ impl Engine {
             self.learn_host();
             self.restore_entities();
             self.discover();
-            self.report_start(out);
+            self.starting = true;
         }
     }
 }

@@ -938,6 +938,26 @@ fn findings_wait_for_names() {
     assert_eq!(m.violations().len(), 1, "now it has a name");
 }
 
+/// The start line comes first, and counts the containers that were there before the agent.
+#[test]
+fn the_start_line_counts_containers() {
+    let mut m = Machine::new("");
+    m.name("/a", "a");
+    m.runc(50, "/a");
+    let tasks = m.tasks.clone();
+    let mut again = Machine::new("");
+    again.engine = Engine::new(again.engine.config.clone(), &Policy::default());
+    again.tasks = tasks;
+    again.name("/a", "a");
+    again.cgroup(1, "/");
+    again.cgroup(50, "/a");
+    again.sweep();
+    let Some(Record::Start(start)) = again.out.first() else {
+        panic!("{:?}", again.out);
+    };
+    assert_eq!(start.entities, 1);
+}
+
 /// The same events give the same lines.
 #[test]
 fn deterministic() {

@@ -3,7 +3,11 @@
 //! Records leave in batches over a bounded channel. When the channel is full the batch is dropped and
 //! counted: the rings must be drained whatever the rest of the agent does, or the kernel would lose
 //! events that it could have kept. Empty batches come back to be filled again.
+//!
+//! The two rings leave as one stream in the order of time: a task's frequent events must not come after
+//! its end.
 
+use auditor_common::record::RecordHeader;
 use aya::maps::{MapData, RingBuf};
 use bytes::BytesMut;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -12,15 +16,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::mpsc;
+use zerocopy::FromBytes;
 
 /// A batch is handed over when it holds this many bytes.
 pub const BATCH_BYTES: usize = 256 << 10;
 /// Batches between reader and engine.
 pub const BATCHES: usize = 64;
 /// Batches handed over before marks and the stop are looked at again.
-const DRAIN_ROUNDS: usize = 32;
-/// Frequent records taken in one round, after all state-bearing ones.
-const BULK_SHARE: usize = 64;
+const DRAIN_BATCHES: u32 = 32;
 /// How long a record may wait in a ring that nobody's urgency empties.
 const PATIENCE_NS: i64 = 50_000_000;
 
@@ -54,6 +57,13 @@ struct Shared {
 struct Loop {
     events: RingBuf<MapData>,
     bulk: RingBuf<MapData>,
+    /// The next frequent record while an older event goes first; empty when there is none.
+    frequent: Vec<u8>,
+    outlet: Outlet,
+}
+
+/// The way to the agent, with the batch that is being filled.
+struct Outlet {
     out: mpsc::Sender<Batch>,
     recycled: mpsc::Receiver<BytesMut>,
     shared: Arc<Shared>,
@@ -78,11 +88,14 @@ impl Reader {
         let mut work = Loop {
             events,
             bulk,
-            out,
-            recycled,
-            shared: Arc::clone(&shared),
-            batch: BytesMut::with_capacity(BATCH_BYTES),
-            records: 0,
+            frequent: Vec::new(),
+            outlet: Outlet {
+                out,
+                recycled,
+                shared: Arc::clone(&shared),
+                batch: BytesMut::with_capacity(BATCH_BYTES),
+                records: 0,
+            },
         };
         let thread = std::thread::Builder::new()
             .name("ring-reader".to_owned())
@@ -135,14 +148,15 @@ impl Shared {
 
 impl Loop {
     fn run(&mut self) {
-        while !self.shared.stop.load(Ordering::Acquire) {
+        let shared = Arc::clone(&self.outlet.shared);
+        while !shared.stop.load(Ordering::Acquire) {
             self.wait();
-            let mark = self.shared.flush.swap(0, Ordering::AcqRel);
+            let mark = shared.flush.swap(0, Ordering::AcqRel);
             self.drain();
-            self.hand_over();
-            if mark != 0 && self.out.try_send(Batch::Flushed(mark)).is_err() {
+            self.outlet.hand_over();
+            if mark != 0 && self.outlet.out.try_send(Batch::Flushed(mark)).is_err() {
                 // The engine is behind: it will ask again.
-                self.shared.flush.store(mark, Ordering::Release);
+                shared.flush.store(mark, Ordering::Release);
             }
         }
     }
@@ -152,42 +166,59 @@ impl Loop {
             tv_sec: 0,
             tv_nsec: PATIENCE_NS,
         };
+        let wake = &self.outlet.shared.wake;
         let mut fds = [
             PollFd::from_borrowed_fd(self.events.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.bulk.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.shared.wake.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN),
         ];
         // Interrupted or not: the rings are looked at.
         let _ = poll(&mut fds, Some(&timeout));
         let mut counter = [0; 8];
-        let _ = rustix::io::read(&self.shared.wake, &mut counter);
+        let _ = rustix::io::read(wake, &mut counter);
     }
 
-    /// Empties the rings, state-bearing events first, so that the others cannot starve them.
+    /// Empties the rings, in the order of time. State-bearing events wait only for frequent ones that are
+    /// older, which one ring's size bounds.
     fn drain(&mut self) {
+        let mut left = DRAIN_BATCHES;
         // Bounded: a machine that makes events faster than they are read must not keep us here.
-        for _ in 0..DRAIN_ROUNDS {
-            let mut taken = 0;
-            while self.batch.len() < BATCH_BYTES {
-                let Some(item) = self.events.next() else {
+        while left > 0 {
+            // Taken first: what a task did before an event is in the other ring when the event is in this one.
+            let event = self.events.next();
+            let until_ns = event.as_ref().map_or(u64::MAX, |e| time_ns(e));
+            while left > 0 {
+                if self.frequent.is_empty() {
+                    let Some(next) = self.bulk.next() else { break };
+                    self.frequent.extend_from_slice(&next);
+                }
+                if time_ns(&self.frequent) > until_ns {
                     break;
-                };
-                self.batch.extend_from_slice(&item);
-                taken += 1;
+                }
+                left -= self.outlet.put(&self.frequent);
+                self.frequent.clear();
             }
-            for _ in 0..BULK_SHARE {
-                let Some(item) = self.bulk.next() else { break };
-                self.batch.extend_from_slice(&item);
-                taken += 1;
-            }
-            self.records += taken;
-            if taken == 0 {
-                break;
-            }
-            if self.batch.len() >= BATCH_BYTES {
-                self.hand_over();
-            }
+            let Some(event) = event else { break };
+            left = left.saturating_sub(self.outlet.put(&event));
         }
+    }
+}
+
+/// When a record was written; 0 for one without a header, which the decoder will refuse.
+fn time_ns(record: &[u8]) -> u64 {
+    RecordHeader::read_from_prefix(record).map_or(0, |(header, _)| header.boottime_ns)
+}
+
+impl Outlet {
+    /// Adds a record; gives the number of batches that this filled, which then went.
+    fn put(&mut self, record: &[u8]) -> u32 {
+        self.batch.extend_from_slice(record);
+        self.records += 1;
+        let full = self.batch.len() >= BATCH_BYTES;
+        if full {
+            self.hand_over();
+        }
+        u32::from(full)
     }
 
     fn hand_over(&mut self) {

@@ -1,6 +1,7 @@
 //! The actor: the only program of ours inside a test container. It does one namespaced act when told to.
 //!
-//! `actor serve` reads [`Act`]s from standard input and answers on standard output. `actor held …` is what a
+//! `actor serve` reads [`Act`]s from standard input and answers on standard output. `actor here` joins namespaces itself
+//! and goes on. `actor forks`, `nests`, `same-id` and `walk` do one thing many times. `actor held …` is what a
 //! privileged copy of the file executes. `actor enter PID`, `actor unit ROOT` and `actor sandbox` are run on the host: an
 //! administrator who enters a container, a service in its own mount namespace, and a host program that isolates itself.
 //! busybox cannot do most of this (no pidfd, no clone3), hence a program.
@@ -23,6 +24,11 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
     let done = match words.as_slice() {
         ["serve"] => serve(),
+        ["here"] => here(),
+        ["forks", count] => forks(count),
+        ["nests", count, flags @ ..] => nests(count, flags),
+        ["same-id", ids, count] => same_id(ids, count),
+        ["walk", path] => walk(path),
         ["held", answer, hold] => held(answer, hold),
         ["enter", pid, program] => enter(pid, program),
         ["unit", root] => unit(Path::new(root)),
@@ -318,6 +324,88 @@ fn held(answer: &str, hold: &str) -> Result<()> {
         );
     }
     hold_on(&answer, &hold)
+}
+
+/// One task that joins one namespace after the other.
+fn here() -> Result<()> {
+    let say = |errno: i32, what: &str| {
+        let pid = std::process::id() as i32;
+        let what = what.to_owned();
+        println!("{}", encode(&Answer { errno, what, pid }));
+    };
+    say(0, "ready");
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let joined = match serde_json::from_str(&line).map_err(Error::other)? {
+            Act::JoinByFd { path, kind } => {
+                File::open(path).and_then(|file| sys::setns(file.as_fd(), kind.flag()))
+            }
+            other => Err(Error::other(format!("not done here: {other:?}"))),
+        };
+        match joined {
+            Ok(()) => say(0, ""),
+            Err(error) => say(error.raw_os_error().unwrap_or(-1), &line),
+        }
+    }
+    Ok(())
+}
+
+fn parse<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    text: &str,
+) -> Result<T> {
+    text.parse().map_err(Error::other)
+}
+
+/// A storm of short lives.
+fn forks(count: &str) -> Result<()> {
+    for _ in 0..parse::<u32>(count)? {
+        let pid = sys::fork()?;
+        if pid == 0 {
+            sys::exit_now(0);
+        }
+        sys::waitpid(pid)?;
+    }
+    Ok(())
+}
+
+/// Leaves again and again, for one kind of namespace after the other.
+fn nests(count: &str, kinds: &[&str]) -> Result<()> {
+    let flags = |name: &&str| {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == *name);
+        kind.map(Kind::flag)
+            .ok_or_else(|| Error::other(format!("no kind {name}")))
+    };
+    let flags: Vec<i32> = kinds.iter().map(flags).collect::<Result<_>>()?;
+    for _ in 0..parse::<u32>(count)? {
+        for flag in &flags {
+            sys::unshare(*flag)?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes directory to everything in a directory.
+fn walk(path: &str) -> Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        std::env::set_current_dir(entry?.path())?;
+    }
+    Ok(())
+}
+
+/// Children that all have the same id, each with a UTS namespace of its own. `ids` are those of each pid namespace,
+/// the innermost first.
+fn same_id(ids: &str, count: &str) -> Result<()> {
+    let ids: Vec<i32> = ids.split(',').map(parse).collect::<Result<_>>()?;
+    for _ in 0..parse::<u32>(count)? {
+        let pid = sys::clone_with_ids(&ids)?;
+        if pid == 0 {
+            sys::exit_now(i32::from(sys::unshare(libc::CLONE_NEWUTS).is_err()));
+        }
+        if sys::waitpid(pid)?.1 != 0 {
+            return Err(Error::other("the child could not leave"));
+        }
+    }
+    Ok(())
 }
 
 /// `nsenter --all`: joins every namespace of a container's process, then runs a program there.

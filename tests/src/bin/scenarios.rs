@@ -30,7 +30,7 @@ struct Arguments {
     /// Runtimes to use.
     #[arg(long, value_delimiter = ',', default_value = "runc,crun")]
     runtimes: Vec<String>,
-    /// Only scenarios whose name contains this; `silence` is one too.
+    /// Only scenarios whose name contains this; `silence` and `survive` are some too.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Start/stop cycles per runtime.

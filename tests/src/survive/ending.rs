@@ -1,0 +1,166 @@
+//! How a watch ends, what it may still do while it runs, and the commands that look at what it said.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Survival;
+use crate::act::Kind;
+use crate::runtime::Runtime;
+
+/// BPF, PERFMON, `SYS_PTRACE` and `DAC_READ_SEARCH`.
+const KEPT: u64 = 1 << 39 | 1 << 38 | 1 << 19 | 1 << 2;
+
+fn reason(lines: &[Value]) -> &str {
+    lines
+        .last()
+        .and_then(|stop| stop["reason"].as_str())
+        .unwrap_or_default()
+}
+
+/// Goal: --exit-on ends at its severity, not below. Method: a nest (low), then a join (critical).
+pub(super) fn exit_on(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
+    let mut container = survival.container(runtime, "exit-on")?;
+    let watch = survival.watch(&["--exit-on", "critical"])?;
+    container.unshare(Kind::Uts)?;
+    watch.expect("the nest", container.broke("namespace-nest", "uts"))?;
+    container.join_host(Kind::Net)?;
+    let lines = survival.ended(watch, 1)?;
+    ensure!(reason(&lines) == "exit_on", "{:?}", lines.last());
+    let join = container.broke("namespace-join", "net");
+    ensure!(lines.iter().any(join), "it ended without the join");
+    container.end()
+}
+
+/// Goal: --duration ends in time. Method: two seconds.
+pub(super) fn duration(survival: &Survival<'_>, _: &Runtime) -> Result<()> {
+    let watch = survival.watch(&["--duration", "2s"])?;
+    let started = Instant::now();
+    let lines = survival.ended(watch, 0)?;
+    let took = started.elapsed();
+    ensure!(
+        (Duration::from_millis(1500)..Duration::from_secs(10)).contains(&took),
+        "{took:?}"
+    );
+    ensure!(reason(&lines) == "duration", "{:?}", lines.last());
+    Ok(())
+}
+
+/// Goal: both signals end it with 0 and a stop line; SIGHUP does not.
+pub(super) fn signals(survival: &Survival<'_>, _: &Runtime) -> Result<()> {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let watch = survival.watch(&["--heartbeat", "1s"])?;
+        watch.signal(libc::SIGHUP)?;
+        watch.heartbeats(1)?;
+        watch.signal(signal)?;
+        let lines = survival.ended(watch, 0)?;
+        ensure!(reason(&lines) == "signal", "{signal}: {:?}", lines.last());
+    }
+    Ok(())
+}
+
+/// Goal: only four capabilities stay, in every thread, and they are enough. Method: /proc, then an escape and sweeps.
+pub(super) fn capabilities(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
+    let mut container = survival.container(runtime, "capabilities")?;
+    let watch = survival.watch(&["--heartbeat", "1s"])?;
+    let threads = std::fs::read_dir(format!("/proc/{}/task", watch.pid()));
+    for thread in threads.context("list its threads")? {
+        let path = thread.context("list its threads")?.path().join("status");
+        let status =
+            std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim).unwrap_or_default()
+        };
+        for set in ["CapEff:", "CapPrm:", "CapBnd:", "CapInh:", "CapAmb:"] {
+            let held = u64::from_str_radix(field(set), 16).context("read a capability set")?;
+            ensure!(held & !KEPT == 0, "{set} {held:x} in {}", path.display());
+        }
+        ensure!(field("NoNewPrivs:") == "1", "{}: {status}", path.display());
+    }
+    container.join_host(Kind::Net)?;
+    watch.expect("the join", container.broke("namespace-join", "net"))?;
+    watch.heartbeats(3)?;
+    let log = watch.log();
+    ensure!(log.is_empty(), "complaints: {log}");
+    container.end()?;
+    survival.stop(watch, 0).map(drop)
+}
+
+/// Goal: scan, explain and doctor work on real things. Method: two containers and an escape.
+pub(super) fn reports(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
+    let mut first = survival.container(runtime, "reports-a")?;
+    let second = survival.container(runtime, "reports-b")?;
+    let watch = survival.watch(&[])?;
+    first.join_host(Kind::Net)?;
+    let join = watch.expect("the join", first.broke("namespace-join", "net"))?;
+    survival.stop(watch, 0)?;
+
+    let ran = survival.run(&["scan", "--format", "json"])?;
+    ensure!(ran.code == Some(1), "scan: {:?} {}", ran.code, ran.log);
+    let [scan] = ran.lines.as_slice() else {
+        anyhow::bail!("scan gave {} lines", ran.lines.len())
+    };
+    let ids: Vec<String> = [&first, &second]
+        .map(|container| format!("{}:{}", runtime.name, container.id()))
+        .into();
+    for id in &ids {
+        let mut entities = scan["entities"].as_array().into_iter().flatten();
+        let entity = entities.find(|entity| entity["id"] == id.as_str());
+        let entity = entity.with_context(|| format!("scan does not list {id}"))?;
+        let kinds = entity["namespaces"]
+            .as_object()
+            .map_or(0, |kinds| kinds.len());
+        ensure!(kinds >= 7, "{id} has {kinds} kinds of namespaces: {entity}");
+    }
+    let mut pairs = scan["pairs"].as_array().into_iter().flatten();
+    let pair = pairs.find(|pair| {
+        let names = [&pair["a"], &pair["b"]];
+        names.iter().any(|name| **name == ids[0].as_str())
+            && names.iter().any(|name| **name == "host")
+    });
+    let pair = pair.context("scan has no pair of the container and the host")?;
+    ensure!(pair["iota"] == 0, "the escape is not seen at rest: {pair}");
+
+    explain(survival, &["explain"], &join.to_string(), "namespace-join")?;
+    explain(
+        survival,
+        &["explain", "--pair", &ids[0], "host"],
+        &scan.to_string(),
+        "net",
+    )?;
+    let doctor = survival.run(&["doctor", "--format", "json"])?;
+    ensure!(
+        doctor.code == Some(0) && doctor.lines.len() == 1,
+        "doctor: {:?} {}",
+        doctor.code,
+        doctor.log
+    );
+    first.end()?;
+    second.end()
+}
+
+fn explain(survival: &Survival<'_>, words: &[&str], input: &str, wanted: &str) -> Result<()> {
+    let mut child = survival
+        .command(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start explain")?;
+    let mut stdin = child.stdin.take().context("its input is not piped")?;
+    stdin
+        .write_all(input.as_bytes())
+        .context("write to explain")?;
+    drop(stdin);
+    let output = child.wait_with_output().context("wait for explain")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success() && text.contains(wanted),
+        "{words:?}: {}: {text}",
+        output.status
+    );
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Restarts: who escaped must be known to the next auditor, and what was there before it must be no stranger.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::{Contained, Survival, Wanderer};
+use crate::act::Kind;
+use crate::identity::is_type;
+use crate::runtime::Runtime;
+
+/// A task that joined the host's network and was moved out of its cgroup while one auditor watched and was killed.
+fn escaped(
+    survival: &Survival<'_>,
+    container: &Contained,
+    state: &str,
+) -> Result<(Wanderer, Value)> {
+    let mut task = Wanderer::start(container)?;
+    let watch = survival.watch(&["--state-dir", state])?;
+    task.join_host(Kind::Net)?;
+    let join = watch.expect("the join", container.broke("namespace-join", "net"))?;
+    task.move_to_root()?;
+    watch.signal(libc::SIGKILL)?;
+    let ran = watch.finish()?;
+    survival.validate(&ran.lines, &[]);
+    ensure!(ran.code.is_none(), "it survived SIGKILL");
+    Ok((task, join))
+}
+
+/// Goal: a label survives a kill. Method: the next auditor, with the same state, sees the same task's next join.
+pub(super) fn killed(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
+    let container = survival.container(runtime, "killed")?;
+    let state = survival.path("state").display().to_string();
+    let (mut task, first) = escaped(survival, &container, &state)?;
+    let watch = survival.watch(&["--state-dir", &state])?;
+    let standing = watch.expect(
+        "what stands from before",
+        container.broke("namespace-join", "net"),
+    )?;
+    ensure!(
+        standing["confidence"] == "inferred",
+        "not inferred: {standing}"
+    );
+    task.join_host(Kind::Uts)?;
+    let next = watch.expect("the next join", container.broke("namespace-join", "uts"))?;
+    for (key, line) in [("id", &standing), ("id", &next), ("incarnation", &next)] {
+        ensure!(
+            line["subject"][key] == first["subject"][key],
+            "another subject: {line}, first {first}"
+        );
+    }
+    ensure!(
+        next["confidence"] == "exact" && next["subject"]["task"]["pid"] == task.pid,
+        "not that task, or not exact: {next}"
+    );
+    survival.stop(watch, 0)?;
+    drop(task);
+    container.end()
+}
+
+/// Goal: without state the task is still known by what it kept, its pid namespace at least: that cannot be joined from
+/// below. Method: as above, with --no-state.
+pub(super) fn forgetful(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
+    let container = survival.container(runtime, "forgetful")?;
+    let state = survival.path("state").display().to_string();
+    let (mut task, first) = escaped(survival, &container, &state)?;
+    let watch = survival.watch(&[])?;
+    task.join_host(Kind::Uts)?;
+    for (dimension, confidence) in [("net", "inferred"), ("uts", "exact")] {
+        let join = container.broke("namespace-join", dimension);
+        let line = watch.expect(&format!("the join in {dimension}"), join)?;
+        ensure!(
+            line["confidence"] == confidence && line["subject"]["id"] == first["subject"]["id"],
+            "not {confidence}, or another subject: {line}"
+        );
+    }
+    survival.stop(watch, 0)?;
+    drop(task);
+    container.end()
+}
+
+/// Goal: containers that were there first are entities. Method: start one, then the auditor, then escape.
+pub(super) fn started_after(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
+    let mut container = survival.container(runtime, "first")?;
+    let watch = survival.watch(&[])?;
+    let start = watch
+        .seen(|line| is_type(line, "start"))
+        .context("no start line")?;
+    ensure!(start["entities"].as_u64() >= Some(1), "no entity: {start}");
+    container.join_host(Kind::Net)?;
+    let join = watch.expect("the join", container.broke("namespace-join", "net"))?;
+    let id = format!("{}:{}", runtime.name, container.id());
+    ensure!(
+        join["confidence"] == "exact" && join["subject"]["id"] == id.as_str(),
+        "not exact, or not {id}: {join}"
+    );
+    container.end()?;
+    survival.stop(watch, 0).map(drop)
+}
