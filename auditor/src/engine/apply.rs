@@ -10,8 +10,8 @@ use crate::model::output::Record;
 use crate::model::{Confidence, NsKind, text};
 use auditor_common::limits::CGROUP_SLOTS;
 use auditor_common::record::{
-    ATTACH_THREADGROUP, CgroupRecord, TaskKey, TaskRecord, TaskState, cause, cgroup_op, kernel_str,
-    known, ns, task_flags,
+    ATTACH_THREADGROUP, CgroupRecord, PathRef, TaskKey, TaskRecord, TaskState, cause, cgroup_op,
+    kernel_str, known, ns, task_flags,
 };
 use std::sync::Arc;
 
@@ -58,6 +58,7 @@ impl Engine {
         self.unlabel(tid);
         if let Some(task) = self.world.remove(tid) {
             self.world.ns.drop_set(task.set);
+            self.bury_mounts();
         }
     }
 
@@ -374,7 +375,7 @@ impl Engine {
             .tasks
             .values()
             .filter(|t| self.world.ns.ids(t.set)[ns::MNT] == mnt)
-            .filter(|t| (t.state.root.dev, t.state.root.ino) == (old.dev, old.ino))
+            .filter(|t| same_place(&t.state.root, &old))
             .map(|t| t.state.key.tid)
             .collect();
         for tid in moved {
@@ -383,7 +384,7 @@ impl Engine {
             };
             task.state.root = new;
             task.pivoted = true;
-            if (task.state.cwd.dev, task.state.cwd.ino) == (old.dev, old.ino) {
+            if same_place(&task.state.cwd, &old) {
                 task.state.cwd = new;
             }
         }
@@ -541,7 +542,7 @@ impl Engine {
                 let syscall = (self.config.syscalls)(growth.syscall);
                 // Still inside the exec: its next event tells.
                 matches!(syscall, Some("execve" | "execveat")) && task.event == growth.event
-                    || self.now_ns < growth.boottime_ns + GROWTH_PATIENCE_NS
+                    || self.now_ns < growth.boottime_ns.saturating_add(GROWTH_PATIENCE_NS)
             });
             if waits {
                 self.growing.push(tid);
@@ -617,6 +618,12 @@ impl Engine {
         }
         self.set_extra(tid, extra);
     }
+}
+
+/// Whether two paths are one directory of one mount namespace: a copy of a mount tree has the same
+/// inodes.
+fn same_place(a: &PathRef, b: &PathRef) -> bool {
+    (a.dev, a.ino, a.mnt_ns_inum) == (b.dev, b.ino, b.mnt_ns_inum)
 }
 
 /// Slots that a clone made anew.

@@ -285,7 +285,7 @@ impl Engine {
             .reporter
             .folds
             .iter()
-            .filter(|(_, fold)| all || now_ns >= fold.since_ns + window_ns)
+            .filter(|(_, fold)| all || now_ns >= fold.since_ns.saturating_add(window_ns))
             .map(|(key, _)| *key)
             .collect();
         for key in over {
