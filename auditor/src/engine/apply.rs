@@ -140,6 +140,7 @@ impl Engine {
                 .zip(&state.ns)
                 .all(|(a, b)| a.inum == b.inum);
         let ids_before = *self.world.ns.ids(set);
+        let parent_set = set;
         let (set, ids) = if same_ns {
             self.world.ns.share_set(set);
             (set, ids_before)
@@ -166,7 +167,7 @@ impl Engine {
             return;
         }
         let before_iota = self.iotas_before(label, &ids, state);
-        self.set_label(state.key.tid, label);
+        self.inherit_label(state.key.tid, label, parent_set);
         let taken = if same_ns && same_cgroups {
             label
         } else {

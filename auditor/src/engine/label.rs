@@ -10,7 +10,7 @@
 
 use super::Engine;
 use super::event::{Query, Saved, SavedEntity, SavedLabel};
-use super::world::namespaces::{NO_NS, NsIds};
+use super::world::namespaces::{NO_NS, NsIds, SetId};
 use super::world::{Entity, START_TOLERANCE_NS, Task};
 use crate::inventory::cgroup_path;
 use crate::inventory::container::{ContainerAnswer, Role, SpecSummary};
@@ -116,6 +116,18 @@ pub(super) fn record_of(
     }
 }
 
+/// How a task became an entity's, which decides how the entity came by what the task brings.
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    /// From outside: whoever sent it in gave what it has. Runtimes do not join the cgroup and time
+    /// namespaces in every exec.
+    Sent,
+    /// From a task of the entity with this set: what that one was given stays given.
+    From(SetId),
+    /// Nobody saw.
+    Found,
+}
+
 impl Engine {
     /// How an entity came by a namespace.
     fn origin(&self, entity: &Entity, id: EntityId, kind: NsKind, object: NsId) -> Origin {
@@ -152,24 +164,34 @@ impl Engine {
             .collect()
     }
 
-    /// The entity's tasks with this set of namespaces became more (or fewer).
-    fn count_set(&mut self, id: EntityId, set: super::world::namespaces::SetId, more: bool) {
-        let ids = *self.world.ns.ids(set);
+    /// One more of the entity's tasks has this set of namespaces.
+    fn join_set(&mut self, id: EntityId, set: SetId, entry: Entry) {
         let Some(entity) = self.world.entities.get_mut(&id) else {
             return;
         };
         let holding = entity.sets.entry(set).or_default();
-        if more {
-            holding.tasks += 1;
-            if holding.tasks == 1 {
-                let held = self.objects_of(id, &ids);
-                for &(object, origin) in &held {
-                    self.index.hold(id, object, origin);
-                }
-                self.keep_held(id, set, held);
-            }
+        holding.tasks += 1;
+        if holding.tasks > 1 {
             return;
         }
+        let held = self.judge_set(id, set, entry);
+        for &(object, origin) in &held {
+            self.index.hold(id, object, origin);
+        }
+        let entity = self.world.entities.get_mut(&id);
+        if let Some(holding) = entity.and_then(|e| e.sets.get_mut(&set)) {
+            holding.held = held;
+        }
+    }
+
+    /// One less; the last one releases what was held.
+    fn leave_set(&mut self, id: EntityId, set: SetId) {
+        let Some(entity) = self.world.entities.get_mut(&id) else {
+            return;
+        };
+        let Some(holding) = entity.sets.get_mut(&set) else {
+            return;
+        };
         holding.tasks = holding.tasks.saturating_sub(1);
         if holding.tasks == 0
             && let Some(holding) = entity.sets.remove(&set)
@@ -180,16 +202,27 @@ impl Engine {
         }
     }
 
-    fn keep_held(
-        &mut self,
-        id: EntityId,
-        set: super::world::namespaces::SetId,
-        held: Vec<(ObjectKey, Origin)>,
-    ) {
-        let entity = self.world.entities.get_mut(&id);
-        if let Some(holding) = entity.and_then(|e| e.sets.get_mut(&set)) {
-            holding.held = held;
+    /// What tasks with this set make their entity hold.
+    fn judge_set(&self, id: EntityId, set: SetId, entry: Entry) -> Vec<(ObjectKey, Origin)> {
+        let mut held = self.objects_of(id, self.world.ns.ids(set));
+        let given: Vec<ObjectKey> = match entry {
+            Entry::Found => Vec::new(),
+            Entry::Sent => held.iter().map(|(object, _)| *object).collect(),
+            Entry::From(old) => {
+                let entity = self.world.entities.get(&id);
+                let old = entity.and_then(|e| e.sets.get(&old));
+                let held = old.into_iter().flat_map(|h| &h.held);
+                held.filter(|(_, origin)| *origin == Origin::Granted)
+                    .map(|(object, _)| *object)
+                    .collect()
+            }
+        };
+        for (object, origin) in &mut held {
+            if *origin == Origin::Acquired && given.contains(object) {
+                *origin = Origin::Granted;
+            }
         }
+        held
     }
 
     /// Judges anew what an entity's tasks hold: whose it is has changed.
@@ -199,8 +232,7 @@ impl Engine {
         };
         let sets: Vec<_> = entity.sets.keys().copied().collect();
         for set in sets {
-            let ids = *self.world.ns.ids(set);
-            let new = self.objects_of(id, &ids);
+            let new = self.judge_set(id, set, Entry::From(set));
             let entity = self.world.entities.get_mut(&id);
             let Some(holding) = entity.and_then(|e| e.sets.get_mut(&set)) else {
                 continue;
@@ -241,6 +273,16 @@ impl Engine {
         holders.filter(|id| *id != but && *id != HOST).collect()
     }
 
+    /// A container and those around it.
+    fn containers_of(&self, id: EntityId) -> BTreeSet<EntityId> {
+        let mut all = BTreeSet::new();
+        let mut at = id;
+        while at != HOST && all.insert(at) {
+            at = self.world.entities.get(&at).map_or(HOST, |e| e.parent);
+        }
+        all
+    }
+
     /// Roots and working directories in mount namespaces that ended belong to nobody any more; their
     /// inums may come back.
     pub(super) fn bury_mounts(&mut self) {
@@ -263,8 +305,17 @@ impl Engine {
         }
     }
 
-    /// Gives a task its label.
+    /// Gives a task a label of which nothing else is known.
     pub(super) fn set_label(&mut self, tid: u32, label: EntityId) {
+        self.label_as(tid, label, Entry::Found);
+    }
+
+    /// Gives a newborn its parent's label; `set`: the parent's namespaces.
+    pub(super) fn inherit_label(&mut self, tid: u32, label: EntityId, set: SetId) {
+        self.label_as(tid, label, Entry::From(set));
+    }
+
+    fn label_as(&mut self, tid: u32, label: EntityId, entry: Entry) {
         let Some(task) = self.world.tasks.get(&tid) else {
             return;
         };
@@ -283,7 +334,7 @@ impl Engine {
         if let Some(entity) = self.world.entities.get_mut(&label) {
             entity.tasks += 1;
         }
-        self.count_set(label, set, true);
+        self.join_set(label, set, entry);
         self.refresh_extra(tid);
     }
 
@@ -297,7 +348,7 @@ impl Engine {
             return;
         }
         self.set_extra(tid, Vec::new());
-        self.count_set(label, set, false);
+        self.leave_set(label, set);
         if let Some(task) = self.world.tasks.get_mut(&tid) {
             task.label = HOST;
         }
@@ -321,7 +372,8 @@ impl Engine {
         }
         let heir = self.heir(id);
         self.world.cgroups.release_claims(id, heir);
-        let strangers = self.other_holders(ObjectKey::Territory(id), id);
+        let mut strangers = self.other_holders(ObjectKey::Territory(id), id);
+        strangers.extend(self.containers_of(entity.parent));
         self.index.remove_entity(id);
         self.reporter.forget(id);
         if let Some(heir) = heir {
@@ -389,8 +441,8 @@ impl Engine {
         let new = self.world.ns.new_set(ids);
         // First the new, then the old: an object in both must not look released in between.
         if label != HOST {
-            self.count_set(label, new, true);
-            self.count_set(label, old, false);
+            self.join_set(label, new, Entry::From(old));
+            self.leave_set(label, old);
         }
         if let Some(task) = self.world.tasks.get_mut(&tid) {
             task.set = new;
@@ -466,7 +518,7 @@ impl Engine {
             .collect();
         for id in candidates {
             if self.inside(id, &state, &ids) && self.world.contains(label, id) {
-                self.set_label(tid, id);
+                self.label_as(tid, id, Entry::Sent);
                 return id;
             }
         }
@@ -734,6 +786,7 @@ impl Engine {
                     self.world.cgroups.claim(&subtree, id);
                     slots |= 1 << slot;
                     strangers.extend(self.other_holders(ObjectKey::Territory(before), before));
+                    strangers.extend(self.containers_of(before));
                 }
             }
         }
@@ -816,7 +869,7 @@ impl Engine {
 
     /// Labels the init and whatever lives in the same compartment.
     fn gather(&mut self, id: EntityId, around: EntityId, state: &TaskState, ids: &NsIds) {
-        self.set_label(state.key.tid, id);
+        self.label_as(state.key.tid, id, Entry::Sent);
         let own_pid = self
             .world
             .ns
@@ -842,7 +895,7 @@ impl Engine {
         }
         tids.sort_unstable();
         for tid in tids {
-            self.set_label(tid, id);
+            self.label_as(tid, id, Entry::Sent);
         }
     }
 

@@ -600,3 +600,110 @@ fn exec_by_a_thread_keeps_the_label() {
     assert_eq!(m.engine.world().label(&leader.key), label);
     assert!(!m.engine.world().tasks.contains_key(&thread));
 }
+
+/// An exec that leaves out the container's cgroup namespace, as runtimes do, was sent in with the
+/// host's: that is given, not taken. A task that goes there by itself takes it.
+#[test]
+fn what_a_runtime_sends_in_is_given() {
+    let mut m = Machine::new("");
+    m.name("/web", "web");
+    let flags = CLONE_NEW_ALL | NsKind::Cgroup.clone_flag();
+    let init = m.runc_from(1, 50, "/web", flags);
+    let stage = m.fork(1, 0);
+    for kind in [
+        NsKind::Ipc,
+        NsKind::Uts,
+        NsKind::Net,
+        NsKind::Pid,
+        NsKind::Mnt,
+    ] {
+        m.setns(stage, init, &[kind]);
+    }
+    let inside = m.fork(stage, 0);
+    m.attach(inside, 1, 50);
+    m.exec(inside, "/bin/sh");
+    let child = m.fork(inside, 0);
+    m.unshare(child, NsKind::Uts.clone_flag());
+    let found = m.violations();
+    assert!(
+        found.iter().all(|f| f.rule == RuleId::NamespaceNest),
+        "{found:?}"
+    );
+    m.setns(init, 1, &[NsKind::Cgroup]);
+    let found = m.violations();
+    assert_eq!(
+        facts(&found),
+        [(
+            RuleId::NamespaceJoin,
+            "runc:web".into(),
+            "host".into(),
+            Dimension::CgroupNs
+        )]
+    );
+}
+
+/// What a nested container made belongs to those around it when it ends, and whoever held it lets go
+/// of it as it was held.
+#[test]
+fn nested_makers_leave_an_heir() {
+    let mut m = Machine::new("");
+    m.name("/dind", "dind");
+    let outer = m.runc(50, "/dind");
+    let inner = m.runc_from(outer, 60, "/dind/inner", CLONE_NEW_ALL);
+    m.unshare(inner, NsKind::Net.clone_flag());
+    let shell = m.fork(outer, 0);
+    m.setns(shell, inner, &[NsKind::Net]);
+    m.exit(inner);
+    m.violations();
+    let second = m.fork(shell, 0);
+    m.unshare(second, NsKind::Uts.clone_flag());
+    m.exit(shell);
+    m.exit(second);
+    let nests = |f: &Finding| f.rule == RuleId::NamespaceNest;
+    assert!(m.violations().iter().all(nests));
+    assert_eq!(
+        m.engine.index().ignored(),
+        0,
+        "each hold was released as it was held"
+    );
+}
+
+/// Of two containers in one cgroup the second keeps it when the first one ends.
+#[test]
+fn a_shared_cgroup_has_an_heir() {
+    let mut m = Machine::new("");
+    m.name("/same", "first");
+    let first = m.runc(50, "/same");
+    m.name("/same", "second");
+    let second = m.runc(50, "/same");
+    m.violations();
+    m.exit(first);
+    let child = m.fork(second, 0);
+    m.attach(child, 1, 50);
+    assert!(m.violations().is_empty());
+    let label = m.engine.world().label(&m.tasks[&second].key);
+    assert_eq!(m.engine.index().pair(HOST, label).iota, Some(true));
+}
+
+/// A root in a container that has ended is nobody's, even when the next container gets the inum of
+/// its mount namespace.
+#[test]
+fn roots_in_the_past_touch_nobody() {
+    let mut m = Machine::new("");
+    m.name("/a", "a");
+    m.name("/b", "b");
+    m.name("/c", "c");
+    let a = m.runc(50, "/a");
+    m.next_inum = 9000;
+    let b = m.runc(51, "/b");
+    m.tasks.get_mut(&a).unwrap().root = m.tasks[&b].root;
+    m.emit(a, a, cause::CHROOT, 0);
+    assert_eq!(m.violations().len(), 1);
+    m.exit(b);
+    m.next_inum = 9000;
+    let c = m.runc(52, "/c");
+    m.attach(a, 1, 50);
+    assert!(m.violations().is_empty());
+    let label = |tid: u32| m.engine.world().label(&m.tasks[&tid].key);
+    assert_eq!(m.engine.index().pair(label(a), label(c)).iota, Some(true));
+}

@@ -59,6 +59,8 @@ pub(super) struct Kernel {
     pub(super) cgroups: BTreeMap<u64, String>,
     /// Mount namespaces that something beside tasks keeps alive.
     pub(super) kept: BTreeSet<Obj>,
+    /// Inums are not reused from here on.
+    pub(super) fresh_inums: bool,
     next_ino: u64,
     next_path: u32,
 }
@@ -126,7 +128,13 @@ impl Kernel {
         // Within one operation the objects made so far have no holder yet.
         let young = self.ns.iter().rev().take(NS_SLOTS).map(|n| n.inum);
         let young: BTreeSet<u32> = young.collect();
-        let inum = (FIRST_INUM..)
+        let highest = self.ns.iter().map(|n| n.inum).max().unwrap_or(FIRST_INUM);
+        let lowest = if self.fresh_inums {
+            highest + 1
+        } else {
+            FIRST_INUM
+        };
+        let inum = (lowest..)
             .find(|i| !used.contains(i) && !young.contains(i))
             .unwrap();
         self.ns.push(Namespace {

@@ -132,13 +132,21 @@ impl Machine {
     }
 
     pub(super) fn cgroup(&mut self, id: u64, path: &str) {
+        self.change_cgroup(id, path, cgroup_op::MKDIR);
+    }
+
+    pub(super) fn rmdir(&mut self, id: u64, path: &str) {
+        self.change_cgroup(id, path, cgroup_op::RMDIR);
+    }
+
+    fn change_cgroup(&mut self, id: u64, path: &str, op: u32) {
         let mut record = CgroupRecord {
             header: self.header(kind::CGROUP),
             actor: TaskKey::default(),
             id,
             parent_id: 0,
             hierarchy: 0,
-            op: cgroup_op::MKDIR,
+            op,
             path_len: u32::try_from(path.len()).unwrap(),
             reserved: 0,
             path: [0; CGROUP_PATH_LEN],

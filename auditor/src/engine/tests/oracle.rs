@@ -46,6 +46,8 @@ pub(super) struct Oracle {
     made: BTreeMap<Obj, Ent>,
     /// Whose baseline took it over.
     taken: BTreeMap<Obj, Ent>,
+    /// Namespaces that a task had when it was sent into its container, or has from such a task.
+    given: BTreeMap<u32, Vec<(usize, Obj)>>,
     next: Ent,
 }
 
@@ -133,11 +135,20 @@ impl Oracle {
     pub(super) fn born(&mut self, tid: u32, parent: u32) {
         let label = self.label(parent);
         self.labels.insert(tid, label);
+        let given = self.given.get(&parent).cloned().unwrap_or_default();
+        self.given.insert(tid, given);
+    }
+
+    /// What a task leaves is not given any more.
+    pub(super) fn switched(&mut self, task: &Task) {
+        let given = self.given.entry(task.key.tid).or_default();
+        given.retain(|(slot, object)| task.ns[*slot] == *object);
     }
 
     /// At birth into other namespaces or cgroups, at a switch, at an attach.
     pub(super) fn take(&mut self, kernel: &Kernel, tid: u32) {
         let task = &kernel.tasks[&tid];
+        self.switched(task);
         let label = self.label(tid);
         let found = self.territory(kernel, task.cgroup);
         if found == 0 || found == label || !self.contains(label, found) {
@@ -151,7 +162,7 @@ impl Oracle {
             .collect();
         for id in candidates {
             if self.inside(kernel, id, task) && self.contains(label, id) {
-                self.relabel(tid, id);
+                self.relabel(task, id);
                 return;
             }
         }
@@ -238,18 +249,22 @@ impl Oracle {
             })
             .map(|t| t.key.tid)
             .collect();
-        self.relabel(init, id);
+        self.relabel(&kernel.tasks[&init], id);
         for tid in others {
-            self.relabel(tid, id);
+            self.relabel(&kernel.tasks[&tid], id);
         }
     }
 
-    fn relabel(&mut self, tid: u32, id: Ent) {
+    fn relabel(&mut self, task: &Task, id: Ent) {
+        let tid = task.key.tid;
+        self.given
+            .insert(tid, task.ns.into_iter().enumerate().collect());
         let old = self.labels.insert(tid, id).unwrap_or(0);
         self.end_if_empty(old);
     }
 
     pub(super) fn gone(&mut self, tid: u32) {
+        self.given.remove(&tid);
         let old = self.labels.remove(&tid).unwrap_or(0);
         self.end_if_empty(old);
     }
@@ -354,10 +369,12 @@ impl Oracle {
         for &kind in NsKind::ALL {
             let object = task.ns[kind.slot()];
             let key = NsId(u32::try_from(object).unwrap());
-            held.push((
-                ObjectKey::ns(kind, key),
-                self.origin(id, kind.slot(), object),
-            ));
+            let mut origin = self.origin(id, kind.slot(), object);
+            let given = &self.given[&task.key.tid];
+            if origin == Origin::Acquired && given.contains(&(kind.slot(), object)) {
+                origin = Origin::Granted;
+            }
+            held.push((ObjectKey::ns(kind, key), origin));
         }
         for (path, key) in [
             (task.root, ObjectKey::Root as fn(NsId) -> ObjectKey),

@@ -198,6 +198,12 @@ impl Namespaces {
         }
     }
 
+    /// Places for namespaces and for sets, free ones included.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> [usize; 2] {
+        [self.slots.len(), self.sets.len()]
+    }
+
     /// The namespaces of a set.
     #[must_use]
     pub fn ids(&self, set: SetId) -> &NsIds {
