@@ -11,8 +11,8 @@ use crate::model::output::Record;
 use crate::model::{Confidence, NsKind, text};
 use auditor_common::limits::CGROUP_SLOTS;
 use auditor_common::record::{
-    ATTACH_THREADGROUP, CgroupRecord, TaskKey, TaskRecord, TaskState, cause, cgroup_op, kernel_str,
-    known, ns, task_flags,
+    ATTACH_THREADGROUP, CgroupRecord, PathRef, TaskKey, TaskRecord, TaskState, cause, cgroup_op,
+    kernel_str, known, ns, task_flags,
 };
 use std::sync::Arc;
 
@@ -59,6 +59,7 @@ impl Engine {
         self.unlabel(tid);
         if let Some(task) = self.world.remove(tid) {
             self.world.ns.drop_set(task.set);
+            self.bury_mounts();
         }
     }
 
@@ -135,6 +136,7 @@ impl Engine {
         // An ordinary birth brings nothing that a rule could judge, so the parent's state is not kept.
         let before = (!same_ns || !same_cgroups).then_some(parent.state);
         let ids_before = *self.world.ns.ids(set);
+        let parent_set = set;
         let (set, ids) = if same_ns {
             self.world.ns.share_set(set);
             (set, ids_before)
@@ -157,11 +159,11 @@ impl Engine {
             extra: Vec::new(),
         });
         let Some(before) = before else {
-            self.set_label(state.key.tid, label);
+            self.inherit_label(state.key.tid, label, parent_set);
             return;
         };
         let before_iota = self.iotas_before(label, &ids, state);
-        self.set_label(state.key.tid, label);
+        self.inherit_label(state.key.tid, label, parent_set);
         let taken = self.take_label(state.key.tid);
         let change = Change {
             record,
@@ -378,7 +380,7 @@ impl Engine {
             .tasks
             .values()
             .filter(|t| self.world.ns.ids(t.set)[ns::MNT] == mnt)
-            .filter(|t| (t.state.root.dev, t.state.root.ino) == (old.dev, old.ino))
+            .filter(|t| same_place(&t.state.root, &old))
             .map(|t| t.state.key.tid)
             .collect();
         for tid in moved {
@@ -387,7 +389,7 @@ impl Engine {
             };
             task.state.root = new;
             task.pivoted = true;
-            if (task.state.cwd.dev, task.state.cwd.ino) == (old.dev, old.ino) {
+            if same_place(&task.state.cwd, &old) {
                 task.state.cwd = new;
             }
         }
@@ -545,7 +547,7 @@ impl Engine {
                 let syscall = (self.config.syscalls)(growth.syscall);
                 // Still inside the exec: its next event tells.
                 matches!(syscall, Some("execve" | "execveat")) && task.event == growth.event
-                    || self.now_ns < growth.boottime_ns + GROWTH_PATIENCE_NS
+                    || self.now_ns < growth.boottime_ns.saturating_add(GROWTH_PATIENCE_NS)
             });
             if waits {
                 self.growing.push(tid);
@@ -598,7 +600,10 @@ impl Engine {
         // The same place may have become foreign: its owner may be known only now.
         label == HOST || {
             let extra = self.extra_of(label, after);
-            self.world.tasks.get(&tid).is_some_and(|t| t.extra == extra)
+            self.world
+                .tasks
+                .get(&tid)
+                .is_some_and(|t| t.extra.iter().map(|(o, _)| *o).eq(extra))
         }
     }
 
@@ -641,6 +646,12 @@ impl Engine {
         }
         extra
     }
+}
+
+/// Whether two paths are one directory of one mount namespace: a copy of a mount tree has the same
+/// inodes.
+fn same_place(a: &PathRef, b: &PathRef) -> bool {
+    (a.dev, a.ino, a.mnt_ns_inum) == (b.dev, b.ino, b.mnt_ns_inum)
 }
 
 /// Slots that a clone made anew.

@@ -10,7 +10,7 @@
 
 use super::Engine;
 use super::event::{Query, Saved, SavedEntity, SavedLabel};
-use super::world::namespaces::{NO_NS, NsIds};
+use super::world::namespaces::{NO_NS, NsIds, SetId};
 use super::world::{Entity, START_TOLERANCE_NS, Task};
 use crate::inventory::cgroup_path;
 use crate::inventory::container::{ContainerAnswer, Role, SpecSummary};
@@ -19,7 +19,7 @@ use crate::model::output::EntityKind;
 use crate::model::{Confidence, NsKind};
 use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
 use auditor_common::record::{
-    NsRef, RecordHeader, TaskKey, TaskRecord, TaskState, kind, known, ns,
+    NsRef, RecordHeader, TaskKey, TaskRecord, TaskState, kind, known, ns, path_flags,
 };
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,6 +116,18 @@ pub(super) fn record_of(
     }
 }
 
+/// How a task became an entity's, which decides how the entity came by what the task brings.
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    /// From outside: whoever sent it in gave what it has. Runtimes do not join the cgroup and time
+    /// namespaces in every exec.
+    Sent,
+    /// From a task of the entity with this set: what that one was given stays given.
+    From(SetId),
+    /// Nobody saw.
+    Found,
+}
+
 impl Engine {
     /// How an entity came by a namespace.
     fn origin(&self, entity: &Entity, id: EntityId, kind: NsKind, object: NsId) -> Origin {
@@ -152,37 +164,187 @@ impl Engine {
             .collect()
     }
 
-    /// The entity's tasks with this set of namespaces became more (or fewer).
-    fn count_set(&mut self, id: EntityId, set: super::world::namespaces::SetId, more: bool) {
+    /// One more of the entity's tasks has this set of namespaces.
+    fn join_set(&mut self, id: EntityId, set: SetId, entry: Entry) {
         let Some(entity) = self.world.entities.get_mut(&id) else {
             return;
         };
-        let count = entity.sets.entry(set).or_insert(0);
-        let edge = if more {
-            *count += 1;
-            *count == 1
-        } else {
-            *count = count.saturating_sub(1);
-            *count == 0
-        };
-        if !edge {
+        let holding = entity.sets.entry(set).or_default();
+        holding.tasks += 1;
+        if holding.tasks > 1 {
             return;
         }
-        if !more {
-            entity.sets.remove(&set);
+        let held = self.judge_set(id, set, entry);
+        for &(object, origin) in &held {
+            self.index.hold(id, object, origin);
         }
-        let ids = *self.world.ns.ids(set);
-        for (object, origin) in self.objects_of(id, &ids) {
-            if more {
-                self.index.hold(id, object, origin);
-            } else {
+        let entity = self.world.entities.get_mut(&id);
+        if let Some(holding) = entity.and_then(|e| e.sets.get_mut(&set)) {
+            holding.held = held;
+        }
+    }
+
+    /// What is known of the entity's baseline changed: what its tasks hold is judged anew. What the host
+    /// gave stays given.
+    pub(super) fn judge_set_again(&mut self, id: EntityId, set: SetId) {
+        let entity = self.world.entities.get(&id);
+        let Some(old) = entity
+            .and_then(|e| e.sets.get(&set))
+            .map(|h| h.held.clone())
+        else {
+            return;
+        };
+        let mut new = self.judge_set(id, set, Entry::Found);
+        for (object, origin) in &mut new {
+            if old.contains(&(*object, Origin::Granted)) {
+                *origin = Origin::Granted;
+            }
+        }
+        // First the new, then the old: nothing may look released in between.
+        for &(object, origin) in &new {
+            self.index.hold(id, object, origin);
+        }
+        for (object, origin) in old {
+            self.index.release(id, object, origin);
+        }
+        let entity = self.world.entities.get_mut(&id);
+        if let Some(holding) = entity.and_then(|e| e.sets.get_mut(&set)) {
+            holding.held = new;
+        }
+    }
+
+    /// One less; the last one releases what was held.
+    fn leave_set(&mut self, id: EntityId, set: SetId) {
+        let Some(entity) = self.world.entities.get_mut(&id) else {
+            return;
+        };
+        let Some(holding) = entity.sets.get_mut(&set) else {
+            return;
+        };
+        holding.tasks = holding.tasks.saturating_sub(1);
+        if holding.tasks == 0
+            && let Some(holding) = entity.sets.remove(&set)
+        {
+            for (object, origin) in holding.held {
                 self.index.release(id, object, origin);
             }
         }
     }
 
-    /// Gives a task its label.
+    /// What tasks with this set make their entity hold.
+    fn judge_set(&self, id: EntityId, set: SetId, entry: Entry) -> Vec<(ObjectKey, Origin)> {
+        let mut held = self.objects_of(id, self.world.ns.ids(set));
+        let given: Vec<ObjectKey> = match entry {
+            Entry::Found => Vec::new(),
+            Entry::Sent => held.iter().map(|(object, _)| *object).collect(),
+            Entry::From(old) => {
+                let entity = self.world.entities.get(&id);
+                let old = entity.and_then(|e| e.sets.get(&old));
+                let held = old.into_iter().flat_map(|h| &h.held);
+                held.filter(|(_, origin)| *origin == Origin::Granted)
+                    .map(|(object, _)| *object)
+                    .collect()
+            }
+        };
+        for (object, origin) in &mut held {
+            if *origin == Origin::Acquired && given.contains(object) {
+                *origin = Origin::Granted;
+            }
+        }
+        held
+    }
+
+    /// Judges anew what an entity's tasks hold: whose it is has changed.
+    fn rejudge(&mut self, id: EntityId) {
+        let Some(entity) = self.world.entities.get(&id) else {
+            return;
+        };
+        let sets: Vec<_> = entity.sets.keys().copied().collect();
+        for set in sets {
+            let new = self.judge_set(id, set, Entry::From(set));
+            let entity = self.world.entities.get_mut(&id);
+            let Some(holding) = entity.and_then(|e| e.sets.get_mut(&set)) else {
+                continue;
+            };
+            let old = std::mem::replace(&mut holding.held, new.clone());
+            for (object, origin) in new {
+                self.index.hold(id, object, origin);
+            }
+            for (object, origin) in old {
+                self.index.release(id, object, origin);
+            }
+        }
+        self.refresh_extras(&BTreeSet::from([id]));
+    }
+
+    /// Recomputes what the tasks of these entities hold beside their namespaces. Walks all tasks: for
+    /// rare use.
+    fn refresh_extras(&mut self, labels: &BTreeSet<EntityId>) {
+        if labels.is_empty() {
+            return;
+        }
+        let mut tids: Vec<u32> = self
+            .world
+            .tasks
+            .values()
+            .filter(|t| t.label != HOST && labels.contains(&t.label))
+            .map(|t| t.state.key.tid)
+            .collect();
+        tids.sort_unstable();
+        for tid in tids {
+            self.refresh_extra(tid);
+        }
+    }
+
+    /// Who besides `but` holds an object.
+    fn other_holders(&self, object: ObjectKey, but: EntityId) -> BTreeSet<EntityId> {
+        let holders = self.index.holders(object).iter().map(|(id, _)| *id);
+        holders.filter(|id| *id != but && *id != HOST).collect()
+    }
+
+    /// A container and those around it.
+    fn containers_of(&self, id: EntityId) -> BTreeSet<EntityId> {
+        let mut all = BTreeSet::new();
+        let mut at = id;
+        while at != HOST && all.insert(at) {
+            at = self.world.entities.get(&at).map_or(HOST, |e| e.parent);
+        }
+        all
+    }
+
+    /// Roots and working directories in mount namespaces that ended belong to nobody any more; their
+    /// inums may come back.
+    pub(super) fn bury_mounts(&mut self) {
+        for id in self.world.ns.take_retired_mounts() {
+            let mut labels = self.other_holders(ObjectKey::Root(id), HOST);
+            labels.extend(self.other_holders(ObjectKey::Cwd(id), HOST));
+            if labels.is_empty() {
+                continue;
+            }
+            let is_of = |t: &Task, object| t.extra.iter().any(|(o, _)| *o == object);
+            for task in self.world.tasks.values_mut() {
+                if is_of(task, ObjectKey::Root(id)) {
+                    task.state.root.flags |= path_flags::DETACHED;
+                }
+                if is_of(task, ObjectKey::Cwd(id)) {
+                    task.state.cwd.flags |= path_flags::DETACHED;
+                }
+            }
+            self.refresh_extras(&labels);
+        }
+    }
+
+    /// Gives a task a label of which nothing else is known.
     pub(super) fn set_label(&mut self, tid: u32, label: EntityId) {
+        self.label_as(tid, label, Entry::Found);
+    }
+
+    /// Gives a newborn its parent's label; `set`: the parent's namespaces.
+    pub(super) fn inherit_label(&mut self, tid: u32, label: EntityId, set: SetId) {
+        self.label_as(tid, label, Entry::From(set));
+    }
+
+    fn label_as(&mut self, tid: u32, label: EntityId, entry: Entry) {
         let Some(task) = self.world.tasks.get(&tid) else {
             return;
         };
@@ -201,7 +363,7 @@ impl Engine {
         if let Some(entity) = self.world.entities.get_mut(&label) {
             entity.tasks += 1;
         }
-        self.count_set(label, set, true);
+        self.join_set(label, set, entry);
         self.refresh_extra(tid);
     }
 
@@ -215,7 +377,7 @@ impl Engine {
             return;
         }
         self.set_extra(tid, Vec::new());
-        self.count_set(label, set, false);
+        self.leave_set(label, set);
         if let Some(task) = self.world.tasks.get_mut(&tid) {
             task.label = HOST;
         }
@@ -234,19 +396,20 @@ impl Engine {
         let Some(entity) = self.world.entities.remove(&id) else {
             return;
         };
+        // What it made and others still use has no other owner than those around it.
+        self.world.ns.bequeath(id, entity.parent);
         for object in entity.ns {
-            if let Some(namespace) = self.world.ns.get_mut(object)
-                && namespace.entity == Some(id)
-            {
-                namespace.entity = None;
-                // What it made and others still use has no other owner than those around it.
-                namespace.made_by = entity.parent;
-            }
             self.world.ns.unpin(object);
         }
-        self.world.cgroups.release_claims(id);
+        let heir = self.heir(id);
+        self.world.cgroups.release_claims(id, heir);
+        let mut strangers = self.other_holders(ObjectKey::Territory(id), id);
+        strangers.extend(self.containers_of(entity.parent));
         self.index.remove_entity(id);
         self.reporter.forget(id);
+        if let Some(heir) = heir {
+            self.inherit_territory(id, heir);
+        }
         // What was nested in it is nested in what it was nested in.
         let orphans: Vec<EntityId> = self
             .world
@@ -260,6 +423,40 @@ impl Engine {
                 e.parent = entity.parent;
             }
             self.index.insert_entity(orphan, self.profile(orphan));
+        }
+        self.refresh_extras(&strangers);
+        self.bury_mounts();
+    }
+
+    /// The oldest of those that share an ended entity's cgroup.
+    fn heir(&self, id: EntityId) -> Option<EntityId> {
+        let mut others = self.world.entities.iter();
+        others
+            .find(|(other, e)| e.territory == id && **other != id)
+            .map(|(&heir, _)| heir)
+    }
+
+    /// Whoever shared a cgroup with an entity that ended shares it with the heir.
+    fn inherit_territory(&mut self, from: EntityId, heir: EntityId) {
+        let sharing: Vec<EntityId> = self
+            .world
+            .entities
+            .iter()
+            .filter(|(_, e)| e.territory == from)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in sharing {
+            if let Some(entity) = self.world.entities.get_mut(&id) {
+                entity.territory = heir;
+            }
+            let origin = if id == heir {
+                Origin::Own
+            } else {
+                Origin::Undeclared
+            };
+            self.index.hold(id, ObjectKey::Territory(heir), origin);
+            self.index
+                .release(id, ObjectKey::Territory(from), Origin::Undeclared);
         }
     }
 
@@ -275,32 +472,36 @@ impl Engine {
         let new = self.world.ns.new_set(ids);
         // First the new, then the old: an object in both must not look released in between.
         if label != HOST {
-            self.count_set(label, new, true);
-            self.count_set(label, old, false);
+            self.join_set(label, new, Entry::From(old));
+            self.leave_set(label, old);
         }
         if let Some(task) = self.world.tasks.get_mut(&tid) {
             task.set = new;
         }
         self.world.ns.drop_set(old);
+        self.bury_mounts();
     }
 
     /// Replaces what a task alone makes its container hold. All of it is acquired.
     pub(super) fn set_extra(&mut self, tid: u32, extra: Vec<ObjectKey>) {
-        let Some(task) = self.world.tasks.get_mut(&tid) else {
+        let Some(task) = self.world.tasks.get(&tid) else {
             return;
         };
         let label = task.label;
-        let old = std::mem::replace(&mut task.extra, extra.clone());
-        if old == extra || label == HOST {
+        let judged = |object| (object, self.extra_origin(label, object));
+        let new: Vec<_> = extra.into_iter().map(judged).collect();
+        let Some(task) = self.world.tasks.get_mut(&tid) else {
+            return;
+        };
+        let old = std::mem::replace(&mut task.extra, new.clone());
+        if old == new || label == HOST {
             return;
         }
-        for object in extra {
-            self.index
-                .hold(label, object, self.extra_origin(label, object));
+        for (object, origin) in new {
+            self.index.hold(label, object, origin);
         }
-        for object in old {
-            self.index
-                .release(label, object, self.extra_origin(label, object));
+        for (object, origin) in old {
+            self.index.release(label, object, origin);
         }
     }
 
@@ -348,7 +549,7 @@ impl Engine {
             .collect();
         for id in candidates {
             if self.inside(id, &state, &ids) && self.world.contains(label, id) {
-                self.set_label(tid, id);
+                self.label_as(tid, id, Entry::Sent);
                 return id;
             }
         }
@@ -543,7 +744,7 @@ impl Engine {
             key = format!("{}/{key}", outer.key);
         }
         let id = self.world.new_entity_id();
-        let (slots, territory) = self.claim(id, state, around, identity.is_some());
+        let (slots, territory, strangers) = self.claim(id, state, around, identity.is_some());
         let origins = self.origins(
             &ids,
             around,
@@ -568,6 +769,7 @@ impl Engine {
         };
         self.settle(id, entity);
         self.gather(id, around, state, &ids);
+        self.refresh_extras(&strangers);
     }
 
     fn named_by_path(&self, state: &TaskState, around: EntityId) -> Option<ContainerAnswer> {
@@ -588,14 +790,15 @@ impl Engine {
     }
 
     /// Claims the subtrees of the container's cgroups. Gives the slots that count and whose territory
-    /// they are: another's, where two containers share a cgroup.
+    /// they are: another's, where two containers share a cgroup; and who may sit there uninvited.
     fn claim(
         &mut self,
         id: EntityId,
         state: &TaskState,
         around: EntityId,
         is_named: bool,
-    ) -> (u16, EntityId) {
+    ) -> (u16, EntityId, BTreeSet<EntityId>) {
+        let mut strangers = BTreeSet::new();
         let parent = self.world.task(&state.parent).map(|t| t.state.cgroups);
         let mut slots = 0;
         let mut territory = id;
@@ -623,12 +826,15 @@ impl Engine {
                     if !is_named && !self.is_alone(state, slot) {
                         continue;
                     }
+                    let before = self.world.cgroups.territory(key);
                     self.world.cgroups.claim(&subtree, id);
                     slots |= 1 << slot;
+                    strangers.extend(self.other_holders(ObjectKey::Territory(before), before));
+                    strangers.extend(self.containers_of(before));
                 }
             }
         }
-        (slots, territory)
+        (slots, territory, strangers)
     }
 
     /// Whether no task outside of this one's pid namespace sits in the same cgroup.
@@ -708,7 +914,7 @@ impl Engine {
 
     /// Labels the init and whatever lives in the same compartment.
     fn gather(&mut self, id: EntityId, around: EntityId, state: &TaskState, ids: &NsIds) {
-        self.set_label(state.key.tid, id);
+        self.label_as(state.key.tid, id, Entry::Sent);
         let own_pid = self
             .world
             .ns
@@ -734,7 +940,7 @@ impl Engine {
         }
         tids.sort_unstable();
         for tid in tids {
-            self.set_label(tid, id);
+            self.label_as(tid, id, Entry::Sent);
         }
     }
 
@@ -870,13 +1076,17 @@ impl Engine {
     fn settle(&mut self, id: EntityId, entity: Entity) {
         let (ids, origins) = (entity.ns, entity.origins);
         let (territory, slots) = (entity.territory, entity.slots);
-        for (object, origin) in ids.iter().zip(origins) {
-            self.world.ns.pin(*object);
-            if let Some(namespace) = self.world.ns.get_mut(*object)
+        let parent = entity.parent;
+        let mut taken = Vec::new();
+        for (&kind, (&object, origin)) in NsKind::ALL.iter().zip(ids.iter().zip(origins)) {
+            self.world.ns.pin(object);
+            if let Some(namespace) = self.world.ns.get_mut(object)
                 && !namespace.initial
                 && namespace.entity.is_none()
                 && origin != Origin::Declared
+                && (namespace.made_by == parent || namespace.made_by == HOST)
             {
+                taken.push((ObjectKey::ns(kind, object), namespace.made_by));
                 namespace.entity = Some(id);
             }
         }
@@ -888,6 +1098,17 @@ impl Engine {
         self.index
             .hold(id, ObjectKey::Root(ids[ns::MNT]), origins[ns::MNT]);
         self.set_ownership(id, &ids);
+        let mut others = BTreeSet::new();
+        for (object, owner) in taken {
+            let reaches = |other: &EntityId| {
+                let reached = owner != HOST && self.world.contains(*other, owner);
+                reached != self.world.contains(*other, id)
+            };
+            others.extend(self.other_holders(object, id).into_iter().filter(reaches));
+        }
+        for other in others {
+            self.rejudge(other);
+        }
     }
 
     /// The label that a task had in an earlier run.

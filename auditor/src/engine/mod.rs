@@ -305,9 +305,9 @@ impl Engine {
         if mark.count == 0 {
             return;
         }
-        self.counters.lost_events += mark.count;
+        self.counters.lost_events = self.counters.lost_events.saturating_add(mark.count);
         let total = self.lost_total.entry(mark.place.clone()).or_default();
-        *total += mark.count;
+        *total = total.saturating_add(mark.count);
         let total = *total;
         let model_hurt = mark.place != "sink";
         if model_hurt {
@@ -358,7 +358,7 @@ impl Engine {
         self.settle_growth(out);
         self.flush_folded(out, false);
         let due = self.config.heartbeat_ns;
-        if self.started && due > 0 && self.now_ns >= self.last_heartbeat_ns + due {
+        if self.started && due > 0 && self.now_ns >= self.last_heartbeat_ns.saturating_add(due) {
             self.last_heartbeat_ns = self.now_ns;
             self.refresh_counters();
             let heartbeat = Heartbeat {

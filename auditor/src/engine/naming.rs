@@ -165,12 +165,6 @@ impl Engine {
         let (ids, around, before) = (entity.ns, entity.parent, entity.origins);
         let sets: Vec<_> = entity.sets.keys().copied().collect();
         let origins = self.origins(&ids, around, answer.spec.as_ref(), Some(id));
-        let objects = |engine: &Self| -> Vec<_> {
-            sets.iter()
-                .flat_map(|&set| engine.objects_of(id, engine.world.ns.ids(set)))
-                .collect()
-        };
-        let old = objects(self);
         if let Some(entity) = self.world.entities.get_mut(&id) {
             if entity.key.starts_with("unknown:") {
                 entity.key = format!("{}:{}", answer.runtime.as_str(), answer.id);
@@ -178,12 +172,8 @@ impl Engine {
             entity.answer = Some(Box::new(answer.clone()));
             entity.origins = origins;
         }
-        // First the new, then the old: nothing may look released in between.
-        for (object, origin) in objects(self) {
-            self.index.hold(id, object, origin);
-        }
-        for (object, origin) in old {
-            self.index.release(id, object, origin);
+        for set in sets {
+            self.judge_set_again(id, set);
         }
         let root = ObjectKey::Root(ids[ns::MNT]);
         self.index.hold(id, root, origins[ns::MNT]);

@@ -84,6 +84,12 @@ impl Reporter {
         self.buckets.retain(|(_, subject), _| *subject != id);
     }
 
+    /// Folds, buckets and pairs kept.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> [usize; 3] {
+        [self.folds.len(), self.buckets.len(), self.pairs.len()]
+    }
+
     /// Whether the rate allows a line; counts it where not.
     fn admit(&mut self, rule: RuleId, subject: EntityId, now_ns: u64) -> Option<u64> {
         let bucket = self.buckets.entry((rule, subject)).or_insert(Bucket {
@@ -328,7 +334,7 @@ impl Engine {
             .reporter
             .folds
             .iter()
-            .filter(|(_, fold)| all || now_ns >= fold.since_ns + window_ns)
+            .filter(|(_, fold)| all || now_ns >= fold.since_ns.saturating_add(window_ns))
             .map(|(key, _)| *key)
             .collect();
         for key in over {

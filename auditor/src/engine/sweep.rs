@@ -97,18 +97,16 @@ impl Engine {
     fn learn_host(&mut self) {
         let readable = |t: &&Box<super::world::Task>| t.state.known & known::NS != 0;
         let initial = |t: &&Box<super::world::Task>| t.state.ns[ns::PID].inum == INITIAL_PID_NS;
+        let oldest =
+            |t: &&Box<super::world::Task>| (t.state.key.start_boottime_ns, t.state.key.tid);
         let all = || self.world.tasks.values().filter(readable);
         let host = self
             .world
             .tasks
             .get(&1)
             .filter(readable)
-            .or_else(|| {
-                all()
-                    .filter(initial)
-                    .min_by_key(|t| t.state.key.start_boottime_ns)
-            })
-            .or_else(|| all().min_by_key(|t| t.state.key.start_boottime_ns));
+            .or_else(|| all().filter(initial).min_by_key(oldest))
+            .or_else(|| all().min_by_key(oldest));
         let Some(state) = host.map(|t| t.state) else {
             return;
         };

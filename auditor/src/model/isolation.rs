@@ -28,7 +28,7 @@ mod pair;
 pub mod rules;
 mod sets;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use super::facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
 use super::kinds::Dimension;

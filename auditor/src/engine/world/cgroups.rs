@@ -84,11 +84,19 @@ impl Cgroups {
         self.claims.get(path).copied()
     }
 
-    /// The entity is gone.
-    pub fn release_claims(&mut self, entity: EntityId) {
+    /// The entity is gone; its claims pass to an heir, or end.
+    pub fn release_claims(&mut self, entity: EntityId, heir: Option<EntityId>) {
         let before = self.claims.len();
-        self.claims.retain(|_, owner| *owner != entity);
-        if self.claims.len() != before {
+        let mut passed = false;
+        self.claims.retain(|_, owner| {
+            let is_its = *owner == entity;
+            if let (true, Some(heir)) = (is_its, heir) {
+                *owner = heir;
+                passed = true;
+            }
+            !is_its || heir.is_some()
+        });
+        if passed || self.claims.len() != before {
             self.cache.clear();
         }
     }
@@ -142,7 +150,7 @@ mod tests {
         assert_eq!(all.territory((0, 1)), EntityId(1));
         assert_eq!(all.territory((0, 2)), EntityId(2));
         assert_eq!(all.territory((3, 1)), HOST);
-        all.release_claims(EntityId(2));
+        all.release_claims(EntityId(2), None);
         assert_eq!(all.territory((0, 2)), EntityId(1));
     }
 }

@@ -47,7 +47,7 @@ pub struct Task {
     /// A sweep's disagreement that the next sweep must confirm.
     pub suspect: Option<Box<TaskState>>,
     /// What the entity holds because of this task alone, beside its namespaces.
-    pub extra: Vec<ObjectKey>,
+    pub extra: Vec<(ObjectKey, Origin)>,
 }
 
 /// See [`Task::growth`].
@@ -91,11 +91,21 @@ pub struct Entity {
     /// The container that it is nested in, or the host.
     pub parent: EntityId,
     /// Labelled tasks by set of namespaces.
-    pub sets: BTreeMap<SetId, u32>,
+    pub sets: BTreeMap<SetId, Holding>,
     /// Labelled tasks.
     pub tasks: u32,
     /// How sure it is.
     pub confidence: Confidence,
+}
+
+/// Tasks of one entity that share one set of namespaces.
+#[derive(Clone, Debug, Default)]
+pub struct Holding {
+    /// How many.
+    pub tasks: u32,
+    /// What the index was told that they hold. It must be released as it was held: whose a namespace
+    /// is may have changed in between.
+    pub held: Vec<(ObjectKey, Origin)>,
 }
 
 /// Everything.

@@ -57,6 +57,8 @@ pub struct Namespaces {
     by_inum: HashMap<(NsKind, u32), NsId>,
     sets: Vec<NsSet>,
     free_sets: Vec<u32>,
+    /// Mount namespaces that retired and that nobody was told of.
+    retired_mounts: Vec<NsId>,
 }
 
 impl Namespaces {
@@ -155,8 +157,30 @@ impl Namespaces {
         if self.by_inum.get(&key) == Some(&id) {
             self.by_inum.remove(&key);
         }
+        if key.0 == NsKind::Mnt {
+            self.retired_mounts.push(id);
+        }
         self.slots[id.0 as usize] = None;
         self.free.push(id.0);
+    }
+
+    /// Mount namespaces that retired since the last call. Whoever keeps an id without pinning it must
+    /// forget it before the next namespace is made.
+    pub fn take_retired_mounts(&mut self) -> Vec<NsId> {
+        std::mem::take(&mut self.retired_mounts)
+    }
+
+    /// What one made is another's from here on.
+    pub fn bequeath(&mut self, from: EntityId, to: EntityId) {
+        for namespace in self.slots.iter_mut().flatten() {
+            if namespace.made_by == from {
+                namespace.made_by = to;
+            }
+            if namespace.entity == Some(from) {
+                namespace.entity = None;
+                namespace.made_by = to;
+            }
+        }
     }
 
     /// A new set of these namespaces, held once.
@@ -172,6 +196,12 @@ impl Namespaces {
             self.sets.push(set);
             SetId(u32::try_from(self.sets.len() - 1).expect("fewer sets than tasks"))
         }
+    }
+
+    /// Places for namespaces and for sets, free ones included.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> [usize; 2] {
+        [self.slots.len(), self.sets.len()]
     }
 
     /// The namespaces of a set.

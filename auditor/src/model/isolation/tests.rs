@@ -1,7 +1,7 @@
 //! The index against an oracle that knows no index, over random histories; and examples by hand.
 
 mod examples;
-mod oracle;
+pub(crate) mod oracle;
 
 use super::{Changed, IsolationIndex, PAIR_DIMENSIONS, Pair, Scope, WIDE_HOLDERS};
 use crate::model::facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};

@@ -7,28 +7,28 @@ use crate::model::output::EntityKind;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug)]
-pub(super) struct Who {
-    pub(super) kind: EntityKind,
-    pub(super) name: Option<&'static str>,
-    pub(super) pod: Option<&'static str>,
-    pub(super) parent: Option<EntityId>,
+pub(crate) struct Who {
+    pub(crate) kind: EntityKind,
+    pub(crate) name: Option<&'static str>,
+    pub(crate) pod: Option<&'static str>,
+    pub(crate) parent: Option<EntityId>,
 }
 
 /// One side of a declared share: the host, or entities of a name.
-pub(super) type Side = Option<&'static str>;
+pub(crate) type Side = Option<&'static str>;
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Oracle {
-    pub(super) entities: BTreeMap<EntityId, Who>,
+pub(crate) struct Oracle {
+    pub(crate) entities: BTreeMap<EntityId, Who>,
     /// One line for each task and object.
-    pub(super) holds: Vec<(EntityId, ObjectKey, Origin)>,
-    pub(super) shares: Vec<(Side, Side, Vec<Dimension>)>,
-    pub(super) required: Vec<Dimension>,
-    pub(super) unknown: Vec<(Option<EntityId>, Dimension)>,
-    pub(super) blind: Vec<Dimension>,
-    pub(super) users: BTreeMap<EntityId, Vec<NsId>>,
-    pub(super) owners: BTreeMap<EntityId, BTreeSet<NsId>>,
-    pub(super) ever: BTreeSet<(EntityId, EntityId)>,
+    pub(crate) holds: Vec<(EntityId, ObjectKey, Origin)>,
+    pub(crate) shares: Vec<(Side, Side, Vec<Dimension>)>,
+    pub(crate) required: Vec<Dimension>,
+    pub(crate) unknown: Vec<(Option<EntityId>, Dimension)>,
+    pub(crate) blind: Vec<Dimension>,
+    pub(crate) users: BTreeMap<EntityId, Vec<NsId>>,
+    pub(crate) owners: BTreeMap<EntityId, BTreeSet<NsId>>,
+    pub(crate) ever: BTreeSet<(EntityId, EntityId)>,
 }
 
 impl Oracle {
@@ -160,7 +160,7 @@ impl Oracle {
         self.users.contains_key(&id) && self.owners.contains_key(&id)
     }
 
-    pub(super) fn verdict(&self, a: EntityId, b: EntityId, d: Dimension) -> Verdict {
+    pub(crate) fn verdict(&self, a: EntityId, b: EntityId, d: Dimension) -> Verdict {
         if self.blind.contains(&d) {
             return Verdict::NotEvaluated;
         }
@@ -189,7 +189,7 @@ impl Oracle {
         }
     }
 
-    pub(super) fn iota(&self, a: EntityId, b: EntityId) -> Option<bool> {
+    pub(crate) fn iota(&self, a: EntityId, b: EntityId) -> Option<bool> {
         let all: Vec<Verdict> = self
             .required
             .iter()
@@ -206,7 +206,7 @@ impl Oracle {
         }
     }
 
-    pub(super) fn class(&self, a: EntityId, b: EntityId) -> PairClass {
+    pub(crate) fn class(&self, a: EntityId, b: EntityId) -> PairClass {
         let vm = |id: EntityId| self.entities[&id].kind == EntityKind::Vm;
         let declared_join = self.both_hold(a, b).into_iter().any(|object| {
             let declared = |id| self.origin(id, object) == Some(Origin::Declared);
@@ -229,7 +229,7 @@ impl Oracle {
     }
 
     /// To be called after every step: pairs remember.
-    pub(super) fn remember(&mut self) {
+    pub(crate) fn remember(&mut self) {
         let ids: Vec<EntityId> = self.entities.keys().copied().collect();
         self.ever
             .retain(|(a, b)| ids.contains(a) && ids.contains(b));
