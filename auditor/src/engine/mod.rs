@@ -203,7 +203,7 @@ impl Engine {
             }
             Event::Answer { query, answer } => self.on_answer(query, answer),
             Event::Restore(saved) => {
-                self.restored = label::Restored::new(saved, &self.config.boot_id)
+                self.restored = label::Restored::new(saved, &self.config.boot_id);
             }
             Event::Policy(policy) => self.index.set_policy(policy),
             Event::Loss(mark) => self.on_loss(mark, out),

@@ -95,15 +95,21 @@ impl Engine {
     /// Pid 1 is what the host is. Where it may not be looked at, the oldest task of the initial pid
     /// namespace stands for it.
     fn learn_host(&mut self) {
-        let readable = |t: &&Box<super::world::Task>| t.state.known & known::NS != 0;
-        let initial = |t: &&Box<super::world::Task>| t.state.ns[ns::PID].inum == INITIAL_PID_NS;
-        let oldest =
-            |t: &&Box<super::world::Task>| (t.state.key.start_boottime_ns, t.state.key.tid);
-        let all = || self.world.tasks.values().filter(readable);
+        let readable = |t: &&super::world::Task| t.state.known & known::NS != 0;
+        let initial = |t: &&super::world::Task| t.state.ns[ns::PID].inum == INITIAL_PID_NS;
+        let oldest = |t: &&super::world::Task| (t.state.key.start_boottime_ns, t.state.key.tid);
+        let all = || {
+            self.world
+                .tasks
+                .values()
+                .map(AsRef::as_ref)
+                .filter(readable)
+        };
         let host = self
             .world
             .tasks
             .get(&1)
+            .map(AsRef::as_ref)
             .filter(readable)
             .or_else(|| all().filter(initial).min_by_key(oldest))
             .or_else(|| all().min_by_key(oldest));

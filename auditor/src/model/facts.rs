@@ -3,7 +3,7 @@
 //! Sharing is never computed by comparing entities. An entity *holds* kernel objects, and two
 //! entities share what both hold. So everything that isolation depends on is one of the few facts
 //! in this file, and a fact is small, ordered and free of kernel pointers and inode numbers (both
-//! are reused; [`NsId`] is not).
+//! are reused while the old one is still held; [`NsId`] is not).
 
 use super::kinds::{Dimension, NsKind};
 use super::output::EntityKind;
@@ -18,7 +18,8 @@ pub struct EntityId(pub u32);
 /// The machine itself; always there.
 pub const HOST: EntityId = EntityId(0);
 
-/// A namespace: dense identity given at first sight, never reused within one run.
+/// A namespace: dense identity given at first sight, kept while a task or a baseline holds it. Reused only
+/// when nobody does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NsId(pub u32);

@@ -28,7 +28,6 @@ pub(super) const MADE: [NsKind; 7] = [
 
 #[derive(Clone, Debug)]
 pub(super) struct Namespace {
-    pub(super) kind: NsKind,
     pub(super) inum: u32,
     /// The owning user namespace; of a user namespace its parent.
     pub(super) owner: Option<Obj>,
@@ -75,7 +74,7 @@ impl Kernel {
         let mut slots = [0; NS_SLOTS];
         for &kind in NsKind::ALL {
             slots[kind.slot()] = if kind.object_kind() == kind {
-                kernel.make(kind, None)
+                kernel.make(None)
             } else {
                 slots[kind.object_kind().slot()]
             };
@@ -123,7 +122,7 @@ impl Kernel {
     }
 
     /// A new namespace with the lowest number that no living one has.
-    pub(super) fn make(&mut self, kind: NsKind, owner: Option<Obj>) -> Obj {
+    pub(super) fn make(&mut self, owner: Option<Obj>) -> Obj {
         let used: BTreeSet<u32> = self.alive().iter().map(|&o| self.ns[o].inum).collect();
         // Within one operation the objects made so far have no holder yet.
         let young = self.ns.iter().rev().take(NS_SLOTS).map(|n| n.inum);
@@ -138,7 +137,6 @@ impl Kernel {
             .find(|i| !used.contains(i) && !young.contains(i))
             .unwrap();
         self.ns.push(Namespace {
-            kind,
             inum,
             owner,
             init: None,
@@ -170,21 +168,21 @@ impl Kernel {
     /// Makes fresh namespaces for a task that is born or unshares.
     pub(super) fn make_fresh(&mut self, task: &mut Task, kinds: &[NsKind], birth: bool) {
         if kinds.contains(&NsKind::User) {
-            task.ns[ns::USER] = self.make(NsKind::User, Some(task.ns[ns::USER]));
+            task.ns[ns::USER] = self.make(Some(task.ns[ns::USER]));
         }
         let owner = Some(task.ns[ns::USER]);
         for &kind in kinds {
             match kind {
                 NsKind::User => {}
                 NsKind::Pid => {
-                    let made = self.make(kind, owner);
+                    let made = self.make(owner);
                     task.ns[ns::PID_FOR_CHILDREN] = made;
                     if birth {
                         task.ns[ns::PID] = made;
                     }
                 }
                 NsKind::Mnt => {
-                    let (old, made) = (task.ns[ns::MNT], self.make(kind, owner));
+                    let (old, made) = (task.ns[ns::MNT], self.make(owner));
                     self.ns[made].root_ino = self.ns[old].root_ino;
                     task.ns[ns::MNT] = made;
                     for path in [&mut task.root, &mut task.cwd] {
@@ -193,7 +191,7 @@ impl Kernel {
                         }
                     }
                 }
-                _ => task.ns[kind.slot()] = self.make(kind, owner),
+                _ => task.ns[kind.slot()] = self.make(owner),
             }
         }
     }

@@ -91,19 +91,9 @@ impl Driver {
     /// The engine's ids by order of birth, as the oracle counts.
     fn ids(&self, oracle: &Oracle) -> BTreeMap<u32, EntityId> {
         let engine: Vec<_> = self.engine.world().entities.iter().collect();
-        let inits = |keys: Vec<u32>| keys;
-        assert_eq!(
-            inits(engine.iter().skip(1).map(|(_, e)| e.init.tid).collect()),
-            inits(
-                oracle
-                    .entities
-                    .values()
-                    .skip(1)
-                    .map(|e| e.init.tid)
-                    .collect()
-            ),
-            "inits of the living containers"
-        );
+        let found = engine.iter().skip(1).map(|(_, e)| e.init.tid);
+        let expected = oracle.entities.values().skip(1).map(|e| e.init.tid);
+        assert!(found.eq(expected), "inits of the living containers");
         let oracles = oracle.entities.keys().copied();
         oracles.zip(engine.iter().map(|(id, _)| **id)).collect()
     }
@@ -122,8 +112,7 @@ impl Driver {
             let found = world.entities[&ids[id]].parent;
             assert_eq!(found, ids[&entity.parent], "parent of {id}");
         }
-        let mut algebra = oracle.algebra(kernel);
-        algebra.unknown.clear();
+        let algebra = oracle.algebra(kernel);
         for (a, x) in &ids {
             for (b, y) in ids.iter().filter(|(b, _)| a < *b) {
                 let pair = self.engine.index().pair(*x, *y);
@@ -475,7 +464,7 @@ fn churn_leaves_nothing() {
         m.unshare(init, NsKind::Net.clone_flag());
         m.exit(init);
         m.rmdir(id, &path);
-        if n % 100 == 0 {
+        if n.is_multiple_of(100) {
             m.sweep();
         }
         m.tick(100_000_000);

@@ -12,7 +12,7 @@ use auditor_common::record::*;
 /// An event that owns its record, so that a stream can be kept, cut and repeated.
 #[derive(Clone, Debug)]
 pub(super) enum Owned {
-    Task(TaskRecord),
+    Task(Box<TaskRecord>),
     Exec(Box<ExecRecord>),
     Exit(ExitRecord),
     Cgroup(Box<CgroupRecord>),
@@ -116,7 +116,7 @@ impl Sim {
 
     fn tell(&mut self, tid: u32, actor: u32, cause: u32, arg0: u64) {
         let record = self.record(tid, actor, cause, arg0);
-        self.events.push(Owned::Task(record));
+        self.events.push(Owned::Task(Box::new(record)));
         self.keep();
     }
 
@@ -237,7 +237,7 @@ impl Sim {
         self.oracle.take(&self.kernel, tid);
         let mut record = self.record(tid, actor, cause::ATTACH, cgroup);
         record.arg1 = ATTACH_THREADGROUP;
-        self.events.push(Owned::Task(record));
+        self.events.push(Owned::Task(Box::new(record)));
         self.keep();
     }
 
