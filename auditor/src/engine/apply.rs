@@ -375,8 +375,9 @@ impl Engine {
         let (old, new) = (before.root, after.root);
         let moved: Vec<u32> = self
             .world
-            .tasks
-            .values()
+            .members(mnt)
+            .iter()
+            .filter_map(|tid| self.world.tasks.get(tid))
             .filter(|t| self.world.ns.ids(t.set)[ns::MNT] == mnt)
             .filter(|t| (t.state.root.dev, t.state.root.ino) == (old.dev, old.ino))
             .map(|t| t.state.key.tid)
