@@ -377,8 +377,9 @@ impl Engine {
         let (old, new) = (before.root, after.root);
         let moved: Vec<u32> = self
             .world
-            .tasks
-            .values()
+            .members(mnt)
+            .iter()
+            .filter_map(|tid| self.world.tasks.get(tid))
             .filter(|t| self.world.ns.ids(t.set)[ns::MNT] == mnt)
             .filter(|t| same_place(&t.state.root, &old))
             .map(|t| t.state.key.tid)

@@ -475,9 +475,7 @@ impl Engine {
             self.join_set(label, new, Entry::From(old));
             self.leave_set(label, old);
         }
-        if let Some(task) = self.world.tasks.get_mut(&tid) {
-            task.set = new;
-        }
+        self.world.switch(tid, new);
         self.world.ns.drop_set(old);
         self.bury_mounts();
     }
@@ -920,10 +918,15 @@ impl Engine {
             .ns
             .get(ids[ns::PID])
             .is_some_and(|n| n.entity == Some(id));
-        let others: Vec<(u32, TaskState, NsIds)> = self
-            .world
-            .tasks
-            .values()
+        let mut near = self.world.members(ids[ns::MNT]);
+        if own_pid {
+            near.extend(self.world.members(ids[ns::PID]));
+        }
+        near.sort_unstable();
+        near.dedup();
+        let others: Vec<(u32, TaskState, NsIds)> = near
+            .iter()
+            .filter_map(|tid| self.world.tasks.get(tid))
             .filter(|t| t.label == around && t.state.key.tid != state.key.tid)
             .filter(|t| {
                 self.world.ns.ids(t.set)[ns::MNT] == ids[ns::MNT]
@@ -938,7 +941,6 @@ impl Engine {
                 tids.push(tid);
             }
         }
-        tids.sort_unstable();
         for tid in tids {
             self.label_as(tid, id, Entry::Sent);
         }

@@ -123,6 +123,7 @@ impl Engine {
             if let Some(namespace) = self.world.ns.get_mut(id) {
                 namespace.initial = true;
             }
+            self.world.forget_members(id);
             if let Some(host) = self.world.entities.get_mut(&HOST) {
                 host.ns[slot] = id;
             }

@@ -8,10 +8,10 @@ pub mod namespaces;
 
 use crate::inventory::container::ContainerAnswer;
 use crate::model::Confidence;
-use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
+use crate::model::facts::{EntityId, HOST, NsId, ObjectKey, Origin};
 use crate::model::output::EntityKind;
 use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
-use auditor_common::record::{TaskKey, TaskState, cgroup};
+use auditor_common::record::{TaskKey, TaskState, cgroup, ns};
 use cgroups::{CgroupKey, Cgroups};
 use hashbrown::HashMap;
 use namespaces::{NO_NS, Namespaces, NsIds, SetId};
@@ -115,6 +115,8 @@ pub struct World {
     pub tasks: HashMap<u32, Box<Task>>,
     /// Threads other than leaders, by thread group.
     pub threads: HashMap<u32, Vec<u32>>,
+    /// Threads in each mount and pid namespace that is not the machine's own.
+    members: HashMap<NsId, Vec<u32>>,
     /// Namespaces.
     pub ns: Namespaces,
     /// Cgroups.
@@ -155,6 +157,7 @@ impl World {
         Self {
             tasks: HashMap::new(),
             threads: HashMap::new(),
+            members: HashMap::new(),
             ns: Namespaces::default(),
             cgroups: Cgroups::default(),
             entities: BTreeMap::from([(HOST, host)]),
@@ -270,12 +273,77 @@ impl World {
                 threads.push(key.tid);
             }
         }
-        self.tasks.insert(key.tid, Box::new(task));
+        let set = task.set;
+        if let Some(old) = self.tasks.insert(key.tid, Box::new(task)) {
+            self.leave(key.tid, old.set);
+        }
+        self.join(key.tid, set);
+    }
+
+    /// The threads in a mount or pid namespace, in no order. Walks all threads for the machine's own ones.
+    #[must_use]
+    pub fn members(&self, id: NsId) -> Vec<u32> {
+        if self.has_members(id) {
+            return self.members.get(&id).cloned().unwrap_or_default();
+        }
+        self.tasks
+            .values()
+            .filter(|t| self.ns.ids(t.set).contains(&id))
+            .map(|t| t.state.key.tid)
+            .collect()
+    }
+
+    /// A thread's namespaces are others from here on. Gives the set that it had; the caller drops it.
+    pub fn switch(&mut self, tid: u32, set: SetId) -> Option<SetId> {
+        let task = self.tasks.get_mut(&tid)?;
+        let old = std::mem::replace(&mut task.set, set);
+        self.leave(tid, old);
+        self.join(tid, set);
+        Some(old)
+    }
+
+    /// What the machine's own namespaces are is known from here on: their members are not listed.
+    pub fn forget_members(&mut self, id: NsId) {
+        self.members.remove(&id);
+    }
+
+    /// Whether members are listed: those of the machine's own namespaces are nearly all.
+    fn has_members(&self, id: NsId) -> bool {
+        self.ns.get(id).is_some_and(|ns| !ns.initial)
+    }
+
+    fn join(&mut self, tid: u32, set: SetId) {
+        let ids = *self.ns.ids(set);
+        for id in [ids[ns::MNT], ids[ns::PID]] {
+            if self.has_members(id) {
+                self.members.entry(id).or_default().push(tid);
+            }
+        }
+    }
+
+    fn leave(&mut self, tid: u32, set: SetId) {
+        let ids = *self.ns.ids(set);
+        for id in [ids[ns::MNT], ids[ns::PID]] {
+            if !self.has_members(id) {
+                continue;
+            }
+            let Some(members) = self.members.get_mut(&id) else {
+                continue;
+            };
+            // The young end first.
+            if let Some(at) = members.iter().rposition(|&t| t == tid) {
+                members.swap_remove(at);
+            }
+            if members.is_empty() {
+                self.members.remove(&id);
+            }
+        }
     }
 
     /// Forgets a thread and gives what the caller must account for.
     pub fn remove(&mut self, tid: u32) -> Option<Box<Task>> {
         let task = self.tasks.remove(&tid)?;
+        self.leave(tid, task.set);
         let tgid = task.state.key.tgid;
         if tid != tgid
             && let Some(threads) = self.threads.get_mut(&tgid)
