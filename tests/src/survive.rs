@@ -33,8 +33,9 @@ use watch::{Ran, Watch};
 type Case = fn(&Survival<'_>, &Runtime) -> Result<()>;
 
 /// What does not depend on the runtime, run with the first one.
-const CASES: [(&str, Case); 19] = [
+const CASES: [(&str, Case); 20] = [
     ("stalled-reader", losing::stalled_reader),
+    ("start-in-storm", losing::start_in_storm),
     ("closed-output", losing::closed_output),
     ("unread-output", losing::unread_output),
     ("full-disk", losing::full_disk),

@@ -43,6 +43,8 @@ const TICK: Duration = Duration::from_millis(100);
 const SAVE: Duration = Duration::from_secs(2);
 /// How long a sweep waits for the reader before it is put off.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+/// How often the self-test is tried while events are lost.
+const EXERCISES: u32 = 5;
 /// A sweep that walks all cgroups too comes once in so many.
 const WALK_EVERY: u32 = 30;
 
@@ -106,7 +108,7 @@ impl Sensor {
     ) -> Result<Self, SensorError> {
         let mut loaded = Loaded::open(options, tree)?;
         let mut early = Vec::new();
-        let fired = exercise(&mut loaded, &mut early)?;
+        let fired = exercise_unlost(&mut loaded, &mut early)?;
         let silent: BTreeSet<u16> = fired
             .iter()
             .filter(|(_, state)| *state == judge::HookState::Silent)
@@ -117,7 +119,7 @@ impl Sensor {
         let fired = if replaced.is_empty() {
             fired
         } else {
-            exercise(&mut loaded, &mut early)?
+            exercise_unlost(&mut loaded, &mut early)?
         };
         let iterates = loaded.hooks[usize::from(hook::ITER_TASK)] == Attached::Yes;
         if iterates {
@@ -192,6 +194,27 @@ pub enum SensorError {
     /// /proc or the iterator could not be read.
     #[error("read the state at rest: {0}")]
     Io(#[from] std::io::Error),
+}
+
+/// As [`exercise`]. While events are lost, silence proves nothing: then once more. What was lost so early is in the
+/// snapshot, which comes later.
+fn exercise_unlost(
+    loaded: &mut Loaded,
+    early: &mut Vec<u8>,
+) -> Result<Vec<(u16, judge::HookState)>, SensorError> {
+    let mut left = EXERCISES;
+    loop {
+        let judged = exercise(loaded, early)?;
+        left -= 1;
+        let lost = loaded.losses().count;
+        let silent = judged
+            .iter()
+            .any(|(hook, state)| *state == judge::HookState::Silent && !is_filtered(*hook));
+        if !silent || lost == 0 || left == 0 {
+            return Ok(judged);
+        }
+        tracing::debug!(lost, "events of the self-test were lost: again");
+    }
 }
 
 /// Has the helper act and looks which hooks show it.

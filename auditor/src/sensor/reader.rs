@@ -154,7 +154,8 @@ impl Loop {
             let mark = shared.flush.swap(0, Ordering::AcqRel);
             self.drain();
             self.outlet.hand_over();
-            if mark != 0 && self.outlet.out.try_send(Batch::Flushed(mark)).is_err() {
+            let flushed = || self.outlet.out.try_send(Batch::Flushed(mark));
+            if mark != 0 && (!self.outlet.batch.is_empty() || flushed().is_err()) {
                 // The engine is behind: it will ask again.
                 shared.flush.store(mark, Ordering::Release);
             }
@@ -221,8 +222,10 @@ impl Outlet {
         u32::from(full)
     }
 
+    /// Lets the batch go. While the engine is behind, small batches grow together; only a full one is dropped.
     fn hand_over(&mut self) {
-        if self.batch.is_empty() {
+        let behind = self.out.capacity() == 0;
+        if self.batch.is_empty() || behind && self.batch.len() < BATCH_BYTES {
             return;
         }
         let fresh = self

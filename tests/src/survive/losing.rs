@@ -75,6 +75,31 @@ fn check_losses(lines: &[Value]) -> Result<()> {
     Ok(())
 }
 
+/// Goal: the self-test at the start is not fooled by a storm that overflows the ring. Method: a small ring, and forks all
+/// the while.
+pub(super) fn start_in_storm(survival: &Survival<'_>, _: &Runtime) -> Result<()> {
+    let mut storm = Command::new(&survival.options.programs.actor)
+        .args(["forks", "100000"])
+        .spawn()
+        .context("start a storm")?;
+    let started = survival.watch(&["--ring-size", "64KiB"]);
+    // It is ours, and it has done its part.
+    let _ = storm.kill();
+    storm.wait().context("wait for the storm")?;
+    let watch = started?;
+    watch.signal(libc::SIGTERM)?;
+    let ran = watch.finish()?;
+    survival.validate(&ran.lines, &ran.bad);
+    // A ring this small may overflow again.
+    ensure!(
+        matches!(ran.code, Some(0 | 4)),
+        "{:?}: {}",
+        ran.code,
+        ran.log
+    );
+    Ok(())
+}
+
 /// Goal: a reader that goes ends the watch quietly. Method: read the start line, close.
 pub(super) fn closed_output(survival: &Survival<'_>, _: &Runtime) -> Result<()> {
     let log = survival.file("closed", b"")?;
