@@ -7,7 +7,7 @@ use auditor::agent::once;
 use auditor::model::policy::Policy;
 use auditor::sensor::clock::Machine;
 
-use crate::measure::{Goal, median, say};
+use crate::measure::{Goal, median, processor_seconds, say};
 use crate::node::{self, Node};
 
 /// Containers that live while others come and go.
@@ -35,11 +35,11 @@ pub(crate) fn engine() {
             node.churn(seed);
         }
         let records = std::mem::take(&mut node.records);
-        let started = Instant::now();
+        let started = processor_seconds();
         for record in &records {
             node::step(&mut engine, record.event(), &mut out);
         }
-        rates.push(records.len() as f64 / started.elapsed().as_secs_f64());
+        rates.push(records.len() as f64 / (processor_seconds() - started));
         // Once a second a sweep forgets who ended.
         node.sweep(&mut engine, &mut out);
         out.clear();
