@@ -473,7 +473,13 @@ impl Agent {
                 ready = signals.readable() => {
                     ready?.clear_ready();
                     match taken()? {
-                        Some(Signal::Stop) => return self.end(EndedBy::Signal, outputs),
+                        Some(Signal::Stop) => {
+                            if let Some(reader) = &mut reader {
+                                // What happened before the signal is still told.
+                                self.flush(reader).await;
+                            }
+                            return self.end(EndedBy::Signal, outputs);
+                        }
                         Some(Signal::Reload) => self.reload_policy(),
                         None => {}
                     }

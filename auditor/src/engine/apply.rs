@@ -20,7 +20,7 @@ use std::sync::Arc;
 const MAX_EXITED: usize = 1 << 16;
 /// How long credentials that grew wait for the exec that explains them.
 const GROWTH_PATIENCE_NS: u64 = 1_000_000_000;
-/// Tasks whose credentials may wait for an explanation at once; more are judged immediately.
+/// Tasks whose credentials may wait for an explanation at once; what more tasks gain is left to the sweep.
 const MAX_GROWING: usize = 4096;
 
 impl Engine {
@@ -248,7 +248,12 @@ impl Engine {
         let (before, ids_before, label) = (task.state, *self.world.ns.ids(task.set), task.label);
         // An exec commits its credentials before it is reported: compare with what was before both.
         let grown = match &task.growth {
-            Some(growth) if record.cause == cause::EXEC => growth.before.creds,
+            Some(growth)
+                if record.cause == cause::EXEC
+                    && explained_by_exec(growth, self.config.syscalls) =>
+            {
+                growth.before.creds
+            }
             _ => before.creds,
         };
         let (confidence, entered) = (task.confidence, task.entered);
@@ -511,13 +516,23 @@ impl Engine {
     /// Remembers credentials that grew without an exec or a new user namespace, until the task's next
     /// event or a tick tells whether an exec explains it.
     fn watch_growth(&mut self, change: &Change<'_>, before: &TaskState) {
+        let syscalls = self.config.syscalls;
+        if self.growing.len() >= MAX_GROWING {
+            return;
+        }
         let record = change.record;
         let tid = record.state.key.tid;
         let Some(task) = self.world.tasks.get_mut(&tid) else {
             return;
         };
         if record.cause == cause::EXEC {
-            task.growth = None;
+            if task
+                .growth
+                .as_ref()
+                .is_some_and(|g| explained_by_exec(g, syscalls))
+            {
+                task.growth = None;
+            }
             return;
         }
         if task.growth.is_some()
@@ -533,9 +548,7 @@ impl Engine {
             event: self.event,
             boottime_ns: record.header.boottime_ns,
         }));
-        if self.growing.len() < MAX_GROWING {
-            self.growing.push(tid);
-        }
+        self.growing.push(tid);
     }
 
     /// Judges what grew and was not explained.
@@ -653,6 +666,12 @@ impl Engine {
 /// inodes.
 fn same_place(a: &PathRef, b: &PathRef) -> bool {
     (a.dev, a.ino, a.mnt_ns_inum) == (b.dev, b.ino, b.mnt_ns_inum)
+}
+
+/// Whether credentials grew inside of an exec, or in a call that has no name here: a 32-bit exec has another
+/// number.
+fn explained_by_exec(growth: &Growth, syscalls: fn(i32) -> Option<&'static str>) -> bool {
+    matches!(syscalls(growth.syscall), None | Some("execve" | "execveat"))
 }
 
 /// Slots that a clone made anew.

@@ -10,6 +10,7 @@
 
 use super::Engine;
 use super::event::{Query, Saved, SavedEntity, SavedLabel};
+use super::rule::{self, Change};
 use super::world::namespaces::{NO_NS, NsIds, SetId};
 use super::world::{Entity, START_TOLERANCE_NS, Task};
 use crate::inventory::cgroup_path;
@@ -17,9 +18,10 @@ use crate::inventory::container::{ContainerAnswer, Role, SpecSummary};
 use crate::model::facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
 use crate::model::output::EntityKind;
 use crate::model::{Confidence, NsKind};
+use auditor_common::hook;
 use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
 use auditor_common::record::{
-    NsRef, RecordHeader, TaskKey, TaskRecord, TaskState, kind, known, ns, path_flags,
+    NsRef, RecordHeader, TaskKey, TaskRecord, TaskState, cause, kind, known, ns, path_flags,
 };
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,7 +139,7 @@ impl Engine {
         if kind.object_kind() != kind && entity.ns[kind.object_kind().slot()] == object {
             return entity.origins[kind.object_kind().slot()];
         }
-        let owner = super::rule::owner(&self.world, object);
+        let owner = rule::owner(&self.world, object);
         let below = owner != HOST && self.world.contains(id, owner);
         let initial = self.world.ns.get(object).is_some_and(|n| n.initial);
         if below && !initial {
@@ -507,7 +509,7 @@ impl Engine {
         let (ObjectKey::Root(id) | ObjectKey::Cwd(id)) = object else {
             return Origin::Acquired;
         };
-        let owner = super::rule::owner(&self.world, id);
+        let owner = rule::owner(&self.world, id);
         if owner != HOST && self.world.contains(label, owner) {
             Origin::Own
         } else {
@@ -699,6 +701,7 @@ impl Engine {
         };
         if is_init && self.world.entities.len() < MAX_ENTITIES {
             self.freeze(&state, pending.label, answer);
+            self.report_first_exec(&state, pending.label, ids);
             if let Some(slot) =
                 (0..CGROUP_SLOTS).find_map(|slot| self.world.cgroup_key(&state, slot))
             {
@@ -719,6 +722,34 @@ impl Engine {
                 self.ask_again(Pending::Name(label), home, Some(state.key.tgid));
             }
         }
+    }
+
+    /// What the container's first program brought with it: a root or working directory that leaked.
+    fn report_first_exec(&mut self, state: &TaskState, around: EntityId, ids: NsIds) {
+        let label = self.world.label(&state.key);
+        if label == around || !self.started {
+            return;
+        }
+        let record = record_of(state, cause::EXEC, -1, hook::SCHED_EXEC, self.now_ns);
+        let change = Change {
+            record: &record,
+            event: self.event,
+            label,
+            label_before: around,
+            actor: around,
+            before: None,
+            ids_before: Some(ids),
+            ids,
+            fresh: 0,
+            confidence: Confidence::Exact,
+        };
+        let mut drafts = Vec::new();
+        rule::foreign_root::detect(&change, &self.world, &mut drafts);
+        rule::foreign_cwd::detect(&change, &self.world, &mut drafts);
+        let before = self.iotas_before(label, &ids, state);
+        let mut out = Vec::new();
+        self.report(drafts, &change, &before, &mut out);
+        self.tell_later(out);
     }
 
     /// A container starts: what its first task has now is its baseline.

@@ -136,6 +136,8 @@ pub struct Engine {
     last_heartbeat_ns: u64,
     /// End of the first sweep.
     folded_until_ns: u64,
+    /// What follows was found by a sweep.
+    at_rest: bool,
 }
 
 impl Engine {
@@ -168,6 +170,7 @@ impl Engine {
             exited: HashMap::new(),
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
+            at_rest: false,
         }
     }
 
@@ -216,7 +219,11 @@ impl Engine {
         if self.starting && self.pending.is_empty() {
             self.report_start(out);
         }
+        self.at_rest |= self.sweeping.is_some();
         self.report_pairs(out);
+        if self.started && self.sweeping.is_none() {
+            self.at_rest = false;
+        }
         self.drain_ready(out);
     }
 

@@ -152,6 +152,11 @@ impl Engine {
         self.release_held(HOST);
     }
 
+    /// To be told at the end of this step.
+    pub(super) fn tell_later(&mut self, mut records: Vec<Record>) {
+        self.naming.ready.append(&mut records);
+    }
+
     /// What waited and is ready, after what the event itself brought.
     pub(super) fn drain_ready(&mut self, out: &mut Vec<Record>) {
         out.append(&mut self.naming.ready);

@@ -210,7 +210,13 @@ impl Engine {
             }
             draft.verdict = Some(verdict);
         }
-        if draft.by_iota {
+        // What is told here is not told again as a standing violation.
+        if draft.by_iota
+            || matches!(
+                draft.rule,
+                RuleId::ForeignCwd | RuleId::CgroupMigration | RuleId::Drift
+            )
+        {
             self.remember(&draft);
         }
         let task = self.task_info(&who);
@@ -567,10 +573,16 @@ impl Engine {
             .iter()
             .find(|(id, origin)| *origin == Origin::Acquired && (*id == a || *id == b))
             .map(|(id, _)| *id);
+        let iterates = self.config.working & (1 << hook::ITER_TASK) != 0;
+        let eye = if iterates {
+            hook::ITER_TASK
+        } else {
+            hook::PROC
+        };
         let witness = (
-            hook::ITER_TASK,
+            eye,
             Witness {
-                hook: HOOKS[usize::from(hook::ITER_TASK)].name.to_owned(),
+                hook: HOOKS[usize::from(eye)].name.to_owned(),
                 syscall: None,
                 events: vec![self.event],
             },
@@ -588,8 +600,15 @@ impl Engine {
             }
             return;
         };
-        let ObjectKey::Ns(_, id) = object else { return };
         let other = if subject == a { b } else { a };
+        let id = match object {
+            ObjectKey::Ns(_, id) => id,
+            ObjectKey::Root(id) | ObjectKey::Cwd(id) if self.at_rest => {
+                return self.report_standing_directory(subject, other, object, id, witness, out);
+            }
+            // As they happen, their own rules tell them.
+            ObjectKey::Root(_) | ObjectKey::Cwd(_) | ObjectKey::Territory(_) => return,
+        };
         if super::rule::owner(&self.world, id) != other {
             // Third parties that share the same object: the finding names the owner.
             return;
@@ -632,6 +651,59 @@ impl Engine {
             ),
         };
         self.emit(draft, holder.unwrap_or_default(), witness, None, out);
+    }
+
+    /// A foreign root or working directory that a sweep found.
+    fn report_standing_directory(
+        &mut self,
+        subject: EntityId,
+        other: EntityId,
+        object: ObjectKey,
+        id: crate::model::facts::NsId,
+        witness: (u16, Witness),
+        out: &mut Vec<Record>,
+    ) {
+        if super::rule::owner(&self.world, id) != other {
+            return;
+        }
+        let holder = self
+            .world
+            .tasks
+            .values()
+            .filter(|t| t.label == subject && t.extra.iter().any(|(o, _)| *o == object))
+            .min_by_key(|t| t.state.key);
+        let Some(state) = holder.map(|t| t.state) else {
+            return;
+        };
+        let is_root = matches!(object, ObjectKey::Root(_));
+        let (rule, dimension, path, what) = if is_root {
+            (RuleId::ForeignRoot, Dimension::Root, state.root, "root")
+        } else {
+            (RuleId::ForeignCwd, Dimension::Cwd, state.cwd, "working")
+        };
+        let expected = self.world.entities.get(&subject).map(|e| e.ns[ns::MNT]);
+        let draft = Draft {
+            kind: DraftKind::Violation,
+            rule,
+            transition: Some(Transition::T3),
+            dimension,
+            severity: Severity::Critical,
+            confidence: Confidence::Inferred,
+            subject,
+            object: other,
+            object_id: path.ino ^ u64::from(path.dev) << 32,
+            by_iota: true,
+            verdict: None,
+            expected: expected
+                .and_then(|id| super::rule::ns_evidence(&self.world, NsKind::Mnt, id)),
+            observed: Some(super::rule::path_evidence(&path)),
+            message: format!(
+                "{} has a {what} directory on {} mounts",
+                super::rule::name(&self.world, subject),
+                super::rule::possessive(&self.world, other)
+            ),
+        };
+        self.emit(draft, state.key, witness, None, out);
     }
 
     /// SHA-256 over what the model says of every task and entity, first 16 hexadecimal digits.

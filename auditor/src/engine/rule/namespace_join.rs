@@ -7,7 +7,8 @@
 use super::{Change, Draft, DraftKind, name, ns_evidence, ns_words, owner, possessive};
 use crate::engine::world::World;
 use crate::model::facts::HOST;
-use crate::model::{NsKind, RuleId, Severity, Transition};
+use crate::model::output::Evidence;
+use crate::model::{NsKind, RuleId, Severity, Transition, Verdict};
 
 /// Drafts one finding for each dimension joined.
 pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
@@ -29,6 +30,9 @@ pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
         let Some(observed) = ns_evidence(world, kind, id) else {
             continue;
         };
+        // What the host made and keeps without a task in it is nobody's but the host's: ι, which compares
+        // what tasks have, does not see it.
+        let kept = object == HOST && matches!(observed, Evidence::Ns { initial: false, .. });
         out.push(Draft {
             kind: DraftKind::Violation,
             rule: RuleId::NamespaceJoin,
@@ -39,8 +43,8 @@ pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
             subject: change.label,
             object,
             object_id: u64::from(id.0),
-            by_iota: true,
-            verdict: None,
+            by_iota: !kept,
+            verdict: kept.then_some(Verdict::Violated),
             expected: ns_evidence(world, kind, entity.ns[kind.slot()]),
             observed: Some(observed),
             message: format!(

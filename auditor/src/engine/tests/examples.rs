@@ -756,3 +756,55 @@ fn the_start_line_counts_containers() {
     };
     assert_eq!(start.entities, 1);
 }
+
+/// A directory that leaked from the runtime into the init's first program is told at that exec.
+#[test]
+fn a_leaked_cwd_at_the_first_exec_of_the_init() {
+    let mut m = Machine::new("");
+    m.name("/a", "a");
+    m.leak_cwd = true;
+    m.runc(50, "/a");
+    let found = m.violations();
+    assert_eq!(
+        facts(&found),
+        [(
+            RuleId::ForeignCwd,
+            "runc:a".into(),
+            "host".into(),
+            Dimension::Cwd
+        )]
+    );
+    assert_eq!(found[0].witness.hook, "sched_process_exec");
+}
+
+/// An exec right after a silent change does not explain it: only one that the change happened in.
+#[test]
+fn an_exec_does_not_launder_a_silent_change() {
+    let mut m = Machine::new("");
+    m.engine.config.syscalls = |number| (number == 16).then_some("ioctl");
+    let a = m.runc(50, "/a");
+    m.tasks.get_mut(&a).unwrap().creds.cap_permitted |= 1 << 16;
+    let mut record = m.record(a, a, cause::CRED, 0);
+    record.syscall = 16;
+    m.step(Event::Task(&record));
+    m.exec(a, "/bin/sh");
+    m.tick(2_000_000_000);
+    let rules: Vec<_> = m.violations().iter().map(|f| f.rule).collect();
+    assert_eq!(rules, [RuleId::SilentPrivilegeChange]);
+}
+
+/// A network namespace that only a bind mount keeps is the host's, not that of the container that joins it.
+#[test]
+fn namespaces_without_tasks_are_not_the_joiners() {
+    let mut m = Machine::new("");
+    let a = m.runc(50, "/a");
+    let net = m.inum();
+    m.tasks.get_mut(&a).unwrap().ns[ns::NET].inum = net;
+    m.emit(a, a, cause::SETNS, 0);
+    let found = m.violations();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].rule, found[0].object.id.as_str()),
+        (RuleId::NamespaceJoin, "host")
+    );
+}

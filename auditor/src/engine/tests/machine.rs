@@ -23,6 +23,8 @@ pub(super) struct Machine {
     pub(super) next_tid: u32,
     pub(super) next_inum: u32,
     pub(super) specs: BTreeMap<String, ContainerAnswer>,
+    /// The runtime leaves its working directory to the container.
+    pub(super) leak_cwd: bool,
 }
 
 pub(super) fn host_state(tid: u32) -> TaskState {
@@ -75,6 +77,7 @@ impl Machine {
             next_tid: 100,
             next_inum: 5000,
             specs: BTreeMap::new(),
+            leak_cwd: false,
         };
         machine.cgroup(1, "/");
         machine.tasks.insert(1, host_state(1));
@@ -326,6 +329,9 @@ impl Machine {
             flags: 0,
         };
         state.cwd = state.root;
+        if self.leak_cwd {
+            state.cwd = host_state(1).cwd;
+        }
         self.emit(init, init, cause::PIVOT_ROOT, 0);
         // Dropping capabilities, one commit after the other.
         for bit in [0x3f_ffff_ffff, 0xa804_25fb] {

@@ -8,10 +8,13 @@
 //! Tasks that share all namespaces share one [`NsSet`], so that a fork costs one counter.
 
 use crate::model::NsKind;
-use crate::model::facts::{EntityId, NsId};
+use crate::model::facts::{EntityId, HOST, NsId};
 use auditor_common::limits::NS_SLOTS;
 use auditor_common::record::NsRef;
 use hashbrown::HashMap;
+
+/// Makers remembered of namespaces that no task holds any more.
+const MAX_MAKERS: usize = 1 << 14;
 
 /// "This kernel has no such namespace."
 pub const NO_NS: NsId = NsId(u32::MAX);
@@ -55,6 +58,8 @@ pub struct Namespaces {
     slots: Vec<Option<Namespace>>,
     free: Vec<u32>,
     by_inum: HashMap<(NsKind, u32), NsId>,
+    /// Containers that made what no task holds any more.
+    makers: HashMap<(NsKind, u32), EntityId>,
     sets: Vec<NsSet>,
     free_sets: Vec<u32>,
     /// Mount namespaces that retired and that nobody was told of.
@@ -136,7 +141,14 @@ impl Namespaces {
                 return id;
             }
         }
-        self.allocate(object, ns, actor)
+        // Who joins what no task held has not made it: its maker is remembered, or is the host.
+        let maker = if fresh {
+            actor
+        } else {
+            self.makers.get(&(object, ns.inum)).copied().unwrap_or(HOST)
+        };
+        self.makers.remove(&(object, ns.inum));
+        self.allocate(object, ns, maker)
     }
 
     /// Keeps an identity alive.
@@ -154,6 +166,11 @@ impl Namespaces {
             return;
         }
         let key = (ns.kind, ns.inum);
+        let maker = ns.entity.unwrap_or(ns.made_by);
+        if maker != HOST && self.makers.len() < MAX_MAKERS {
+            // A bind mount or a descriptor may keep it alive without any task.
+            self.makers.insert(key, maker);
+        }
         if self.by_inum.get(&key) == Some(&id) {
             self.by_inum.remove(&key);
         }
@@ -172,6 +189,12 @@ impl Namespaces {
 
     /// What one made is another's from here on.
     pub fn bequeath(&mut self, from: EntityId, to: EntityId) {
+        self.makers.retain(|_, maker| {
+            if *maker == from {
+                *maker = to;
+            }
+            *maker != HOST
+        });
         for namespace in self.slots.iter_mut().flatten() {
             if namespace.made_by == from {
                 namespace.made_by = to;
@@ -232,7 +255,6 @@ impl Namespaces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::facts::HOST;
 
     fn ns(inum: u32) -> NsRef {
         NsRef {
