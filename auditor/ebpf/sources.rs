@@ -1,5 +1,5 @@
-// What the committed object was built from, as one hash. Included by `auditor/build.rs`, which refuses a stale
-// object, and by `cargo xtask ebpf`, which writes and checks the sidecar: both must count the same files.
+//! What the committed object was built from, as one hash. Included by `auditor/build.rs`, which refuses a stale
+//! object, and by `cargo xtask ebpf`, which writes and checks the sidecar: both must count the same files.
 
 use std::io;
 use std::path::{Path, PathBuf};

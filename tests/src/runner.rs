@@ -31,6 +31,8 @@ pub struct Options {
     pub runtimes: Vec<Runtime>,
     /// Only scenarios whose name contains one of these, if any.
     pub only: Vec<String>,
+    /// Scenarios to leave out, by parts of their names.
+    pub without: Vec<String>,
     /// Start/stop cycles per runtime in the silence suite.
     pub cycles: u32,
     /// How long an expected line, or the absence of one, is waited for.
@@ -56,7 +58,8 @@ impl Options {
     /// Whether a scenario of that name was asked for.
     #[must_use]
     pub fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+        let among = |parts: &[String]| parts.iter().any(|part| name.contains(part.as_str()));
+        (self.only.is_empty() || among(&self.only)) && !among(&self.without)
     }
 
     /// The parent of every leaf cgroup.

@@ -159,7 +159,7 @@ fn code_before_tests<'a>(name: &str, text: &'a str) -> Vec<(usize, &'a str)> {
     if is_test_file || name.starts_with("tests/tests/") || name.contains("/benches/") {
         return Vec::new();
     }
-    let inline_tests = |line: &str| line.trim_start().starts_with("mod tests {");
+    let inline_tests = |line: &str| line.trim_start().ends_with("mod tests {");
     (text.lines().enumerate())
         .map(|(index, line)| (index + 1, line))
         .take_while(|(_, line)| !inline_tests(line))

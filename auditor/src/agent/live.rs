@@ -794,7 +794,7 @@ pub fn at_rest(machine: &Machine) -> anyhow::Result<(ProcFs, CgroupTree)> {
             .into());
         }
         Err(error) => {
-            tracing::warn!("cannot tell whether this is the initial pid namespace: {error}")
+            tracing::warn!("cannot tell whether this is the initial pid namespace: {error}");
         }
     }
     Ok((proc, tree))

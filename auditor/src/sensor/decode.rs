@@ -8,10 +8,6 @@ use zerocopy::FromBytes;
 
 /// One decoded record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives on the stack for one step of the engine"
-)]
 pub enum Decoded {
     /// A task's state.
     Task(TaskRecord),

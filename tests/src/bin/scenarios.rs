@@ -33,6 +33,9 @@ struct Arguments {
     /// Only scenarios whose name contains this; `silence` and `survive` are some too.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Leaves out scenarios whose name contains this.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
     /// Start/stop cycles per runtime.
     #[arg(long, default_value_t = 1000)]
     cycles: u32,
@@ -102,6 +105,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             })
             .collect(),
         only: arguments.only,
+        without: arguments.without,
         cycles: arguments.cycles,
         patience,
         work: work.path().to_owned(),
