@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: two real containers, one breaks out, and the auditor says so.
 //!
-//! The way out is a common mistake, not an exploit: the host's /proc is mounted into a container that may administer
-//! namespaces. The demonstration is one scenario of the test suite with its lines made readable; the runner removes
+//! The way out is a common mistake, not an exploit: a container that may administer namespaces sees the host's
+//! processes. The demonstration is one scenario of the test suite with its lines made readable; the runner removes
 //! its containers whatever happens, and an interrupt reaches it as it reaches this task.
 
 use std::io::{BufRead, BufReader};
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "runc")]
     runtime: String,
     /// `join-host`, `join-neighbour`, `directories`, … (see `scenarios --list`).
-    #[arg(long, default_value = "join-neighbour")]
+    #[arg(long, default_value = "join-many-host")]
     scenario: String,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     eprintln!("building");
     let artifacts = project::build()?;
     println!(
-        "Two {} containers start; one of them holds the host's /proc and CAP_SYS_ADMIN.",
+        "Two {} containers start; one of them has the host's pid namespace and CAP_SYS_ADMIN.",
         args.runtime
     );
     let mut runner = Command::new(&artifacts.scenarios)
