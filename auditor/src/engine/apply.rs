@@ -221,7 +221,10 @@ impl Engine {
             self.set_label(tid, label);
         } else {
             self.set_label(tid, parent_label);
-            self.take_label(tid);
+            let taken = self.take_label(tid);
+            if taken == parent_label {
+                self.recognise(tid);
+            }
         }
         if record.cause == cause::EXEC {
             self.consider(tid);

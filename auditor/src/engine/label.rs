@@ -556,6 +556,40 @@ impl Engine {
         label
     }
 
+    /// A task whose birth nobody saw, in a container's cgroup *and* in the pid namespace that is that
+    /// container's own: it is one of its tasks, whatever else it has left since. Nothing of the host
+    /// gets there without first having all of the container's namespaces.
+    pub(super) fn recognise(&mut self, tid: u32) {
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return;
+        };
+        let (label, state) = (task.label, task.state);
+        let pid = self.world.ns.ids(task.set)[ns::PID];
+        let Some(owner) = self.world.ns.get(pid).and_then(|n| n.entity) else {
+            return;
+        };
+        if owner == label || !self.world.contains(label, owner) {
+            return;
+        }
+        let (slots, territory) = match self.world.entities.get(&owner) {
+            Some(e) => (e.slots, e.territory),
+            None => return,
+        };
+        let sits_there = (0..CGROUP_SLOTS)
+            .filter(|slot| slots & (1 << slot) != 0)
+            .any(|slot| {
+                self.world
+                    .cgroup_key(&state, slot)
+                    .is_some_and(|key| self.world.cgroups.territory(key) == territory)
+            });
+        if sits_there {
+            if let Some(task) = self.world.tasks.get_mut(&tid) {
+                task.confidence = Confidence::Inferred;
+            }
+            self.set_label(tid, owner);
+        }
+    }
+
     /// Whether a task sits in a container's cgroups and matches it on every namespace of its own.
     fn inside(&mut self, id: EntityId, state: &TaskState, ids: &NsIds) -> bool {
         let Some(entity) = self.world.entities.get(&id) else {

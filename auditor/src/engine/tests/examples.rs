@@ -808,3 +808,34 @@ fn namespaces_without_tasks_are_not_the_joiners() {
         (RuleId::NamespaceJoin, "host")
     );
 }
+
+/// Without events: a task that a sweep finds in a container's cgroup and pid namespace is the container's, and
+/// what else it has left is told.
+#[test]
+fn a_sweep_recognises_who_left() {
+    let mut m = Machine::new("");
+    m.name("/a", "a");
+    let a = m.runc(50, "/a");
+    let mut state = m.tasks[&a];
+    state.key = TaskKey {
+        tid: 9000,
+        tgid: 9000,
+        start_boottime_ns: m.now_ns,
+    };
+    state.parent = m.tasks[&1].key;
+    state.ns_tid = 2;
+    state.ns[ns::NET] = m.tasks[&1].ns[ns::NET];
+    m.tasks.insert(9000, state);
+    m.sweep();
+    let found = m.violations();
+    assert_eq!(
+        facts(&found),
+        [(
+            RuleId::NamespaceJoin,
+            "runc:a".into(),
+            "host".into(),
+            Dimension::Net
+        )]
+    );
+    assert_eq!(found[0].confidence, crate::model::Confidence::Inferred);
+}
