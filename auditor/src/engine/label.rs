@@ -17,7 +17,7 @@ use crate::inventory::cgroup_path;
 use crate::inventory::container::{ContainerAnswer, Role, SpecSummary};
 use crate::model::facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
 use crate::model::output::EntityKind;
-use crate::model::{Confidence, NsKind};
+use crate::model::{Confidence, Dimension, NsKind};
 use auditor_common::hook;
 use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
 use auditor_common::record::{
@@ -128,6 +128,9 @@ enum Entry {
     From(SetId),
     /// Nobody saw.
     Found,
+    /// A sweep found it there. What it has besides was its own doing, but for the namespaces that
+    /// runtimes do not join when they enter.
+    AtRest,
 }
 
 impl Engine {
@@ -239,6 +242,11 @@ impl Engine {
         let given: Vec<ObjectKey> = match entry {
             Entry::Found => Vec::new(),
             Entry::Sent => held.iter().map(|(object, _)| *object).collect(),
+            Entry::AtRest => held
+                .iter()
+                .map(|(object, _)| *object)
+                .filter(|o| matches!(o.dimension(), Dimension::CgroupNs | Dimension::Time))
+                .collect(),
             Entry::From(old) => {
                 let entity = self.world.entities.get(&id);
                 let old = entity.and_then(|e| e.sets.get(&old));
@@ -1006,8 +1014,13 @@ impl Engine {
                 tids.push(tid);
             }
         }
+        let entry = if self.started && !self.at_rest {
+            Entry::Sent
+        } else {
+            Entry::AtRest
+        };
         for tid in tids {
-            self.label_as(tid, id, Entry::Sent);
+            self.label_as(tid, id, entry);
         }
     }
 

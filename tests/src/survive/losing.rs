@@ -258,7 +258,9 @@ pub(super) fn flood(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
     watch.heartbeats(2)?;
     container.end()?;
     let lines = survival.stop(watch, 0)?;
-    let visit = |line: &&Value| line["rule"] == "foreign-cwd" && survival.is_ours(line);
+    let visit = |line: &&Value| {
+        is_type(line, "violation") && line["rule"] == "foreign-cwd" && survival.is_ours(line)
+    };
     let visits = lines.iter().filter(visit).count() as u64;
     // All are of one short-lived task, and yet none may come after its end.
     let inexact = lines
