@@ -342,7 +342,7 @@ pub struct Stop {
     /// Counters.
     #[serde(flatten)]
     pub counters: Counters,
-    /// Why: `signal`, `end_of_input`, `exit_on`, `error`.
+    /// Why: `signal`, `duration`, `exit_on`, `hung_up`.
     pub reason: String,
 }
 

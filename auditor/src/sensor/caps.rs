@@ -51,12 +51,11 @@ impl Requirement {
 /// What needs which capabilities on a kernel. `perf_event_paranoid` as the sysctl says; `None` counts as
 /// the strictest.
 ///
-/// Checked with programs run as an ordinary user on 5.10, 6.1, 6.12, 6.18 and 7.2.
+/// Only what the sensor does today: a row for what it might do would have `doctor` ask for too much.
 #[must_use]
 pub fn requirements(kernel: KernelVersion, perf_event_paranoid: Option<i32>) -> Vec<Requirement> {
     use Capability::{
-        CAP_BPF, CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYS_PTRACE,
-        CAP_SYS_RESOURCE,
+        CAP_BPF, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_SYS_RESOURCE,
     };
     let strict = perf_event_paranoid.is_none_or(|level| level > 2);
     let with_admin = |mut all: Vec<Capability>| {
@@ -84,12 +83,6 @@ pub fn requirements(kernel: KernelVersion, perf_event_paranoid: Option<i32>) -> 
             with_admin(vec![CAP_PERFMON]),
             Some(CAP_SYS_ADMIN),
         ),
-        row(
-            "cgroup programs",
-            vec![CAP_BPF, CAP_NET_ADMIN],
-            Some(CAP_SYS_ADMIN),
-        ),
-        row("run-time statistics of programs", vec![CAP_SYS_ADMIN], None),
         row(
             "namespaces, root and cwd of other tasks",
             vec![CAP_SYS_PTRACE],
