@@ -2,6 +2,7 @@
 
 use super::report::Iotas;
 use super::rule::cgroup_migration::Move;
+use super::rule::directory::Directory;
 use super::rule::{self, Change, Draft, silent_privilege_change};
 use super::world::namespaces::NsIds;
 use super::world::{Growth, Task};
@@ -640,10 +641,10 @@ impl Engine {
 
     fn extra_of(&mut self, label: EntityId, state: &TaskState) -> Vec<ObjectKey> {
         let mut extra = Vec::new();
-        if let Some(id) = rule::foreign_root::foreign_mount_ns(&self.world, state, &state.root) {
+        if let Some(id) = Directory::Root.foreign_mount_ns(&self.world, state) {
             extra.push(ObjectKey::Root(id));
         }
-        if let Some(id) = rule::foreign_root::foreign_mount_ns(&self.world, state, &state.cwd) {
+        if let Some(id) = Directory::Cwd.foreign_mount_ns(&self.world, state) {
             extra.push(ObjectKey::Cwd(id));
         }
         let (slots, territory) = self

@@ -5,6 +5,7 @@
 //! rate of one (rule, subject) is counted too. Nothing disappears: every suppressed finding is in some
 //! line's `suppressed` and in the counters.
 
+use super::rule::directory::Directory;
 use super::rule::{Change, Draft, DraftKind, shared};
 use super::{Config, Engine};
 use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
@@ -675,33 +676,13 @@ impl Engine {
         let Some(state) = holder.map(|t| t.state) else {
             return;
         };
-        let is_root = matches!(object, ObjectKey::Root(_));
-        let (rule, dimension, path, what) = if is_root {
-            (RuleId::ForeignRoot, Dimension::Root, state.root, "root")
-        } else {
-            (RuleId::ForeignCwd, Dimension::Cwd, state.cwd, "working")
+        let directory = match object {
+            ObjectKey::Root(_) => Directory::Root,
+            _ => Directory::Cwd,
         };
-        let expected = self.world.entities.get(&subject).map(|e| e.ns[ns::MNT]);
-        let draft = Draft {
-            kind: DraftKind::Violation,
-            rule,
-            transition: Some(Transition::T3),
-            dimension,
-            severity: Severity::Critical,
-            confidence: Confidence::Inferred,
-            subject,
-            object: other,
-            object_id: path.ino ^ u64::from(path.dev) << 32,
-            by_iota: true,
-            verdict: None,
-            expected: expected
-                .and_then(|id| super::rule::ns_evidence(&self.world, NsKind::Mnt, id)),
-            observed: Some(super::rule::path_evidence(&path)),
-            message: format!(
-                "{} has a {what} directory on {} mounts",
-                super::rule::name(&self.world, subject),
-                super::rule::possessive(&self.world, other)
-            ),
+        let confidence = Confidence::Inferred;
+        let Some(draft) = directory.draft(&self.world, subject, &state, id, confidence) else {
+            return;
         };
         self.emit(draft, state.key, witness, None, out);
     }

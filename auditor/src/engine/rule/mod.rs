@@ -5,6 +5,7 @@
 
 pub mod cgroup_migration;
 pub mod container_enter;
+pub mod directory;
 pub mod drift;
 pub mod foreign_cwd;
 pub mod foreign_root;
