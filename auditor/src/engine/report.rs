@@ -211,13 +211,9 @@ impl Engine {
             }
             draft.verdict = Some(verdict);
         }
-        // What is told here is not told again as a standing violation.
-        if draft.by_iota
-            || matches!(
-                draft.rule,
-                RuleId::ForeignCwd | RuleId::CgroupMigration | RuleId::Drift
-            )
-        {
+        // What is told here is not told again as a standing violation. A drift is none: what it found is
+        // told beside it, as the violation that it is.
+        if draft.by_iota || matches!(draft.rule, RuleId::ForeignCwd | RuleId::CgroupMigration) {
             self.remember(&draft);
         }
         let task = self.task_info(&who);

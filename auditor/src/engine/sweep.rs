@@ -3,12 +3,12 @@
 //! A sweep reads every task's state from the kernel. Where it differs from the model, the change may
 //! still be on its way through the ring, so a difference is only believed when the next sweep finds it
 //! again with no event between. Then it is repaired; if no event was lost meanwhile and the hooks that
-//! should have seen it work, it is also reported as drift.
+//! should have seen it work, it is also reported as drift, and as the violation that it amounts to.
 
 use super::Engine;
 use super::apply::merge;
 use super::rule::drift::{self, Difference};
-use super::rule::{self, Change};
+use super::rule::{self, Change, silent_privilege_change};
 use super::world::START_TOLERANCE_NS;
 use crate::model::facts::{HOST, ObjectKey, Origin};
 use crate::model::isolation::Scope;
@@ -222,7 +222,24 @@ impl Engine {
         if label == HOST || difference.is_empty() {
             return;
         }
-        let draft = drift::draft(&self.world, label, difference, &model, &state, &ids);
+        let confidence = Confidence::Sampled.max(confidence);
+        let mut drafts = Vec::from_iter(drift::draft(
+            &self.world,
+            label,
+            difference,
+            &model,
+            &state,
+            &ids,
+        ));
+        if difference.creds && silent_privilege_change::impossible(&model, &state) {
+            drafts.extend(silent_privilege_change::draft(
+                &self.world,
+                label,
+                &model,
+                &state,
+                confidence,
+            ));
+        }
         let settled = TaskRecord {
             state,
             cause: cause::SNAPSHOT,
@@ -238,9 +255,9 @@ impl Engine {
             ids_before: Some(ids_before),
             ids,
             fresh: 0,
-            confidence: Confidence::Sampled.max(confidence),
+            confidence,
         };
-        self.report(draft.into_iter().collect(), &change, &before_iota, out);
+        self.report(drafts, &change, &before_iota, out);
     }
 
     /// The part of a difference that a working hook should have explained.

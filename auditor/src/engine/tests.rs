@@ -6,3 +6,4 @@ mod machine;
 mod oracle;
 mod properties;
 mod sim;
+mod tampering;

@@ -8,8 +8,8 @@ use super::privilege_gain::Gain;
 use super::{
     Draft, DraftKind, creds_evidence, name, ns_evidence, ns_words, path_evidence, possessive,
 };
-use crate::engine::world::World;
 use crate::engine::world::namespaces::NsIds;
+use crate::engine::world::{Entity, World};
 use crate::model::facts::{EntityId, HOST};
 use crate::model::output::Evidence;
 use crate::model::{Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict};
@@ -83,6 +83,16 @@ impl Difference {
     }
 }
 
+/// One part of a difference, in words.
+struct Part {
+    dimension: Dimension,
+    severity: Severity,
+    object: EntityId,
+    expected: Option<Evidence>,
+    observed: Option<Evidence>,
+    what: String,
+}
+
 /// Drafts what a confirmed difference means: the worst part of it.
 #[must_use]
 pub fn draft(
@@ -94,69 +104,32 @@ pub fn draft(
     ids: &NsIds,
 ) -> Option<Draft> {
     let entity = world.entities.get(&label)?;
-    let who = name(world, label);
-    let (dimension, severity, object, expected, observed, what);
-    let kind = NsKind::ALL
+    let namespaces = NsKind::ALL
         .iter()
-        .copied()
-        .find(|k| difference.ns & (1 << k.slot()) != 0);
-    if let Some(kind) = kind {
-        let id = ids[kind.slot()];
-        object = super::owner(world, id);
-        let home = entity.ns[kind.slot()] == id || object == label;
-        severity = if home {
-            Severity::Low
-        } else {
-            Severity::Critical
-        };
-        dimension = kind.dimension();
-        expected = Some(Evidence::Ns {
-            kind,
-            inum: model.ns[kind.slot()].inum,
-            initial: false,
+        .filter(|k| difference.ns & (1 << k.slot()) != 0)
+        .map(|&kind| namespace(world, entity, label, kind, model, ids))
+        // Of equals the first.
+        .reduce(|worst, next| {
+            if next.severity > worst.severity {
+                next
+            } else {
+                worst
+            }
         });
-        observed = ns_evidence(world, kind, id);
-        what = format!("is in {} {}", possessive(world, object), ns_words(kind));
-    } else if difference.creds {
-        let gain = Gain::between(model, kernel);
-        object = HOST;
-        severity = if gain.is_some() {
-            Severity::Critical
-        } else {
-            Severity::Low
-        };
-        dimension = Dimension::Privilege;
-        expected = Some(creds_evidence(&model.creds, model.ns[ns::USER].inum));
-        observed = Some(creds_evidence(&kernel.creds, kernel.ns[ns::USER].inum));
-        what = gain.map_or_else(
-            || "has other credentials".to_owned(),
-            |gain| format!("has gained {}", gain.words()),
-        );
-    } else if difference.root {
-        object = HOST;
-        severity = Severity::High;
-        dimension = Dimension::Root;
-        expected = Some(path_evidence(&model.root));
-        observed = Some(path_evidence(&kernel.root));
-        what = "has another root directory".to_owned();
-    } else {
-        let slot = difference.cgroups.trailing_zeros() as usize;
-        let evidence = |state: &TaskState| {
-            let key = world.cgroup_key(state, slot.min(cgroup::CONTROLLERS.len()))?;
-            let path = world.cgroups.path(key).map(str::to_owned);
-            Some(Evidence::Cgroup {
-                path,
-                id: key.1,
-                hierarchy: key.0,
-            })
-        };
-        object = HOST;
-        severity = Severity::High;
-        dimension = Dimension::Cgroup;
-        expected = evidence(model);
-        observed = evidence(kernel);
-        what = "sits in another cgroup".to_owned();
-    }
+    let Part {
+        dimension,
+        severity,
+        object,
+        expected,
+        observed,
+        what,
+    } = match namespaces {
+        Some(namespaces) => namespaces,
+        None if difference.creds => creds(model, kernel),
+        None if difference.root => root(world, model, kernel),
+        None => place(world, difference, model, kernel),
+    };
+    let who = name(world, label);
     Some(Draft {
         kind: DraftKind::Drift,
         rule: RuleId::Drift,
@@ -166,11 +139,93 @@ pub fn draft(
         confidence: Confidence::Sampled,
         subject: label,
         object,
-        object_id: u64::from(kernel.key.tid),
+        // A mild change of a task must not fold a worse one that follows.
+        object_id: u64::from(kernel.key.tid) | (severity as u64) << 32,
         by_iota: false,
         verdict: Some(Verdict::Violated),
         expected,
         observed,
         message: format!("a task of {who} {what}, and no event explains it"),
     })
+}
+
+fn namespace(
+    world: &World,
+    entity: &Entity,
+    label: EntityId,
+    kind: NsKind,
+    model: &TaskState,
+    ids: &NsIds,
+) -> Part {
+    let id = ids[kind.slot()];
+    let object = super::owner(world, id);
+    let home = entity.ns[kind.slot()] == id || object == label;
+    Part {
+        dimension: kind.dimension(),
+        severity: if home {
+            Severity::Low
+        } else {
+            Severity::Critical
+        },
+        object,
+        expected: Some(Evidence::Ns {
+            kind,
+            inum: model.ns[kind.slot()].inum,
+            initial: false,
+        }),
+        observed: ns_evidence(world, kind, id),
+        what: format!("is in {} {}", possessive(world, object), ns_words(kind)),
+    }
+}
+
+fn creds(model: &TaskState, kernel: &TaskState) -> Part {
+    let gain = Gain::between(model, kernel);
+    Part {
+        dimension: Dimension::Privilege,
+        severity: if gain.is_some() {
+            Severity::Critical
+        } else {
+            Severity::Low
+        },
+        object: HOST,
+        expected: Some(creds_evidence(&model.creds, model.ns[ns::USER].inum)),
+        observed: Some(creds_evidence(&kernel.creds, kernel.ns[ns::USER].inum)),
+        what: gain.map_or_else(
+            || "has other credentials".to_owned(),
+            |gain| format!("has gained {}", gain.words()),
+        ),
+    }
+}
+
+fn root(world: &World, model: &TaskState, kernel: &TaskState) -> Part {
+    let mounts = world.ns.by_inum(NsKind::Mnt, kernel.root.mnt_ns_inum);
+    Part {
+        dimension: Dimension::Root,
+        severity: Severity::High,
+        object: mounts.map_or(HOST, |id| super::owner(world, id)),
+        expected: Some(path_evidence(&model.root)),
+        observed: Some(path_evidence(&kernel.root)),
+        what: "has another root directory".to_owned(),
+    }
+}
+
+fn place(world: &World, difference: Difference, model: &TaskState, kernel: &TaskState) -> Part {
+    let slot = difference.cgroups.trailing_zeros() as usize;
+    let evidence = |state: &TaskState| {
+        let key = world.cgroup_key(state, slot.min(cgroup::CONTROLLERS.len()))?;
+        let path = world.cgroups.path(key).map(str::to_owned);
+        Some(Evidence::Cgroup {
+            path,
+            id: key.1,
+            hierarchy: key.0,
+        })
+    };
+    Part {
+        dimension: Dimension::Cgroup,
+        severity: Severity::High,
+        object: HOST,
+        expected: evidence(model),
+        observed: evidence(kernel),
+        what: "sits in another cgroup".to_owned(),
+    }
 }

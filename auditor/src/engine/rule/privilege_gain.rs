@@ -15,6 +15,9 @@ pub struct Gain {
     pub permitted: u64,
     /// Bounding capabilities.
     pub bounding: u64,
+    /// Effective capabilities that are not even permitted. No call gives those, but they are what the
+    /// kernel asks for.
+    pub usurped: u64,
     /// Whether the effective user id became 0.
     pub root: bool,
 }
@@ -35,9 +38,16 @@ impl Gain {
         let gain = Self {
             permitted: after.cap_permitted & !before.cap_permitted,
             bounding: after.cap_bounding & !before.cap_bounding,
+            usurped: after.cap_effective & !after.cap_permitted & !before.cap_effective,
             root: after.euid == 0 && before.euid != 0,
         };
-        (gain.permitted != 0 || gain.bounding != 0 || gain.root).then_some(gain)
+        (gain.capabilities() != 0 || gain.root).then_some(gain)
+    }
+
+    /// Every capability that is new in one of the sets.
+    #[must_use]
+    pub const fn capabilities(&self) -> u64 {
+        self.permitted | self.bounding | self.usurped
     }
 
     /// In words, for a sentence.
@@ -47,7 +57,7 @@ impl Gain {
         if self.root {
             parts.push("user id 0".to_owned());
         }
-        let set = self.permitted | self.bounding;
+        let set = self.capabilities();
         if set != 0 {
             let names = capability::names(set);
             if names.len() > 6 {

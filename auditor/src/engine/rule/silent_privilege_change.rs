@@ -1,10 +1,11 @@
 //! `silent-privilege-change` (T7): credentials grew in a way in which the kernel never lets them grow.
 //!
 //! Permitted and bounding capabilities grow by exec and by entering a user namespace, never otherwise;
-//! user id 0 comes back only to a task that kept it as real or saved id, or has `SETUID`. Whoever grows
-//! them in another call has changed the kernel's memory, or has made the kernel call `commit_creds` on
-//! its behalf. The engine holds a suspicious change until the task's next event or the next tick:
-//! an exec commits its credentials shortly before it is reported.
+//! effective ones never beyond the permitted; user id 0 comes back only to a task that kept it as real or
+//! saved id, or has `SETUID`. Whoever grows them in another call, or in none, has changed the kernel's
+//! memory, or has made the kernel call `commit_creds` on its behalf. The engine holds a suspicious change
+//! until the task's next event or the next tick: an exec commits its credentials shortly before it is
+//! reported. What a sweep finds has waited for the next sweep, and waits no longer.
 
 use super::privilege_gain::Gain;
 use super::{Draft, DraftKind, creds_evidence, name};
@@ -33,7 +34,7 @@ pub fn impossible(before: &TaskState, after: &TaskState) -> bool {
         && !kept
         && before.creds.cap_effective & CAP_SETUID == 0
         && before.user_level == 0;
-    gain.permitted != 0 || gain.bounding != 0 || root
+    gain.capabilities() != 0 || root
 }
 
 /// Drafts the finding.
@@ -55,7 +56,7 @@ pub fn draft(
         confidence,
         subject: label,
         object: HOST,
-        object_id: gain.permitted ^ gain.bounding,
+        object_id: gain.capabilities(),
         by_iota: false,
         verdict: Some(Verdict::Violated),
         expected: Some(creds_evidence(&before.creds, before.ns[ns::USER].inum)),
