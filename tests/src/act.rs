@@ -148,6 +148,10 @@ pub enum Act {
     },
     /// Becomes an ordinary user, then leaves for a fresh user namespace.
     UnshareUserAsUser,
+    /// `seteuid` to an ordinary user and back.
+    SwitchUser,
+    /// `capset`: no effective capabilities, then all but one of the permitted, effective too.
+    SwitchCapabilities,
     /// Lets go of whatever the previous acts hold.
     Release,
 }

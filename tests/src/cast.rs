@@ -14,12 +14,18 @@ use crate::identity::{Entity, container_id, is_type, parties};
 use crate::runner::Options;
 use crate::runtime::{Layout, Running, Runtime};
 use crate::scenario::{
-    Container, Deed, Expect, Hierarchy, LineKind, Net, Object, Scenario, Step, Whom,
+    Container, Deed, Expect, Hierarchy, Net, Object, Scenario, Step, Tamper, Whom,
 };
 use crate::sys;
+use crate::tamper::Tampering;
 
 /// The containers of one scenario while it plays.
 pub(crate) struct Cast<'a> {
+    /// Before the containers: dropped first, it restores what they need for their end.
+    tampering: Option<Tampering>,
+    /// The tasks whose memory was changed, as the host numbers them, the last one last.
+    tampered: Vec<i32>,
+    options: &'a Options,
     runtime: &'a Runtime,
     pub(crate) running: Vec<Running>,
     bundles: Vec<Bundle>,
@@ -30,7 +36,7 @@ pub(crate) struct Cast<'a> {
 
 impl<'a> Cast<'a> {
     pub(crate) fn new(
-        options: &Options,
+        options: &'a Options,
         scenario: &Scenario,
         runtime: &'a Runtime,
     ) -> Result<Self> {
@@ -42,6 +48,9 @@ impl<'a> Cast<'a> {
             .then(|| PreparedNet::new(&options.work))
             .transpose()?;
         let mut cast = Self {
+            tampering: None,
+            tampered: Vec::new(),
+            options,
             runtime,
             running: Vec::new(),
             bundles: Vec::new(),
@@ -49,12 +58,13 @@ impl<'a> Cast<'a> {
             last: Vec::new(),
         };
         for container in &scenario.containers {
-            cast.add(options, scenario, container)?;
+            cast.add(scenario, container)?;
         }
         Ok(cast)
     }
 
-    fn add(&mut self, options: &Options, scenario: &Scenario, container: &Container) -> Result<()> {
+    fn add(&mut self, scenario: &Scenario, container: &Container) -> Result<()> {
+        let options = self.options;
         let id = container_id(
             &options.prefix,
             &self.runtime.name,
@@ -83,19 +93,47 @@ impl<'a> Cast<'a> {
 
     /// Performs a step; says why the act failed, if it did.
     pub(crate) fn perform(&mut self, step: &Step) -> Result<Option<String>> {
-        let Some(act) = self.act(step)? else {
-            return Ok(None);
+        if let Some(act) = self.act(step)? {
+            let answer = self.running[step.who].act(&act)?;
+            self.last[step.who] = answer.pid;
+            if answer.errno != 0 {
+                let error = std::io::Error::from_raw_os_error(answer.errno);
+                return Ok(Some(format!("the act failed: {}: {error}", answer.what)));
+            }
+        }
+        match step.deed {
+            Deed::Tamper(what) => self.tamper(step.who, what)?,
+            Deed::Restore => self.tampering.as_mut().map_or(Ok(()), Tampering::restore)?,
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Changes the memory of the task that acted last, or of the container's first where that is meant.
+    fn tamper(&mut self, who: usize, what: Tamper) -> Result<()> {
+        let container = &self.running[who];
+        let pid = match what {
+            Tamper::HostName => container.pid,
+            _ => container
+                .host_pid(self.last[who])
+                .context("the task to change is gone")?,
         };
-        let answer = self.running[step.who].act(&act)?;
-        self.last[step.who] = answer.pid;
-        let error = std::io::Error::from_raw_os_error(answer.errno);
-        Ok((answer.errno != 0).then(|| format!("the act failed: {}: {error}", answer.what)))
+        let tampering = match &mut self.tampering {
+            Some(tampering) => tampering,
+            none => {
+                let requests = self.options.memory.as_ref();
+                let requests = requests.context("nobody writes this machine's memory")?;
+                none.insert(Tampering::new(requests, self.options.patience)?)
+            }
+        };
+        self.tampered.push(pid);
+        tampering.change(pid, what)
     }
 
     fn act(&self, step: &Step) -> Result<Option<Act>> {
         let pid = |whom| self.pid_of(whom, step.who);
         Ok(Some(match step.deed {
-            Deed::Nothing => return Ok(None),
+            Deed::Nothing | Deed::Restore | Deed::Tamper(Tamper::HostName) => return Ok(None),
             Deed::JoinByFd(kind, Whom::Own) => Act::JoinByFd {
                 path: format!("/proc/self/ns/{}", kind.name()),
                 kind,
@@ -133,7 +171,9 @@ impl<'a> Cast<'a> {
             Deed::Chdir(whom) => Act::Chdir {
                 path: self.directory(whom, step.who),
             },
-            Deed::DropUser => Act::DropUser,
+            Deed::DropUser | Deed::Tamper(_) => Act::DropUser,
+            Deed::SwitchUser => Act::SwitchUser,
+            Deed::SwitchCapabilities => Act::SwitchCapabilities,
             Deed::ExecSetuid => Act::ExecAsUser {
                 path: "/bin/actor-setuid".into(),
             },
@@ -176,16 +216,24 @@ impl<'a> Cast<'a> {
 
     pub(crate) fn matches(&self, step: &Step, expect: &Expect, line: &Value) -> bool {
         let text = |key: &str| line.get(key).and_then(Value::as_str);
-        let kind = match expect.kind {
-            LineKind::Violation => "violation",
-            LineKind::Audit => "audit",
-        };
         let fits = |wanted: Option<&str>, key: &str| wanted.is_none() || text(key) == wanted;
-        is_type(line, kind)
+        is_type(line, expect.kind.name())
             && text("rule") == Some(expect.rule)
             && fits(expect.dimension, "dimension")
             && fits(expect.severity, "severity")
             && self.parties_fit(step, expect.object, parties(line))
+            && self.task_fits(step, line)
+    }
+
+    /// What was done to a task's memory must be said of that task, whichever others the container has.
+    fn task_fits(&self, step: &Step, line: &Value) -> bool {
+        let named = line.pointer("/subject/task/pid").and_then(Value::as_i64);
+        let is_named = |pid: &i32| named == Some(i64::from(*pid));
+        match step.deed {
+            Deed::Tamper(_) => self.tampered.last().is_some_and(is_named),
+            Deed::Restore => self.tampered.iter().any(is_named),
+            _ => true,
+        }
     }
 
     fn parties_fit(&self, step: &Step, object: Object, [subject, named]: [Entity; 2]) -> bool {
@@ -209,11 +257,13 @@ impl<'a> Cast<'a> {
 
     pub(crate) fn leave(self) -> Result<()> {
         let Self {
+            tampering,
             running,
             bundles,
             net,
             ..
         } = self;
+        drop(tampering);
         let leaves: Vec<&str> = bundles
             .iter()
             .map(|bundle| bundle.cgroup.as_str())

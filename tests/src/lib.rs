@@ -5,7 +5,8 @@
 //! exactly the expected findings appeared. What each scenario does and expects is data, in [`table`].
 //!
 //! No test carries exploit code: an act is one ordinary system call (or the few that belong together) that the
-//! container's configuration allows.
+//! container's configuration allows. What only a broken kernel would do, whoever runs a guest does to its memory
+//! from outside.
 
 pub mod act;
 pub mod bundle;
@@ -13,6 +14,7 @@ mod cast;
 pub mod guest;
 pub mod identity;
 pub mod interrupt;
+mod memory;
 pub mod outcome;
 pub mod runner;
 pub mod runtime;
@@ -22,3 +24,4 @@ pub mod stream;
 mod survive;
 pub mod sys;
 pub mod table;
+mod tamper;

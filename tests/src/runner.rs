@@ -16,7 +16,7 @@ use crate::cast::Cast;
 use crate::identity::{Entity, is_type, parties};
 use crate::outcome::Report;
 use crate::runtime::{Layout, Runtime};
-use crate::scenario::{Expect, Need, Scenario, Session, Step};
+use crate::scenario::{Expect, LineKind, Need, Scenario, Session, Step};
 use crate::stream::{Auditor, Ended};
 use crate::{interrupt, silence, survive, table};
 
@@ -41,6 +41,8 @@ pub struct Options {
     pub work: PathBuf,
     /// First part of every container's id.
     pub prefix: String,
+    /// Where to ask for changes of this machine's memory, if somebody outside hears.
+    pub memory: Option<PathBuf>,
     /// Whether the auditor's lines are printed too.
     pub show: Show,
 }
@@ -148,7 +150,7 @@ impl<'a> Stage<'a> {
         self.played.push((name.clone(), ids));
         for step in &scenario.steps {
             let case = format!("{name}/{}", step.id);
-            if let Some(missing) = step.needs.iter().find(|need| !is_met(**need, runtime)) {
+            if let Some(missing) = step.needs.iter().find(|need| !self.is_met(**need, runtime)) {
                 report.skip(case, format!("needs {missing:?}"))?;
                 continue;
             }
@@ -160,6 +162,16 @@ impl<'a> Stage<'a> {
             report.check(case, started.elapsed(), problem)?;
         }
         cast.leave()
+    }
+
+    fn is_met(&self, need: Need, runtime: &Runtime) -> bool {
+        match need {
+            Need::TimeNamespace => Path::new("/proc/self/ns/time").exists(),
+            Need::Unified => runtime.has_unified_leaf(),
+            Need::CgroupNamespace => runtime.layout == Layout::Unified,
+            Need::Pids => Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists(),
+            Need::KernelMemory => self.options.memory.is_some(),
+        }
     }
 
     /// Waits for a step's lines; says which did not come.
@@ -210,7 +222,9 @@ impl<'a> Stage<'a> {
         }
         let unexpected: Vec<&Value> = (ended.lines.iter().enumerate())
             .filter(|(index, line)| {
-                is_type(line, "violation")
+                [LineKind::Violation, LineKind::Drift]
+                    .iter()
+                    .any(|kind| is_type(line, kind.name()))
                     && !claimed.contains(index)
                     && !claimed
                         .iter()
@@ -296,15 +310,6 @@ fn end_problem(ended: &Ended) -> Option<String> {
         None
     } else {
         Some(format!("the last line is not a stop line: {last}"))
-    }
-}
-
-fn is_met(need: Need, runtime: &Runtime) -> bool {
-    match need {
-        Need::TimeNamespace => Path::new("/proc/self/ns/time").exists(),
-        Need::Unified => runtime.has_unified_leaf(),
-        Need::CgroupNamespace => runtime.layout == Layout::Unified,
-        Need::Pids => Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists(),
     }
 }
 

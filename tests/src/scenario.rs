@@ -106,6 +106,23 @@ pub enum Hierarchy {
     Pids,
 }
 
+/// What of a task's state is made the host's in the kernel's memory, with no call that the kernel could see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tamper {
+    /// Permitted and effective capabilities.
+    Capabilities,
+    /// Effective capabilities alone: they are what the kernel asks for.
+    Effective,
+    /// User ids.
+    Ids,
+    /// All namespaces: the pointer to them.
+    Namespaces,
+    /// The UTS namespace, in what all tasks of the container share.
+    HostName,
+    /// Root and working directory: the pointer to them.
+    Directories,
+}
+
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
@@ -137,6 +154,15 @@ pub enum Deed {
     ExecCapable,
     /// As an ordinary user, leave for a fresh user namespace.
     UnshareUserAsUser,
+    /// Become another effective user, then root again.
+    SwitchUser,
+    /// Lower capabilities, then raise the effective ones again.
+    SwitchCapabilities,
+    /// Have the state of a sleeping task changed in the kernel's memory: of a new one that became an ordinary user, or,
+    /// for [`Tamper::HostName`], of the container's first.
+    Tamper(Tamper),
+    /// Have everything put back that was changed in the kernel's memory.
+    Restore,
 }
 
 /// What a step needs of kernel, cgroup layout and tier.
@@ -150,6 +176,8 @@ pub enum Need {
     Pids,
     /// Containers get a cgroup namespace: else all share the host's, and joining it is no change.
     CgroupNamespace,
+    /// Somebody outside who writes this kernel's memory. Only a guest has that: nobody can on a real machine.
+    KernelMemory,
 }
 
 /// The object a finding must name.
@@ -170,8 +198,22 @@ pub enum Object {
 pub enum LineKind {
     /// `"type":"violation"`: exactly the expected ones may appear.
     Violation,
+    /// `"type":"drift"`: likewise.
+    Drift,
     /// `"type":"audit"`: the expected ones must appear, others may.
     Audit,
+}
+
+impl LineKind {
+    /// The type, as it stands in a line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Violation => "violation",
+            Self::Drift => "drift",
+            Self::Audit => "audit",
+        }
+    }
 }
 
 /// One line that must come out, once.
@@ -191,11 +233,7 @@ pub struct Expect {
 
 impl std::fmt::Display for Expect {
     fn fmt(&self, output: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match self.kind {
-            LineKind::Violation => "violation",
-            LineKind::Audit => "audit",
-        };
-        write!(output, "{kind} {}", self.rule)?;
+        write!(output, "{} {}", self.kind.name(), self.rule)?;
         for detail in [self.dimension, self.severity].into_iter().flatten() {
             write!(output, " {detail}")?;
         }

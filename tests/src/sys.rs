@@ -152,6 +152,44 @@ pub fn become_user(id: u32) -> Result<()> {
     check(i64::from(unsafe { libc::setresuid(id, id, id) })).map(drop)
 }
 
+/// Becomes another effective user; the real and the saved one stay.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn set_effective_user(id: u32) -> Result<()> {
+    // SAFETY: no memory is passed.
+    check(i64::from(unsafe { libc::seteuid(id) })).map(drop)
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`, this task.
+const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
+
+/// This task's permitted capabilities, a bit each.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn permitted() -> Result<u64> {
+    let mut header = CAPABILITY_HEADER;
+    // Effective, permitted, inheritable: the lower halves first.
+    let mut data = [0_u32; 6];
+    // SAFETY: both arrays have the layout and size of version 3 and outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) })?;
+    Ok(u64::from(data[1]) | u64::from(data[4]) << 32)
+}
+
+/// Sets this task's effective and permitted capabilities; none stay inheritable.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn set_capabilities(effective: u64, permitted: u64) -> Result<()> {
+    let mut header = CAPABILITY_HEADER;
+    let halves = |set: u64| [set as u32, (set >> 32) as u32];
+    let ([e0, e1], [p0, p1]) = (halves(effective), halves(permitted));
+    let data = [e0, p0, 0, e1, p1, 0];
+    // SAFETY: both arrays have the layout and size of version 3 and outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), data.as_ptr()) }).map(drop)
+}
+
 /// Mounts; an empty `kind` passes none.
 ///
 /// # Errors

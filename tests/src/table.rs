@@ -5,7 +5,8 @@
 
 use crate::act::Kind;
 use crate::scenario::{
-    Container, Deed, Expect, Hierarchy, LineKind, Need, Net, Object, Scenario, Session, Step, Whom,
+    Container, Deed, Expect, Hierarchy, LineKind, Need, Net, Object, Scenario, Session, Step,
+    Tamper, Whom,
 };
 
 /// Kinds that a container can join on the host. (The host's time namespace is every container's own.)
@@ -44,6 +45,10 @@ pub fn scenarios() -> Vec<Scenario> {
         shared("shared-net", Net::Inherited),
         shared("declared-net", Net::Declared),
         shared_cgroup(),
+        tampered_privileges(),
+        tampered_namespaces(),
+        tampered_host_name(),
+        tampered_directories(),
     ]);
     all
 }
@@ -507,6 +512,119 @@ fn shared_cgroup() -> Scenario {
         containers: vec![in_leaf("a"), in_leaf("b")],
         steps: vec![step("cgroup", Deed::Nothing, &[], &[finding])],
     }
+}
+
+fn drift(dimension: &'static str, severity: &'static str, object: Object) -> Expect {
+    Expect {
+        kind: LineKind::Drift,
+        ..of_dimension(violation("drift", object), dimension, severity)
+    }
+}
+
+fn tamper(id: &'static str, what: Tamper, expects: &[Expect]) -> Step {
+    step(id, Deed::Tamper(what), &[Need::KernelMemory], expects)
+}
+
+/// Everything is put back, and no call did that either.
+fn restored(expects: &[Expect]) -> Step {
+    step("back", Deed::Restore, &[Need::KernelMemory], expects)
+}
+
+fn tampered(id: &'static str, does: &'static str, steps: [Step; 2]) -> Scenario {
+    Scenario {
+        id,
+        does,
+        session: Session::Default,
+        containers: vec![Container::plain("a")],
+        steps: steps.into(),
+    }
+}
+
+fn tampered_privileges() -> Scenario {
+    let lost = drift("privilege", "low", Object::Host);
+    let silent = of_dimension(
+        violation("silent-privilege-change", Object::Host),
+        "privilege",
+        "critical",
+    );
+    let gained = [drift("privilege", "critical", Object::Host), silent];
+    // In one container the same gain would be a repeat.
+    let elsewhere = |step| Step { who: 1, ..step };
+    Scenario {
+        id: "tamper-privileges",
+        does: "credentials of tasks change by calls, and of others in the kernel's memory",
+        session: Session::Default,
+        containers: vec![Container::plain("a"), neighbour()],
+        steps: vec![
+            step("drop", Deed::DropUser, &[], &[]),
+            step("seteuid", Deed::SwitchUser, &[], &[]),
+            step("capset", Deed::SwitchCapabilities, &[], &[]),
+            tamper("caps", Tamper::Capabilities, &gained),
+            tamper("uid", Tamper::Ids, &gained),
+            elsewhere(tamper("effective", Tamper::Effective, &gained)),
+            restored(&[lost, lost]),
+            elsewhere(Step {
+                id: "back-elsewhere".into(),
+                ..restored(&[lost])
+            }),
+        ],
+    }
+}
+
+fn tampered_namespaces() -> Scenario {
+    const NEEDS: [Need; 2] = [Need::KernelMemory, Need::CgroupNamespace];
+    let mut found: Vec<Expect> = HOST_KINDS.map(|kind| join(kind, Whom::Host)).into();
+    found.extend([
+        of_dimension(
+            violation("namespace-join", Object::Host),
+            "pid_for_children",
+            "critical",
+        ),
+        drift("mnt", "critical", Object::Host),
+    ]);
+    let needing = |step| Step {
+        needs: NEEDS.into(),
+        ..step
+    };
+    tampered(
+        "tamper-namespaces",
+        "a task's namespaces become the host's in the kernel's memory",
+        [
+            needing(tamper("all", Tamper::Namespaces, &found)),
+            needing(restored(&[drift("mnt", "low", Object::Any)])),
+        ],
+    )
+}
+
+fn tampered_host_name() -> Scenario {
+    let found = [
+        drift("uts", "critical", Object::Host),
+        join(Kind::Uts, Whom::Host),
+    ];
+    tampered(
+        "tamper-uts",
+        "one of a container's namespaces becomes the host's in the kernel's memory",
+        [
+            tamper("field", Tamper::HostName, &found),
+            restored(&[drift("uts", "low", Object::Any)]),
+        ],
+    )
+}
+
+fn tampered_directories() -> Scenario {
+    let found = [
+        drift("root", "high", Object::Host),
+        of_dimension(violation("foreign-root", Object::Host), "root", "critical"),
+        of_dimension(violation("foreign-cwd", Object::Host), "cwd", "critical"),
+    ];
+    tampered(
+        "tamper-directories",
+        "a task's root and working directory become the host's in the kernel's memory",
+        [
+            tamper("both", Tamper::Directories, &found),
+            restored(&[drift("root", "high", Object::Any)]),
+        ],
+    )
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// Counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,8 @@ impl Tally {
         {
             match serde_json::from_str(line) {
                 Ok(Line::Exit { exit: code }) => exit = Some(code),
+                // Heard while the guest ran.
+                Ok(Line::Memory { .. }) => {}
                 Ok(Line::Case {
                     case,
                     verdict,
@@ -107,6 +110,10 @@ enum Line {
     Exit {
         exit: i32,
     },
+    Memory {
+        #[serde(rename = "memory")]
+        _memory: IgnoredAny,
+    },
     Case {
         case: String,
         verdict: Verdict,
@@ -125,7 +132,26 @@ enum Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::Tally;
+
+    /// Goal: a guest's results are counted, and its other lines are not. Method: one line of each kind, and a broken one.
+    #[test]
+    fn results_are_counted() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let lines = [
+            r#"{"case":"a","verdict":"passed","detail":"","millis":1}"#,
+            r#"{"memory":[{"address":1,"bytes":[2]}]}"#,
+            r#"{"case":"b","verdict":"skipped","detail":"needs X","millis":0}"#,
+            r#"{"ca"#,
+            r#"{"exit":1}"#,
+        ];
+        file.write_all(lines.join("\n").as_bytes()).unwrap();
+        let (tally, exit) = Tally::of_results(file.path(), "guest").unwrap();
+        assert_eq!((tally.passed, tally.failed, tally.skipped), (1, 1, 1));
+        assert_eq!(exit, Some(1));
+    }
 
     /// Goal: totals are right. Method: two result lines and a failed test as libtest prints them.
     #[test]

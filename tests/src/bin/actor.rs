@@ -276,6 +276,19 @@ fn perform(act: &Act, answer: &OwnedFd, hold: &OwnedFd) -> Tried<Done> {
             tried("unshare", sys::unshare(Kind::User.flag()))?;
             Ok(Done::Here)
         }
+        Act::SwitchUser => {
+            tried("seteuid", sys::set_effective_user(USER))?;
+            tried("seteuid back", sys::set_effective_user(0))?;
+            Ok(Done::Here)
+        }
+        Act::SwitchCapabilities => {
+            let permitted = tried("capget", sys::permitted())?;
+            // The lowest one goes for good.
+            let fewer = permitted & permitted.wrapping_sub(1);
+            tried("capset", sys::set_capabilities(0, permitted))?;
+            tried("capset back", sys::set_capabilities(fewer, fewer))?;
+            Ok(Done::Here)
+        }
         Act::Release => Ok(Done::Here),
     }
 }

@@ -45,6 +45,9 @@ struct Arguments {
     /// Append one JSON line per case to this file.
     #[arg(long)]
     results: Option<PathBuf>,
+    /// Ask for changes of this machine's memory in this file, which somebody outside must read.
+    #[arg(long)]
+    memory: Option<PathBuf>,
     /// Print the violations of our containers on standard output.
     #[arg(long)]
     show: bool,
@@ -110,6 +113,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         patience,
         work: work.path().to_owned(),
         prefix: identity::run_prefix(),
+        memory: arguments.memory,
         show: if arguments.show {
             Show::Violations
         } else {

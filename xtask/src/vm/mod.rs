@@ -6,6 +6,7 @@
 mod cpio;
 mod image;
 mod kernels;
+mod memory;
 mod run;
 
 use anyhow::Result;

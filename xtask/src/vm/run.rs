@@ -7,10 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::image;
 use super::kernels::{self, KERNELS, Kernel};
+use super::memory::{self, Hand};
 use crate::deps;
 use crate::project::{self, Artifacts};
 use crate::tally::Tally;
@@ -218,7 +219,7 @@ pub(crate) fn count_instructions(
         .stdin(Stdio::null())
         .spawn()
         .context("start qemu-system-x86_64")?;
-    wait(&mut child, timeout)
+    wait(&mut child, timeout, |_| Ok(()))
         .with_context(|| format!("console ends with:\n{}", tail(&files.console)))?;
     std::fs::read_to_string(&files.results)
         .with_context(|| format!("read {}", files.results.display()))
@@ -272,7 +273,7 @@ fn qemu(files: &Files, guest: Guest, program: &str, clock: Clock) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command
         .args(clock.options())
-        .args(["-cpu", "max", "-m", "1024"])
+        .args(["-cpu", "max", "-m", "1024M"])
         .args(["-no-reboot", "-nodefaults", "-display", "none", "-kernel"])
         .arg(&files.kernel)
         .arg("-initrd")
@@ -304,6 +305,7 @@ fn boot(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
     ];
     program.extend([
         "--results=/dev/ttyS1".to_owned(),
+        "--memory=/dev/ttyS1".to_owned(),
         "--patience=10".to_owned(),
         // What the auditor survives does not depend on the kernel, and takes longest where time is slow.
         "--without=survive".to_owned(),
@@ -317,7 +319,9 @@ fn boot(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
         }
         .to_owned(),
     );
+    let mut hand = Hand::new(&files.results)?;
     let mut child = qemu(&files, guest, &program.join(","), Clock::Real)
+        .args(memory::OPTIONS)
         .arg("-serial")
         .arg(format!("file:{}", files.console.display()))
         .arg("-serial")
@@ -325,7 +329,8 @@ fn boot(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
         .stdin(Stdio::null())
         .spawn()
         .context("start qemu-system-x86_64")?;
-    wait(&mut child, Duration::from_secs(args.timeout))
+    let timeout = Duration::from_secs(args.timeout);
+    wait(&mut child, timeout, |child| hand.serve(child))
         .with_context(|| format!("console ends with:\n{}", tail(&files.console)))?;
     let (mut tally, exit) = Tally::of_results(&files.results, &guest.name())?;
     match exit {
@@ -341,13 +346,22 @@ fn boot(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
     Ok(tally)
 }
 
-fn wait(child: &mut Child, timeout: Duration) -> Result<()> {
+/// Waits for a guest's end, and meanwhile does for it what it asks for.
+fn wait(
+    child: &mut Child,
+    timeout: Duration,
+    mut serve: impl FnMut(&Child) -> Result<()>,
+) -> Result<()> {
     let deadline = Instant::now() + timeout;
     while child.try_wait().context("wait for the guest")?.is_none() {
-        if Instant::now() > deadline {
+        let mut served = serve(child);
+        if served.is_ok() && Instant::now() > deadline {
+            served = Err(anyhow!("the guest did not end within {timeout:?}"));
+        }
+        if served.is_err() {
             child.kill().context("stop the guest")?;
             child.wait().context("wait for the guest")?;
-            bail!("the guest did not end within {timeout:?}");
+            return served;
         }
         std::thread::sleep(Duration::from_millis(100));
     }
