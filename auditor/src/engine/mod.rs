@@ -83,6 +83,8 @@ pub struct Config {
     pub fold_ns: u64,
     /// Names of syscalls by number.
     pub syscalls: fn(i32) -> Option<&'static str>,
+    /// The tool whose log the events were made from: it is the witness, and every finding is inferred.
+    pub imported_from: Option<&'static str>,
 }
 
 impl Default for Config {
@@ -102,6 +104,7 @@ impl Default for Config {
             heartbeat_ns: 0,
             fold_ns: 60_000_000_000,
             syscalls: |_| None,
+            imported_from: None,
         }
     }
 }

@@ -362,13 +362,17 @@ impl Engine {
 
     fn finding(
         &mut self,
-        draft: Draft,
+        mut draft: Draft,
         pair: &Pair,
         task: Option<TaskInfo>,
         hook: u16,
-        witness: Witness,
+        mut witness: Witness,
         iota_before: Option<Option<bool>>,
     ) -> Finding {
+        if let Some(tool) = self.config.imported_from {
+            tool.clone_into(&mut witness.hook);
+            draft.confidence = Confidence::Inferred;
+        }
         let audit = draft.kind == DraftKind::Audit;
         let number = |iota: Option<bool>| iota.map(u8::from);
         let iota = (!audit && draft.subject != draft.object).then(|| IotaChange {
