@@ -14,3 +14,4 @@ pub mod model;
 pub mod report;
 pub mod sensor;
 pub mod sink;
+pub mod trace;

@@ -7,7 +7,7 @@
 //! for what the rings held at that moment, so that it is compared with a model that knows as much.
 
 use super::state::StateDir;
-use super::{step, syscalls};
+use super::step;
 use crate::cli::config::TierChoice;
 use crate::cli::failure::{self, Failure};
 use crate::cli::outcome::{EndedBy, WatchOutcome};
@@ -17,7 +17,7 @@ use crate::engine::{self, Engine, Event, LossMark};
 use crate::inventory::state_dirs::StateDirs;
 use crate::model::output::{HookState, Record};
 use crate::model::policy::Policy;
-use crate::model::{Dimension, Tier};
+use crate::model::{Dimension, Tier, syscalls};
 use crate::sensor::caps;
 use crate::sensor::cgroupfs::CgroupTree;
 use crate::sensor::clock::{self, Machine};
@@ -859,7 +859,7 @@ pub fn config(
         not_evaluated: vec![Dimension::References],
         hierarchies: tree.slot_hierarchies(),
         heartbeat_ns: u64::try_from(heartbeat.as_nanos()).unwrap_or(u64::MAX),
-        syscalls: syscalls::name,
+        syscalls: syscalls::of(&machine.arch),
         ..engine::Config::default()
     }
 }

@@ -7,7 +7,6 @@ pub mod diagnose;
 pub mod live;
 pub mod once;
 pub mod state;
-pub mod syscalls;
 
 use crate::engine::{Engine, Event};
 use crate::inventory::state_dirs::{CgroupQuery, StateDirs};

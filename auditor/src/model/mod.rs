@@ -8,6 +8,7 @@ pub mod isolation;
 pub mod kinds;
 pub mod output;
 pub mod policy;
+pub mod syscalls;
 pub mod text;
 
 pub use facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};

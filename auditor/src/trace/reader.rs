@@ -1,0 +1,201 @@
+//! A whole trace, item by item, from any reader: a file, a pipe, standard input.
+
+use super::codec::Decoder;
+use super::error::TraceError;
+use super::frame::{Head, Kind, Next, Unpacker};
+use super::header::{Header, read_up_to};
+use super::writer::END_MAGIC;
+use super::{Item, TraceError as Error};
+use std::io::Read;
+
+/// How a trace ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With its index and end mark: whoever wrote it finished it.
+    Finished,
+    /// After a whole frame, without an end mark: the writer was killed, or still writes.
+    Unfinished,
+    /// Within a frame. So many bytes after the last whole one cannot be read.
+    Cut {
+        /// Where the last whole frame ends.
+        offset: u64,
+        /// What lies behind.
+        bytes: u64,
+    },
+}
+
+/// Which prologue to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prologue {
+    /// It is needed: nothing was read before.
+    Read,
+    /// The part before was read: skip it.
+    Skip,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct TraceReader<R> {
+    from: R,
+    header: Header,
+    major: u16,
+    offset: u64,
+    frame_at: u64,
+    unpacker: Unpacker,
+    payload: Vec<u8>,
+    decoder: Decoder,
+    prologue: Prologue,
+    kind: Kind,
+    ending: Option<Ending>,
+}
+
+impl<R: Read> TraceReader<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// When it is no trace, a newer one, or its header is damaged.
+    pub fn open(mut from: R) -> Result<Self, TraceError> {
+        let (header, major, offset) = Header::read(&mut from)?;
+        let unpacker = Unpacker::new().map_err(|source| Error::Io { offset, source })?;
+        Ok(Self {
+            from,
+            header,
+            major,
+            offset,
+            frame_at: offset,
+            unpacker,
+            payload: Vec::new(),
+            decoder: Decoder::default(),
+            prologue: Prologue::Read,
+            kind: Kind::Events,
+            ending: None,
+        })
+    }
+
+    /// Whether the prologue is given.
+    pub const fn set_prologue(&mut self, prologue: Prologue) {
+        self.prologue = prologue;
+    }
+
+    /// What stands at the start.
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Major version of the format.
+    pub const fn major(&self) -> u16 {
+        self.major
+    }
+
+    /// Bytes read so far.
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether the item given last stands in the prologue.
+    pub fn in_prologue(&self) -> bool {
+        self.kind == Kind::Prologue
+    }
+
+    /// How the trace ends; `None` before it does.
+    pub const fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// The next item; `None` at the end.
+    ///
+    /// # Errors
+    /// When a frame is damaged. What came before it stands; nothing after it can be read.
+    pub fn next_item(&mut self) -> Result<Option<Item<'_>>, TraceError> {
+        while self.decoder.is_done(&self.payload) {
+            if !self.next_frame()? {
+                return Ok(None);
+            }
+            if self.kind == Kind::Prologue && self.prologue == Prologue::Skip {
+                // The states that it holds are what later entries are differences from.
+                self.pass_over()?;
+            }
+        }
+        let offset = self.frame_at;
+        self.decoder
+            .next(&self.payload)
+            .map(Some)
+            .map_err(|source| Error::Payload { offset, source })
+    }
+
+    fn pass_over(&mut self) -> Result<(), TraceError> {
+        let offset = self.frame_at;
+        while !self.decoder.is_done(&self.payload) {
+            self.decoder
+                .next(&self.payload)
+                .map_err(|source| Error::Payload { offset, source })?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next frame that holds items.
+    fn next_frame(&mut self) -> Result<bool, TraceError> {
+        if self.ending.is_some() {
+            return Ok(false);
+        }
+        loop {
+            self.frame_at = self.offset;
+            let next = self
+                .unpacker
+                .read(&mut self.from, self.offset, &mut self.payload);
+            self.decoder.restart();
+            let (head, size) = match next {
+                Ok(Next::Frame(head, size)) => (head, size),
+                Ok(Next::End) => return Ok(self.end(Ending::Unfinished)),
+                Ok(Next::Cut(bytes)) => {
+                    let offset = self.offset;
+                    return Ok(self.end(Ending::Cut { offset, bytes }));
+                }
+                Err(error) => {
+                    self.end(Ending::Unfinished);
+                    return Err(error);
+                }
+            };
+            self.offset += size;
+            match head.kind {
+                Kind::Events | Kind::Prologue => {
+                    self.kind = head.kind;
+                    return Ok(true);
+                }
+                Kind::Index => return self.trailer(&head),
+                Kind::Unknown(_) => {}
+            }
+        }
+    }
+
+    fn end(&mut self, ending: Ending) -> bool {
+        self.payload.clear();
+        self.ending = Some(ending);
+        false
+    }
+
+    /// What stands behind the index: where it starts, and the end mark.
+    fn trailer(&mut self, _index: &Head) -> Result<bool, TraceError> {
+        let mut bytes = [0; 16];
+        let offset = self.offset;
+        let have = read_up_to(&mut self.from, &mut bytes)
+            .map_err(|source| Error::Io { offset, source })?;
+        self.offset += have as u64;
+        let at = u64::from_le_bytes(*bytes.first_chunk::<8>().unwrap_or(&[0; 8]));
+        let ending = if have == bytes.len() && bytes[8..] == END_MAGIC && at == self.frame_at {
+            Ending::Finished
+        } else if have < bytes.len() {
+            Ending::Cut {
+                offset,
+                bytes: have as u64,
+            }
+        } else {
+            self.end(Ending::Unfinished);
+            return Err(Error::Frame {
+                offset: self.frame_at,
+                what: "is an index without an end mark behind it".to_owned(),
+            });
+        };
+        Ok(self.end(ending))
+    }
+}
