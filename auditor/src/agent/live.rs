@@ -6,6 +6,7 @@
 //! loop steps the engine: batches, ticks, sweeps, signals. A sweep reads the kernel first and then waits
 //! for what the rings held at that moment, so that it is compared with a model that knows as much.
 
+use super::record::{PartStart, RecordOptions, Recorder};
 use super::state::StateDir;
 use super::step;
 use crate::cli::config::TierChoice;
@@ -28,6 +29,7 @@ use crate::sensor::reader::{self, Batch, Reader};
 use crate::sensor::selftest::{compare, helper, judge};
 use crate::sensor::snapshot::Snapshot;
 use crate::sink::outputs::Outputs;
+use crate::trace::{Header, Item};
 use auditor_common::hook::{self, HOOKS};
 use auditor_common::record::{TaskRecord, cause};
 use std::collections::BTreeSet;
@@ -74,6 +76,7 @@ pub struct Agent {
     records: Vec<Record>,
     saved: Option<engine::Saved>,
     sweeps: u32,
+    recorder: Option<Recorder>,
 }
 
 /// How the sensor is to be loaded for these options.
@@ -414,6 +417,17 @@ impl Agent {
             }
         }
         let config = config(&machine, &tree, sensor.as_ref(), options.heartbeat);
+        let recorder = options
+            .record
+            .as_ref()
+            .map(|record| {
+                let mut header =
+                    Header::new(&config, clock::boottime_ns(), policy.digest());
+                header.sweep_ns = u64::try_from(options.sweep.as_nanos()).unwrap_or(u64::MAX);
+                header.ring_bytes = options.ring_size_bytes;
+                start_recorder(record, header)
+            })
+            .transpose()?;
         let engine = Engine::new(config, policy);
         Ok(Self {
             options: options.clone(),
@@ -427,6 +441,7 @@ impl Agent {
             records: Vec::new(),
             saved: None,
             sweeps: 0,
+            recorder,
         })
     }
 
@@ -450,6 +465,8 @@ impl Agent {
         let mut reader = rings
             .map(|(events, bulk)| Reader::start(events, bulk))
             .transpose()?;
+        let policy = self.engine.index().policy().clone();
+        self.step(Event::Policy(&policy));
         self.restore();
         self.first_sweep()?;
         self.give_back_memory();
@@ -520,7 +537,8 @@ impl Agent {
     }
 
     fn step(&mut self, event: Event<'_>) {
-        step(&mut self.engine, &self.dirs, event, &mut self.records);
+        let tape = self.recorder.as_mut();
+        step(&mut self.engine, &self.dirs, tape, event, &mut self.records);
     }
 
     fn take_batch(&mut self, batch: Batch, reader: &mut Reader) -> Option<u64> {
@@ -568,6 +586,11 @@ impl Agent {
         for loss in outputs.take_losses() {
             self.lose("sink", loss.count);
         }
+        let now_ns = clock::boottime_ns();
+        let unrecorded = self.recorder.as_mut().map_or(0, |r| r.tick(now_ns));
+        if unrecorded > 0 {
+            self.lose("trace", unrecorded);
+        }
         let mut lost = false;
         if let Some(loss) = self
             .sensor
@@ -597,7 +620,7 @@ impl Agent {
     async fn sweep(&mut self, reader: Option<&mut Reader>) -> anyhow::Result<()> {
         self.sweeps = self.sweeps.wrapping_add(1);
         let begin_ns = clock::boottime_ns();
-        let Some((tasks, complete)) = self.read_tasks() else {
+        let Some((tasks, complete)) = self.read_tasks(begin_ns) else {
             return Ok(());
         };
         if let Some(reader) = reader
@@ -609,8 +632,43 @@ impl Agent {
         if self.sensor.is_none() || self.sweeps.is_multiple_of(WALK_EVERY) {
             self.walk_cgroups();
         }
+        if self
+            .recorder
+            .as_ref()
+            .is_some_and(|r| r.wants_part(begin_ns))
+        {
+            self.begin_part(begin_ns, &tasks, complete);
+        }
         self.fold(begin_ns, &tasks, complete);
         Ok(())
+    }
+
+    /// Begins a part of the recording with all that is known now.
+    fn begin_part(&mut self, begin_ns: u64, tasks: &[TaskRecord], complete: bool) {
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        recorder.begin_part(&PartStart {
+            boottime_ns: begin_ns,
+            policy: self.engine.index().policy(),
+            saved: &self.engine.saved(),
+        });
+        for record in self.tree.records() {
+            recorder.take(&Item::Event(Event::Cgroup(record)));
+        }
+        let begin = Event::SweepBegin {
+            boottime_ns: begin_ns,
+        };
+        recorder.take(&Item::Event(begin));
+        for task in tasks {
+            recorder.take(&Item::Event(Event::Task(task)));
+        }
+        let end = Event::SweepEnd {
+            boottime_ns: begin_ns,
+            complete,
+        };
+        recorder.take(&Item::Event(end));
+        recorder.end_prologue();
     }
 
     async fn flush(&mut self, reader: &mut Reader) -> bool {
@@ -642,7 +700,20 @@ impl Agent {
         });
     }
 
-    fn read_tasks(&mut self) -> Option<(Vec<TaskRecord>, bool)> {
+    /// All tasks by id, as they were at or after `begin_ns`. Each says that it was read then: an event since
+    /// is newer than what the sweep says, and a recording need not keep when each task was read.
+    fn read_tasks(&mut self, begin_ns: u64) -> Option<(Vec<TaskRecord>, bool)> {
+        let (mut tasks, complete) = self.read_tasks_as_they_come()?;
+        for task in &mut tasks {
+            task.header.boottime_ns = begin_ns;
+            task.header.cpu = 0;
+            task.header.cpu_seq = 0;
+        }
+        tasks.sort_unstable_by_key(|task| task.state.key.tid);
+        Some((tasks, complete))
+    }
+
+    fn read_tasks_as_they_come(&mut self) -> Option<(Vec<TaskRecord>, bool)> {
         if let Some(sensor) = self.sensor.as_mut().filter(|s| s.iterates()) {
             match iterate(&mut sensor.loaded) {
                 Ok(tasks) => return Some((tasks, true)),
@@ -680,7 +751,7 @@ impl Agent {
     fn first_sweep(&mut self) -> anyhow::Result<()> {
         let begin_ns = clock::boottime_ns();
         self.walk_cgroups();
-        let Some((tasks, complete)) = self.read_tasks() else {
+        let Some((tasks, complete)) = self.read_tasks(begin_ns) else {
             anyhow::bail!(Failure::new("cannot read any task", "mount /proc"));
         };
         self.fold(begin_ns, &tasks, complete);
@@ -732,8 +803,11 @@ impl Agent {
             }
         }
         if found {
-            // Who has escaped must be known even if the agent dies now.
+            // Who has escaped must be known even if the agent dies now, and what it did.
             self.save();
+            if let Some(recorder) = &mut self.recorder {
+                recorder.end_frame();
+            }
         }
         Ok(ended.or_else(|| outputs.hung_up().then_some(EndedBy::HungUp)))
     }
@@ -745,14 +819,21 @@ impl Agent {
             EndedBy::ExitOn => "exit_on",
             EndedBy::HungUp => "hung_up",
         };
-        self.engine
-            .stop(clock::boottime_ns(), reason, &mut self.records);
+        let boottime_ns = clock::boottime_ns();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.take(&Item::Stop {
+                boottime_ns,
+                reason,
+            });
+        }
+        self.engine.stop(boottime_ns, reason, &mut self.records);
         self.emit(outputs)?;
         self.save();
+        let unrecorded = self.recorder.take().map_or(0, Recorder::finish);
         let counters = self.engine.counters();
         Ok(WatchOutcome {
             ended_by,
-            lost_events: counters.lost_events,
+            lost_events: counters.lost_events.saturating_add(unrecorded),
         })
     }
 
@@ -765,6 +846,17 @@ impl Agent {
         }
         tracing::info!(node = self.machine.node, "watching");
     }
+}
+
+fn start_recorder(options: &RecordOptions, header: Header) -> anyhow::Result<Recorder> {
+    Recorder::start(options, header).map_err(|e| {
+        Failure::new(
+            "cannot record",
+            "give a new file or an existing directory to --record, on a disk with room",
+        )
+        .caused_by(e)
+        .into()
+    })
 }
 
 async fn next_batch(reader: &mut Option<Reader>) -> Option<Batch> {

@@ -6,14 +6,28 @@
 pub mod diagnose;
 pub mod live;
 pub mod once;
+pub mod record;
+pub mod replay;
 pub mod state;
 
 use crate::engine::{Engine, Event};
 use crate::inventory::state_dirs::{CgroupQuery, StateDirs};
 use crate::model::output::Record;
+use crate::trace::{Answer, Item};
+use record::Recorder;
 
-/// Steps the engine and answers what it asks, at once: the answer must stand before the next event.
-pub fn step(engine: &mut Engine, dirs: &StateDirs, event: Event<'_>, out: &mut Vec<Record>) {
+/// Steps the engine and answers what it asks, at once: the answer must stand before the next event. What the
+/// engine consumes goes onto the tape too.
+pub fn step(
+    engine: &mut Engine,
+    dirs: &StateDirs,
+    mut tape: Option<&mut Recorder>,
+    event: Event<'_>,
+    out: &mut Vec<Record>,
+) {
+    if let Some(tape) = &mut tape {
+        tape.take(&Item::Event(event));
+    }
     engine.step(event, out);
     while let Some(query) = engine.next_query() {
         let asked = CgroupQuery {
@@ -22,6 +36,13 @@ pub fn step(engine: &mut Engine, dirs: &StateDirs, event: Event<'_>, out: &mut V
             init_start_ticks: None,
         };
         let answer = dirs.lookup(&asked);
+        if let Some(tape) = &mut tape {
+            tape.take(&Item::Answer(Answer {
+                cgroup_path: &query.cgroup_path,
+                init_pid: query.init_pid,
+                answer: answer.as_ref(),
+            }));
+        }
         engine.step(
             Event::Answer {
                 query: query.id,

@@ -37,21 +37,21 @@ pub fn scan(options: &ScanOptions) -> anyhow::Result<ScanReport> {
     let mut engine = Engine::new(config(&machine, &tree, None, Duration::ZERO), &policy);
     let (dirs, mut records) = (StateDirs::system(), Vec::new());
     for cgroup in &snapshot.cgroups {
-        step(&mut engine, &dirs, Event::Cgroup(cgroup), &mut records);
+        step(&mut engine, &dirs, None, Event::Cgroup(cgroup), &mut records);
     }
     let begin = Event::SweepBegin {
         boottime_ns: snapshot.begin_ns,
     };
-    step(&mut engine, &dirs, begin, &mut records);
+    step(&mut engine, &dirs, None, begin, &mut records);
     for task in &snapshot.tasks {
-        step(&mut engine, &dirs, Event::Task(task), &mut records);
+        step(&mut engine, &dirs, None, Event::Task(task), &mut records);
     }
     let complete = snapshot.tasks_left_out == 0;
     let end = Event::SweepEnd {
         boottime_ns: snapshot.end_ns,
         complete,
     };
-    step(&mut engine, &dirs, end, &mut records);
+    step(&mut engine, &dirs, None, end, &mut records);
     if !snapshot.unreadable.is_empty() {
         tracing::warn!("{} tasks could not be read", snapshot.unreadable.len());
     }

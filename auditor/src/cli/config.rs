@@ -6,6 +6,7 @@
 
 use super::failure::Failure;
 use super::units::{Bytes, Span};
+use crate::agent::record::Sync;
 use crate::model::Severity;
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -85,6 +86,18 @@ pub struct FileOptions {
     pub without_hook: Option<Vec<String>>,
     /// `--duration`.
     pub duration: Option<Span>,
+    /// `--record`.
+    pub record: Option<PathBuf>,
+    /// `--rotate-size`.
+    pub rotate_size: Option<Bytes>,
+    /// `--rotate-after`.
+    pub rotate_after: Option<Span>,
+    /// `--keep-parts`.
+    pub keep_parts: Option<u32>,
+    /// `--keep-size`.
+    pub keep_size: Option<Bytes>,
+    /// `--sync`.
+    pub sync: Option<Sync>,
 }
 
 impl FileOptions {

@@ -15,6 +15,7 @@ pub mod explain;
 pub mod failure;
 pub mod outcome;
 pub mod policy;
+pub mod record;
 pub mod scan;
 pub mod schema;
 pub mod self_test_helper;

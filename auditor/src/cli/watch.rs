@@ -5,9 +5,11 @@ use super::context::Context;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::policy::PolicySource;
+use super::record::RecordingArgs;
 use super::signals::Signals;
 use super::units::{Bytes, Span};
 use crate::agent::live::Agent;
+use crate::agent::record::RecordOptions;
 use crate::model::Severity;
 use crate::model::output::Record;
 use crate::sink::outputs::{Form, Outputs};
@@ -94,6 +96,12 @@ pub struct Args {
     /// End after this time
     #[arg(long, value_name = "DURATION", env = "AUDITOR_DURATION")]
     pub duration: Option<Span>,
+    /// Keep all that is seen in this file or directory, for "auditor replay"; -: standard output
+    #[arg(long, value_name = "PATH", env = "AUDITOR_RECORD")]
+    pub record: Option<PathBuf>,
+    /// How to record.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
 }
 
 /// What becomes of capabilities that are not needed after attaching.
@@ -134,6 +142,8 @@ pub struct WatchOptions {
     pub without_hooks: Vec<String>,
     /// When to end.
     pub duration: Option<Duration>,
+    /// Where and how to record.
+    pub record: Option<RecordOptions>,
 }
 
 impl WatchOptions {
@@ -192,6 +202,11 @@ impl WatchOptions {
             },
             without_hooks: known_hooks(without)?,
             duration: args.duration.or(file.duration).map(|span| span.0),
+            record: args
+                .record
+                .or_else(|| file.record.clone())
+                .map(|path| args.recording.resolve(&path, file))
+                .transpose()?,
         })
     }
 
@@ -341,6 +356,7 @@ mod tests {
                 capabilities: Capabilities::Drop,
                 without_hooks: vec![],
                 duration: None,
+                record: None,
             }
         );
         let on_terminal = WatchOptions::resolve(parse(&[]), &FileOptions::default(), true).unwrap();

@@ -59,7 +59,7 @@ pub enum Event<'a> {
 pub struct LossMark {
     /// When the loss was noticed.
     pub boottime_ns: u64,
-    /// `ring`, `queue` or `sink`. Only the first two touch the model.
+    /// `ring`, `queue`, `sink` or `trace`. Only the first two touch the model.
     pub place: String,
     /// Lost events by index of the hook. Empty where the place does not know.
     pub by_hook: BTreeMap<u16, u64>,

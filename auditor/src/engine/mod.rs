@@ -319,7 +319,7 @@ impl Engine {
         let total = self.lost_total.entry(mark.place.clone()).or_default();
         *total = total.saturating_add(mark.count);
         let total = *total;
-        let model_hurt = mark.place != "sink";
+        let model_hurt = matches!(mark.place.as_str(), "ring" | "queue");
         if model_hurt {
             self.lossy = true;
             for dimension in LOSSY {
@@ -336,6 +336,8 @@ impl Engine {
                 "{} events lost; verdicts are unknown until the sweep that follows",
                 mark.count
             )
+        } else if mark.place == "trace" {
+            format!("{} events are missing in the recorded trace", mark.count)
         } else {
             format!(
                 "{} lines lost: the receiver is too slow or gone",

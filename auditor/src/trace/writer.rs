@@ -83,11 +83,6 @@ impl<W: Write> FrameWriter<W> {
         self.offset
     }
 
-    /// The writer.
-    pub const fn get_ref(&self) -> &W {
-        &self.out
-    }
-
     /// Writes the index and the end mark, and gives the writer back.
     ///
     /// # Errors
