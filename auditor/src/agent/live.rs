@@ -13,7 +13,7 @@ use crate::cli::config::TierChoice;
 use crate::cli::failure::{self, Failure};
 use crate::cli::outcome::{EndedBy, WatchOutcome};
 use crate::cli::signals::{Signal, Signals};
-use crate::cli::watch::{Capabilities, WatchOptions};
+use crate::cli::live::{Capabilities, LiveOptions};
 use crate::engine::{self, Engine, Event, LossMark};
 use crate::inventory::state_dirs::StateDirs;
 use crate::model::output::{HookState, Record};
@@ -65,7 +65,7 @@ pub struct Sensor {
 /// Everything that is ready to run.
 #[derive(Debug)]
 pub struct Agent {
-    options: WatchOptions,
+    options: LiveOptions,
     machine: Machine,
     proc: ProcFs,
     tree: CgroupTree,
@@ -383,7 +383,7 @@ impl Agent {
     ///
     /// # Errors
     /// A [`Failure`]: unsupported when no live tier works and none was asked for.
-    pub fn start(options: &WatchOptions, policy: &Policy) -> anyhow::Result<Self> {
+    pub fn start(options: &LiveOptions, policy: &Policy) -> anyhow::Result<Self> {
         let machine = Machine::read().map_err(|e| {
             Failure::new("cannot tell which machine this is", "mount /proc").caused_by(e)
         })?;
@@ -809,7 +809,9 @@ impl Agent {
                 recorder.end_frame();
             }
         }
-        Ok(ended.or_else(|| outputs.hung_up().then_some(EndedBy::HungUp)))
+        let unread = self.recorder.as_ref().is_some_and(Recorder::hung_up);
+        let hung_up = unread || outputs.hung_up();
+        Ok(ended.or_else(|| hung_up.then_some(EndedBy::HungUp)))
     }
 
     fn end(&mut self, ended_by: EndedBy, outputs: &Outputs) -> anyhow::Result<WatchOutcome> {
@@ -895,7 +897,7 @@ pub fn at_rest(machine: &Machine) -> anyhow::Result<(ProcFs, CgroupTree)> {
 const WITHOUT_BTF: &str =
     "leave --btf out to use the running kernel's own types, or watch with --tier scan";
 
-fn open_sensor(options: &WatchOptions, proc: &ProcFs, tree: &CgroupTree) -> anyhow::Result<Sensor> {
+fn open_sensor(options: &LiveOptions, proc: &ProcFs, tree: &CgroupTree) -> anyhow::Result<Sensor> {
     let load = load_options(
         options.tier,
         options.btf.as_deref(),

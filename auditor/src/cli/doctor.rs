@@ -3,7 +3,7 @@
 use super::config::{Format, TierChoice};
 use super::context::Context;
 use super::exit::Exit;
-use super::watch::known_hooks;
+use super::live::known_hooks;
 use crate::report::doctor::DoctorReport;
 use std::path::PathBuf;
 

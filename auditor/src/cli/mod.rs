@@ -13,9 +13,11 @@ pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod failure;
+pub mod live;
 pub mod outcome;
 pub mod policy;
 pub mod record;
+pub mod replay;
 pub mod scan;
 pub mod schema;
 pub mod self_test_helper;
@@ -113,6 +115,12 @@ pub enum Command {
     /// Watch this machine live: one line per violation
     #[command(long_about = watch::LONG)]
     Watch(watch::Args),
+    /// Watch this machine and keep what is seen, for "auditor replay"
+    #[command(long_about = record::LONG)]
+    Record(record::Args),
+    /// Give the lines of a recorded trace again, anywhere
+    #[command(long_about = replay::LONG)]
+    Replay(replay::Args),
     /// Look once, without eBPF: who is isolated from whom
     #[command(long_about = scan::LONG)]
     Scan(scan::Args),
@@ -177,6 +185,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     context::warn_unknown_environment();
     match command {
         Command::Watch(args) => watch::run(args, &context),
+        Command::Record(args) => record::run(args, &context),
+        Command::Replay(args) => replay::run(args, &context),
         Command::Scan(args) => scan::run(args, &context),
         Command::Doctor(args) => doctor::run(args, &context),
         Command::Explain(args) => explain::run(args, &context),

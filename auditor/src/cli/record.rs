@@ -1,10 +1,71 @@
 //! `auditor record`, and the options of everything that records.
 
 use super::config::FileOptions;
+use super::context::Context;
+use super::exit::Exit;
 use super::failure::Failure;
+use super::live::{LiveArgs, LiveOptions, block_signals};
 use super::units::{Bytes, Span};
+use crate::agent::live::Agent;
 use crate::agent::record::{Destination, RecordOptions, Retention, Sync};
-use std::path::Path;
+use crate::sink::outputs::Outputs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+pub(super) const LONG: &str = "\
+Watch this machine and keep what is seen, for \"auditor replay\".
+
+Writes a trace: every event, snapshot and name that \"auditor watch\" would have judged, and no lines. Replaying it \
+gives the lines, on any machine and without privileges. A part that is under way has \".partial\" behind its name; \
+one that was cut short can be replayed up to its last whole frame. Runs until SIGINT or SIGTERM.
+
+Needs what \"auditor watch\" needs.";
+const AFTER: &str = "\
+Examples:
+  sudo auditor record node.atrace
+  sudo auditor record /var/lib/auditor/ --rotate-size 256MiB --keep-size 10GiB
+  ssh node sudo auditor record - | auditor replay -
+
+A signal ends it with 0; lost evidence with 4; a kernel on which no live tier works with 3.";
+
+/// The flags.
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = AFTER)]
+pub struct Args {
+    /// A new file, a directory, or - for standard output
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// How to watch.
+    #[command(flatten)]
+    pub live: LiveArgs,
+    /// How to record.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Says what was tried, what failed and what to do next.
+pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let record = args.recording.resolve(&args.path, &context.file)?;
+    if record.destination == Destination::Stdout && std::io::stdout().is_terminal() {
+        return Err(Failure::new(
+            "a trace is not for a terminal",
+            "give a file, or send standard output to a program or file",
+        )
+        .into());
+    }
+    let options = LiveOptions {
+        record: Some(record),
+        ..args.live.resolve(&context.file)?
+    };
+    let policy = options.policy.load()?;
+    let signals = block_signals()?;
+    let agent = Agent::start(&options, &policy)?;
+    let outcome = agent.run(&mut Outputs::none(), &signals)?;
+    Ok(outcome.exit(0))
+}
 
 /// A part shorter than this would be mostly prologue.
 const LEAST_PART_BYTES: u64 = 1 << 20;

@@ -1,20 +1,14 @@
 //! `auditor watch`: the main command.
 
-use super::config::{FileOptions, Format, TierChoice};
+use super::config::{FileOptions, Format};
 use super::context::Context;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::policy::PolicySource;
+use super::live::{LiveArgs, LiveOptions, block_signals};
 use super::record::RecordingArgs;
-use super::signals::Signals;
-use super::units::{Bytes, Span};
 use crate::agent::live::Agent;
-use crate::agent::record::RecordOptions;
 use crate::model::Severity;
-use crate::model::output::Record;
 use crate::sink::outputs::{Form, Outputs};
-use auditor_common::hook::HOOKS;
-use clap::builder::BoolishValueParser;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,9 +37,6 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = AFTER)]
 pub struct Args {
-    /// Policy file (TOML): what is declared as normal on this machine
-    #[arg(long, value_name = "FILE", env = "AUDITOR_POLICY")]
-    pub policy: Option<PathBuf>,
     /// Form of the lines on stdout [default: table on a terminal, json in a pipe]
     #[arg(long, env = "AUDITOR_FORMAT", value_enum)]
     pub format: Option<Format>,
@@ -55,95 +46,26 @@ pub struct Args {
     /// End with 1 at the first violation of this severity or worse: info, low, medium, high, critical
     #[arg(long, value_name = "SEVERITY", env = "AUDITOR_EXIT_ON")]
     pub exit_on: Option<Severity>,
-    /// How to see events; auto takes the best that works [default: auto]
-    #[arg(long, env = "AUDITOR_TIER", value_enum)]
-    pub tier: Option<TierChoice>,
-    /// Types of the running kernel [default: /sys/kernel/btf/vmlinux]
-    #[arg(long, value_name = "FILE", env = "AUDITOR_BTF")]
-    pub btf: Option<PathBuf>,
-    /// How often to compare the model with the kernel, 100ms to 1h [default: 1s]
-    #[arg(long, value_name = "DURATION", env = "AUDITOR_SWEEP")]
-    pub sweep: Option<Span>,
-    /// How often to give a sign of life, 1s to 1d [default: 60s]
-    #[arg(long, value_name = "DURATION", env = "AUDITOR_HEARTBEAT")]
-    pub heartbeat: Option<Span>,
-    /// Size of the kernel's ring buffer: a power of two, 64KiB to 1GiB [default: 8MiB]
-    #[arg(long, value_name = "BYTES", env = "AUDITOR_RING_SIZE")]
-    pub ring_size: Option<Bytes>,
-    /// Where labels survive a restart of the auditor [default: /run/auditor]
-    #[arg(long, value_name = "DIR", env = "AUDITOR_STATE_DIR")]
-    pub state_dir: Option<PathBuf>,
-    /// Keep no state: after a restart, labels are inferred
-    #[arg(
-        long, value_name = "BOOL", env = "AUDITOR_NO_STATE", value_parser = BoolishValueParser::new(),
-        num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true
-    )]
-    pub no_state: Option<bool>,
-    /// Keep all capabilities after attaching, instead of dropping those no longer needed
-    #[arg(
-        long, value_name = "BOOL", env = "AUDITOR_KEEP_CAPABILITIES", value_parser = BoolishValueParser::new(),
-        num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true
-    )]
-    pub keep_capabilities: Option<bool>,
-    /// For diagnosis: run as on a kernel that lacks this hook; repeatable
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "AUDITOR_WITHOUT_HOOK",
-        value_delimiter = ','
-    )]
-    pub without_hook: Vec<String>,
-    /// End after this time
-    #[arg(long, value_name = "DURATION", env = "AUDITOR_DURATION")]
-    pub duration: Option<Span>,
-    /// Keep all that is seen in this file or directory, for "auditor replay"; -: standard output
+    /// Keep all that is seen in this file or directory, for "auditor replay"
     #[arg(long, value_name = "PATH", env = "AUDITOR_RECORD")]
     pub record: Option<PathBuf>,
+    /// How to watch.
+    #[command(flatten)]
+    pub live: LiveArgs,
     /// How to record.
     #[command(flatten)]
     pub recording: RecordingArgs,
 }
 
-/// What becomes of capabilities that are not needed after attaching.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Capabilities {
-    /// They go.
-    Drop,
-    /// They stay.
-    Keep,
-}
-
 /// What to do, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchOptions {
-    /// Where the policy is.
-    pub policy: PolicySource,
     /// Form of the lines on stdout.
     pub format: Format,
     /// JSON lines go to this file too.
     pub output: Option<PathBuf>,
-    /// The severity that ends the watch.
-    pub exit_on: Option<Severity>,
-    /// How to see events.
-    pub tier: TierChoice,
-    /// Types of the running kernel; `None`: the kernel's own.
-    pub btf: Option<PathBuf>,
-    /// Time between sweeps.
-    pub sweep: Duration,
-    /// Time between heartbeats.
-    pub heartbeat: Duration,
-    /// Bytes of the ring buffer: a power of two.
-    pub ring_size_bytes: u32,
-    /// Where labels are kept; `None`: nowhere.
-    pub state_dir: Option<PathBuf>,
-    /// What becomes of capabilities.
-    pub capabilities: Capabilities,
-    /// Hooks to do without, by their names in output ([`auditor_common::hook::HookSpec::name`]).
-    pub without_hooks: Vec<String>,
-    /// When to end.
-    pub duration: Option<Duration>,
-    /// Where and how to record.
-    pub record: Option<RecordOptions>,
+    /// How to watch.
+    pub live: LiveOptions,
 }
 
 impl WatchOptions {
@@ -168,106 +90,27 @@ impl WatchOptions {
             }
             (format, output) = (Format::Json, None);
         }
-        let no_state = args.no_state.or(file.no_state).unwrap_or(false);
-        let state_dir = args.state_dir.or_else(|| file.state_dir.clone());
-        let keep = args
-            .keep_capabilities
-            .or(file.keep_capabilities)
-            .unwrap_or(false);
-        let without = if args.without_hook.is_empty() {
-            file.without_hook.clone().unwrap_or_default()
-        } else {
-            args.without_hook
+        let record = match args.record.or_else(|| file.record.clone()) {
+            Some(path) if path.as_os_str() == "-" => {
+                return Err(Failure::new(
+                    "--record - and the lines would both go to standard output",
+                    "give a file to --record, or use \"auditor record -\"",
+                ));
+            }
+            Some(path) => Some(args.recording.resolve(&path, file)?),
+            None => None,
+        };
+        let live = LiveOptions {
+            exit_on: args.exit_on.or(file.exit_on),
+            record,
+            ..args.live.resolve(file)?
         };
         Ok(Self {
-            policy: PolicySource::from(args.policy.or_else(|| file.policy.clone())),
             format,
             output,
-            exit_on: args.exit_on.or(file.exit_on),
-            tier: args.tier.or(file.tier).unwrap_or_default(),
-            btf: args.btf.or_else(|| file.btf.clone()),
-            sweep: bounded("--sweep", args.sweep.or(file.sweep), "1s", ("100ms", "1h"))?,
-            heartbeat: bounded(
-                "--heartbeat",
-                args.heartbeat.or(file.heartbeat),
-                "60s",
-                ("1s", "1d"),
-            )?,
-            ring_size_bytes: ring_size(args.ring_size.or(file.ring_size))?,
-            state_dir: (!no_state).then(|| state_dir.unwrap_or_else(|| "/run/auditor".into())),
-            capabilities: if keep {
-                Capabilities::Keep
-            } else {
-                Capabilities::Drop
-            },
-            without_hooks: known_hooks(without)?,
-            duration: args.duration.or(file.duration).map(|span| span.0),
-            record: args
-                .record
-                .or_else(|| file.record.clone())
-                .map(|path| args.recording.resolve(&path, file))
-                .transpose()?,
+            live,
         })
     }
-
-    /// Whether this record ends the watch (`--exit-on`).
-    #[must_use]
-    pub fn ends_on(&self, record: &Record) -> bool {
-        match (record, self.exit_on) {
-            (Record::Violation(finding), Some(severity)) => finding.severity >= severity,
-            _ => false,
-        }
-    }
-}
-
-fn bounded(
-    option: &str,
-    value: Option<Span>,
-    default: &str,
-    (least, most): (&str, &str),
-) -> Result<Duration, Failure> {
-    let known = |text: &str| {
-        text.parse::<Span>()
-            .expect("the constants above are durations")
-    };
-    let value = value.unwrap_or_else(|| known(default));
-    if value < known(least) || value > known(most) {
-        return Err(Failure::new(
-            format!("{option} {value} is out of bounds"),
-            format!("give it from {least} to {most}"),
-        ));
-    }
-    Ok(value.0)
-}
-
-fn ring_size(value: Option<Bytes>) -> Result<u32, Failure> {
-    let bytes = value.map_or(8 << 20, |b| b.0);
-    match u32::try_from(bytes) {
-        Ok(size) if size.is_power_of_two() && (64 << 10..=1 << 30).contains(&size) => Ok(size),
-        _ => Err(Failure::new(
-            format!("--ring-size of {bytes} bytes is refused by the kernel"),
-            "give a power of two from 64KiB to 1GiB, such as 8MiB or 32MiB",
-        )),
-    }
-}
-
-/// Accepts the name in output and the name of the program; keeps the first.
-pub(super) fn known_hooks(names: Vec<String>) -> Result<Vec<String>, Failure> {
-    let find = |name: String| {
-        let is_it = |h: &&auditor_common::hook::HookSpec| h.name == name || h.program == name;
-        match HOOKS.iter().find(is_it) {
-            Some(hook) => Ok(hook.name.to_owned()),
-            None => {
-                let known: Vec<&str> = HOOKS.iter().map(|h| h.name).collect();
-                let what = format!("--without-hook: there is no hook \"{name}\"");
-                Err(Failure::new(
-                    what,
-                    format!("known hooks: {}", known.join(", ")),
-                ))
-            }
-        }
-    };
-    names.into_iter().map(find).collect()
 }
 
 /// Runs the command.
@@ -277,15 +120,9 @@ pub(super) fn known_hooks(names: Vec<String>) -> Result<Vec<String>, Failure> {
 pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let options = WatchOptions::resolve(args, &context.file, context.stdout_is_terminal)?;
     // A bad policy is refused before anything is attached.
-    let policy = options.policy.load()?;
+    let policy = options.live.policy.load()?;
     // First, so that every thread that is started below inherits it.
-    let signals = Signals::block().map_err(|e| {
-        Failure::new(
-            "cannot take signals from a descriptor",
-            "report this as a bug",
-        )
-        .caused_by(e)
-    })?;
+    let signals = block_signals()?;
     let form = match options.format {
         Format::Json => Form::Json,
         Format::Table => Form::Human(context.style),
@@ -293,7 +130,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let cannot_open = |e| Failure::new("cannot open the output", "check --output").caused_by(e);
     // Files are opened while every capability is there; threads start when those are dropped.
     let wanted = Outputs::prepare(form, options.output.as_deref()).map_err(cannot_open)?;
-    let agent = Agent::start(&options, &policy)?;
+    let agent = Agent::start(&options.live, &policy)?;
     let mut outputs = Outputs::to_writers(wanted).map_err(cannot_open)?;
     let watched = agent.run(&mut outputs, &signals);
     // Also after an error: what was found until then must reach its reader.
@@ -312,7 +149,8 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Args, Capabilities, WatchOptions};
+    use super::{Args, WatchOptions};
+    use crate::cli::live::{Capabilities, LiveOptions};
     use crate::cli::config::{FileOptions, Format, TierChoice};
     use crate::cli::policy::PolicySource;
     use crate::cli::{Cli, Command};
@@ -343,20 +181,22 @@ mod tests {
         assert_eq!(
             options,
             WatchOptions {
-                policy: PolicySource::Default,
                 format: Format::Json,
                 output: None,
-                exit_on: None,
-                tier: TierChoice::Auto,
-                btf: None,
-                sweep: Duration::from_secs(1),
-                heartbeat: Duration::from_secs(60),
-                ring_size_bytes: 8 << 20,
-                state_dir: Some("/run/auditor".into()),
-                capabilities: Capabilities::Drop,
-                without_hooks: vec![],
-                duration: None,
-                record: None,
+                live: LiveOptions {
+                    policy: PolicySource::Default,
+                    tier: TierChoice::Auto,
+                    btf: None,
+                    sweep: Duration::from_secs(1),
+                    heartbeat: Duration::from_secs(60),
+                    ring_size_bytes: 8 << 20,
+                    state_dir: Some("/run/auditor".into()),
+                    capabilities: Capabilities::Drop,
+                    without_hooks: vec![],
+                    duration: None,
+                    exit_on: None,
+                    record: None,
+                },
             }
         );
         let on_terminal = WatchOptions::resolve(parse(&[]), &FileOptions::default(), true).unwrap();
@@ -376,7 +216,7 @@ mod tests {
             exit_on = "low"
             tier = "scan"
         "#;
-        let from_file = resolve(&[], file).unwrap();
+        let from_file = resolve(&[], file).unwrap().live;
         assert_eq!(from_file.policy, PolicySource::File("/etc/p.toml".into()));
         assert_eq!(from_file.sweep, Duration::from_secs(2));
         assert_eq!(from_file.state_dir, None);
@@ -392,14 +232,14 @@ mod tests {
             "--exit-on=critical",
             "--tier=auto",
         ];
-        let both = resolve(&flags, file).unwrap();
+        let both = resolve(&flags, file).unwrap().live;
         assert_eq!(both.sweep, Duration::from_secs(3));
         assert_eq!(both.state_dir, Some(PathBuf::from("/run/auditor")));
         assert_eq!(both.capabilities, Capabilities::Drop);
         assert_eq!(both.without_hooks, ["set_fs_root", "iter/task"]);
         assert_eq!(both.exit_on, Some(Severity::Critical));
         assert_eq!(both.tier, TierChoice::Auto);
-        assert_eq!(resolve(&["--no-state"], "").unwrap().state_dir, None);
+        assert_eq!(resolve(&["--no-state"], "").unwrap().live.state_dir, None);
     }
 
     /// Goal: what the kernel or common sense refuses is refused at once.
@@ -425,7 +265,7 @@ mod tests {
     /// Goal: --exit-on ends at its severity and above, and only for violations.
     #[test]
     fn exit_on() {
-        let high = resolve(&["--exit-on=high"], "").unwrap();
+        let high = resolve(&["--exit-on=high"], "").unwrap().live;
         let mut finding = samples::finding(RuleId::NamespaceJoin);
         assert!(high.ends_on(&Record::Violation(Box::new(finding.clone()))));
         assert!(!high.ends_on(&Record::Drift(Box::new(finding.clone()))));
@@ -434,6 +274,7 @@ mod tests {
         assert!(
             !resolve(&[], "")
                 .unwrap()
+                .live
                 .ends_on(&Record::Violation(Box::new(finding)))
         );
     }

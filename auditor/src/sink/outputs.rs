@@ -92,6 +92,14 @@ impl Outputs {
         Ok(wanted)
     }
 
+    /// Nobody listens.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            outputs: Vec::new(),
+        }
+    }
+
     /// Starts a thread for each writer. The first plays the part of stdout.
     ///
     /// # Errors

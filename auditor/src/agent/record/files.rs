@@ -142,7 +142,7 @@ impl Files {
     /// Makes the file of a part.
     pub(super) fn open(&self, header: &Header) -> io::Result<OpenPart> {
         let Some(name) = self.name(header) else {
-            let fd = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)?;
+            let fd = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
             return Ok(OpenPart {
                 file: fd.into(),
                 names: None,

@@ -11,7 +11,7 @@
 pub mod files;
 mod writer;
 
-pub use files::{Destination, RecordOptions, Retention, Sync};
+pub use files::{Destination, EXTENSION, RecordOptions, Retention, Sync};
 
 use crate::engine::Event;
 use crate::inventory::container::ContainerAnswer;
@@ -163,6 +163,12 @@ impl Recorder {
             }
         }
         std::mem::take(&mut self.lost)
+    }
+
+    /// Whether whoever read standard output is gone: time to end, quietly.
+    #[must_use]
+    pub fn hung_up(&self) -> bool {
+        self.writer.hung_up()
     }
 
     /// Whether a new part is due: for its size or age, or because the last one broke.

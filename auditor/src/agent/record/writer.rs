@@ -32,6 +32,8 @@ struct Shared {
     lost: AtomicU64,
     /// The part has the size at which it is to end.
     full: AtomicBool,
+    /// Whoever read standard output is gone.
+    hung_up: AtomicBool,
 }
 
 /// The engine's side of the thread.
@@ -88,6 +90,11 @@ impl WriterThread {
     /// Whether the part has the size at which it is to end.
     pub(super) fn is_full(&self) -> bool {
         self.shared.full.load(Ordering::Acquire)
+    }
+
+    /// Whether whoever read standard output is gone.
+    pub(super) fn hung_up(&self) -> bool {
+        self.shared.hung_up.load(Ordering::Acquire)
     }
 
     /// Writes what waits and finishes the part. Says how many entries were lost since the last time.
@@ -154,6 +161,9 @@ impl Writer {
     }
 
     fn write(&mut self, frame: &Frame) -> io::Result<()> {
+        if self.shared.hung_up.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let Some(part) = &mut self.part else {
             self.lose(u64::from(frame.entries));
             return Ok(());
@@ -189,6 +199,11 @@ impl Writer {
     }
 
     fn fail(&mut self, error: &io::Error, entries: u64) {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            self.shared.hung_up.store(true, Ordering::Release);
+            self.part = None;
+            return;
+        }
         tracing::error!("cannot record: {error}");
         self.lose(entries);
         if let Some(part) = self.part.take() {

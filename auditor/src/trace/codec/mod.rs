@@ -123,3 +123,9 @@ fn body(task: &TaskRecord) -> &[u8] {
 fn body_mut(task: &mut TaskRecord) -> &mut [u8] {
     &mut task.as_mut_bytes()[BODY_AT..]
 }
+
+/// Sets one word of what is coded as words.
+#[cfg(test)]
+pub(super) fn set_word(task: &mut TaskRecord, word: usize, value: u32) {
+    body_mut(task)[word * WORD..][..WORD].copy_from_slice(&value.to_le_bytes());
+}
