@@ -6,14 +6,14 @@
 //! loop steps the engine: batches, ticks, sweeps, signals. A sweep reads the kernel first and then waits
 //! for what the rings held at that moment, so that it is compared with a model that knows as much.
 
-use super::record::{PartStart, RecordOptions, Recorder};
+use super::record::{PartStart, Privileges, RecordOptions, Recorder};
 use super::state::StateDir;
 use super::step;
 use crate::cli::config::TierChoice;
 use crate::cli::failure::{self, Failure};
+use crate::cli::live::{Capabilities, LiveOptions};
 use crate::cli::outcome::{EndedBy, WatchOutcome};
 use crate::cli::signals::{Signal, Signals};
-use crate::cli::live::{Capabilities, LiveOptions};
 use crate::engine::{self, Engine, Event, LossMark};
 use crate::inventory::state_dirs::StateDirs;
 use crate::model::output::{HookState, Record};
@@ -403,31 +403,27 @@ impl Agent {
                     None
                 }
             });
+        let recorder_keeps = recorder_keeps(options);
         if options.capabilities == Capabilities::Drop {
-            match caps::drop_all_but(&caps::KEEP) {
-                Ok(dropped) => tracing::debug!(?dropped, "capabilities dropped"),
-                Err(error) => {
-                    return Err(Failure::new(
-                        "cannot drop capabilities",
-                        "run with --keep-capabilities, and report this",
-                    )
-                    .caused_by(error)
-                    .into());
-                }
-            }
+            let keep = [&caps::KEEP, recorder_keeps.needed()].concat();
+            let dropped = caps::drop_all_but(&keep).map_err(cannot_drop)?;
+            tracing::debug!(?dropped, "capabilities dropped");
         }
         let config = config(&machine, &tree, sensor.as_ref(), options.heartbeat);
         let recorder = options
             .record
             .as_ref()
             .map(|record| {
-                let mut header =
-                    Header::new(&config, clock::boottime_ns(), policy.digest());
+                let mut header = Header::new(&config, clock::boottime_ns(), policy.digest());
                 header.sweep_ns = u64::try_from(options.sweep.as_nanos()).unwrap_or(u64::MAX);
                 header.ring_bytes = options.ring_size_bytes;
-                start_recorder(record, header)
+                start_recorder(record, header, recorder_keeps)
             })
             .transpose()?;
+        if !recorder_keeps.needed().is_empty() {
+            // The recorder's thread has it now; this one and those to come need not.
+            caps::drop_in_thread(&caps::KEEP).map_err(cannot_drop)?;
+        }
         let engine = Engine::new(config, policy);
         Ok(Self {
             options: options.clone(),
@@ -850,8 +846,27 @@ impl Agent {
     }
 }
 
-fn start_recorder(options: &RecordOptions, header: Header) -> anyhow::Result<Recorder> {
-    Recorder::start(options, header).map_err(|e| {
+fn cannot_drop(error: caps::DropError) -> Failure {
+    let next = "run with --keep-capabilities, and report this";
+    Failure::new("cannot drop capabilities", next).caused_by(error)
+}
+
+fn recorder_keeps(options: &LiveOptions) -> Privileges {
+    match (options.capabilities, &options.record) {
+        (Capabilities::Keep, _) => Privileges::All,
+        (Capabilities::Drop, Some(record)) if record.is_in_foreign_directory() => {
+            Privileges::Override
+        }
+        (Capabilities::Drop, _) => Privileges::None,
+    }
+}
+
+fn start_recorder(
+    options: &RecordOptions,
+    header: Header,
+    keep: Privileges,
+) -> anyhow::Result<Recorder> {
+    Recorder::start(options, header, keep).map_err(|e| {
         Failure::new(
             "cannot record",
             "give a new file or an existing directory to --record, on a disk with room",

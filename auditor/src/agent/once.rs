@@ -37,7 +37,13 @@ pub fn scan(options: &ScanOptions) -> anyhow::Result<ScanReport> {
     let mut engine = Engine::new(config(&machine, &tree, None, Duration::ZERO), &policy);
     let (dirs, mut records) = (StateDirs::system(), Vec::new());
     for cgroup in &snapshot.cgroups {
-        step(&mut engine, &dirs, None, Event::Cgroup(cgroup), &mut records);
+        step(
+            &mut engine,
+            &dirs,
+            None,
+            Event::Cgroup(cgroup),
+            &mut records,
+        );
     }
     let begin = Event::SweepBegin {
         boottime_ns: snapshot.begin_ns,

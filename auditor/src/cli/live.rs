@@ -203,7 +203,6 @@ pub(super) fn known_hooks(names: Vec<String>) -> Result<Vec<String>, Failure> {
     names.into_iter().map(find).collect()
 }
 
-
 /// Signals come from a descriptor from here on.
 ///
 /// # Errors

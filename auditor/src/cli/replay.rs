@@ -49,8 +49,8 @@ fn replay(path: &Path, format: Format, context: &Context) -> anyhow::Result<Exit
     } else {
         Box::new(File::open(path).map_err(|e| cannot(e.into()))?)
     };
-    let mut trace = TraceReader::open(BufReader::with_capacity(1 << 18, from))
-        .map_err(|e| cannot(e.into()))?;
+    let mut trace =
+        TraceReader::open(BufReader::with_capacity(1 << 18, from)).map_err(|e| cannot(e.into()))?;
     let mut replay = Replay::new(trace.header(), None);
     let (mut records, mut text) = (Vec::new(), String::new());
     let mut found = false;

@@ -150,8 +150,8 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
 #[cfg(test)]
 mod tests {
     use super::{Args, WatchOptions};
-    use crate::cli::live::{Capabilities, LiveOptions};
     use crate::cli::config::{FileOptions, Format, TierChoice};
+    use crate::cli::live::{Capabilities, LiveOptions};
     use crate::cli::policy::PolicySource;
     use crate::cli::{Cli, Command};
     use crate::model::output::Record;

@@ -167,8 +167,11 @@ pub fn drop_all_but(keep: &[Capability]) -> Result<Dropped, DropError> {
     }
 }
 
-/// Does the work for the calling thread alone.
-fn drop_in_thread(keep: &[Capability]) -> Result<Dropped, DropError> {
+/// As [`drop_all_but`], for the calling thread alone.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn drop_in_thread(keep: &[Capability]) -> Result<Dropped, DropError> {
     rustix::thread::set_no_new_privs(true).map_err(|errno| DropError::Kernel {
         what: "set no_new_privs",
         source: io::Error::from(errno).into(),

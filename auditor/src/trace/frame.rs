@@ -284,11 +284,7 @@ impl Unpacker {
             payload.extend_from_slice(&self.stored);
         }
         if payload.len() != head.payload {
-            let what = format!(
-                "holds {} bytes and claims {}",
-                payload.len(),
-                head.payload
-            );
+            let what = format!("holds {} bytes and claims {}", payload.len(), head.payload);
             return Err(damaged(what));
         }
         Ok(Next::Frame(head, size))

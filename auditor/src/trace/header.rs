@@ -165,10 +165,8 @@ impl Header {
     /// When it is no trace, one of a newer version, or damaged.
     pub fn read(from: &mut impl Read) -> Result<(Self, u16, u64), TraceError> {
         let mut fixed = [0; FIXED_BYTES];
-        let have = read_up_to(from, &mut fixed).map_err(|source| TraceError::Io {
-            offset: 0,
-            source,
-        })?;
+        let have =
+            read_up_to(from, &mut fixed).map_err(|source| TraceError::Io { offset: 0, source })?;
         if !fixed.starts_with(&MAGIC) {
             return Err(TraceError::NotATrace);
         }

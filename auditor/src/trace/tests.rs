@@ -300,7 +300,11 @@ proptest! {
 fn prologues_are_skipped() {
     let mut task = TaskRecord::new_zeroed();
     (task.state.key.tid, task.syscall) = (7, 3);
-    let sweep = [Owned::SweepBegin(1), Owned::Task(Box::new(task)), Owned::SweepEnd(2, true)];
+    let sweep = [
+        Owned::SweepBegin(1),
+        Owned::Task(Box::new(task)),
+        Owned::SweepEnd(2, true),
+    ];
     let mut later = task;
     later.syscall = 4;
     let mut writer = TraceWriter::new(Vec::new(), &header()).unwrap();

@@ -148,11 +148,16 @@ mod tests {
     #[test]
     fn refusals() {
         let error = |bytes: &[u8]| Place::default().u(bytes).unwrap_err().to_string();
-        assert_eq!(error(&[0x80]), "byte 1 of the payload: ends within an entry");
+        assert_eq!(
+            error(&[0x80]),
+            "byte 1 of the payload: ends within an entry"
+        );
         assert!(error(&[0xff; 11]).contains("more than 64 bits"));
         let cut = Place::default().bytes(&[3, 1, 2], 9, "a name").unwrap_err();
         assert!(cut.to_string().contains("ends within a name"));
-        let long = Place::default().bytes(&[3, 1, 2, 3], 2, "a name").unwrap_err();
+        let long = Place::default()
+            .bytes(&[3, 1, 2, 3], 2, "a name")
+            .unwrap_err();
         assert!(long.to_string().contains("more than 2"));
     }
 }

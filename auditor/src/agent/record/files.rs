@@ -8,6 +8,7 @@ use rustix::fs::{self, CWD, Mode, OFlags, RenameFlags};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,6 +81,21 @@ pub struct RecordOptions {
     pub sync: Sync,
 }
 
+impl RecordOptions {
+    /// Whether the directory belongs to somebody else than this process, so that only CAP_DAC_OVERRIDE lets it make
+    /// files there (a user's own directory, under sudo).
+    #[must_use]
+    pub fn is_in_foreign_directory(&self) -> bool {
+        let directory = match &self.destination {
+            Destination::Stdout => return false,
+            Destination::File(path) => parent(path),
+            Destination::Directory(path) => path,
+        };
+        let own = rustix::process::geteuid().as_raw();
+        std::fs::metadata(directory).is_ok_and(|meta| meta.uid() != own)
+    }
+}
+
 /// A part that is being written.
 #[derive(Debug)]
 pub(super) struct OpenPart {
@@ -119,8 +135,8 @@ impl Files {
         match &self.options.destination {
             Destination::Stdout => None,
             Destination::Directory(directory) => {
-                let began = i128::from(header.began_boottime_ns)
-                    + i128::from(header.realtime_offset_ns);
+                let began =
+                    i128::from(header.began_boottime_ns) + i128::from(header.realtime_offset_ns);
                 let time: String = crate::model::text::rfc3339(began)
                     .chars()
                     .filter(|c| !matches!(c, ':' | '-'))
@@ -156,7 +172,8 @@ impl Files {
         partial.push(".");
         partial.push(PARTIAL);
         let partial = PathBuf::from(partial);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::openat(CWD, &partial, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|e| at(&e.into(), &partial))?;
         Ok(OpenPart {
@@ -176,13 +193,8 @@ impl Files {
             file.sync_all()?;
         }
         fs::renameat_with(CWD, &partial, CWD, &name, RenameFlags::NOREPLACE)?;
-        if sync && let Some(directory) = name.parent() {
-            let directory = if directory.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                directory
-            };
-            File::open(directory)?.sync_all()?;
+        if sync {
+            File::open(parent(&name))?.sync_all()?;
         }
         let bytes = file.metadata()?.len();
         self.kept.push_back((name, bytes));
@@ -233,6 +245,12 @@ fn earlier(directory: &Path, node: &str) -> io::Result<VecDeque<(PathBuf, u64)>>
     // The time in the name orders them.
     found.sort();
     Ok(found.into())
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn file_name_of(node: &str) -> String {

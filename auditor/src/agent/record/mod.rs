@@ -25,6 +25,8 @@ use std::io;
 use std::time::Duration;
 use writer::{Job, WriterThread};
 
+pub use writer::Privileges;
+
 /// An incomplete frame waits so long for more: what a kill of the agent may cost.
 const FRAME_PATIENCE: Duration = Duration::from_secs(2);
 /// After a failure of the disk the next part is tried so much later.
@@ -73,8 +75,8 @@ impl Recorder {
     ///
     /// # Errors
     /// When the file cannot be made, or is there already.
-    pub fn start(options: &RecordOptions, header: Header) -> io::Result<Self> {
-        let writer = WriterThread::start(options, &header)?;
+    pub fn start(options: &RecordOptions, header: Header, keep: Privileges) -> io::Result<Self> {
+        let writer = WriterThread::start(options, &header, keep)?;
         Ok(Self {
             encoder: Encoder::default(),
             part_began_ns: header.began_boottime_ns,

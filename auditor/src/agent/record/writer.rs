@@ -4,9 +4,11 @@
 //! frames are counted and thrown away until the next part begins.
 
 use super::files::{Files, OpenPart, RecordOptions, Sync};
+use crate::sensor::caps;
 use crate::trace::Header;
 use crate::trace::frame::Frame;
 use crate::trace::writer::FrameWriter;
+use ::caps::Capability;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -16,6 +18,36 @@ use std::thread::JoinHandle;
 
 /// Frames that may wait for the disk: 16 MiB.
 const QUEUE_FRAMES: usize = 64;
+
+/// What the writing thread may still do once it runs. It needs no more than to make files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privileges {
+    /// Whatever the process has.
+    All,
+    /// Nothing beyond its user's.
+    None,
+    /// To make files in another user's directory.
+    Override,
+}
+
+impl Privileges {
+    /// What must stay of the process's capabilities until the thread runs.
+    #[must_use]
+    pub const fn needed(self) -> &'static [Capability] {
+        match self {
+            Self::All | Self::None => &[],
+            Self::Override => &[Capability::CAP_DAC_OVERRIDE],
+        }
+    }
+
+    fn restrict(self) {
+        if self != Self::All
+            && let Err(error) = caps::drop_in_thread(self.needed())
+        {
+            tracing::warn!("the recorder keeps its capabilities: {error}");
+        }
+    }
+}
 
 /// What the thread is to do.
 #[derive(Debug)]
@@ -49,7 +81,11 @@ impl WriterThread {
     ///
     /// # Errors
     /// When either cannot be made.
-    pub(super) fn start(options: &RecordOptions, header: &Header) -> io::Result<Self> {
+    pub(super) fn start(
+        options: &RecordOptions,
+        header: &Header,
+        keep: Privileges,
+    ) -> io::Result<Self> {
         let files = Files::new(options, &header.node)?;
         let part = Part::begin(&files, header)?;
         let shared = Arc::new(Shared::default());
@@ -61,7 +97,10 @@ impl WriterThread {
         };
         let thread = std::thread::Builder::new()
             .name("recorder".to_owned())
-            .spawn(move || writer.run(&jobs))?;
+            .spawn(move || {
+                keep.restrict();
+                writer.run(&jobs);
+            })?;
         Ok(Self {
             queue: Some(queue),
             shared,

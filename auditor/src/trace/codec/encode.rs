@@ -5,9 +5,7 @@ use super::super::limits::{REASON_BYTES, SLOTS, TEXT_BYTES};
 use super::super::wire::{put_bytes, put_i, put_u};
 use super::super::{Answer, Item};
 use super::slots::Slots;
-use super::{
-    Clock, WORD, body, predict_birth, predict_exec, predict_next, predict_sweep, tag,
-};
+use super::{Clock, WORD, body, predict_birth, predict_exec, predict_next, predict_sweep, tag};
 use crate::engine::Event;
 use auditor_common::record::{
     CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskKey, TaskRecord, cause, kernel_str,
@@ -159,7 +157,10 @@ impl Encoder {
         };
         self.open(tag::ANSWER);
         put_bytes(&mut self.payload, cgroup_path.as_bytes());
-        put_u(&mut self.payload, init_pid.map_or(0, |pid| u64::from(pid) + 1));
+        put_u(
+            &mut self.payload,
+            init_pid.map_or(0, |pid| u64::from(pid) + 1),
+        );
         put_bytes(&mut self.payload, &text);
         Ok(())
     }
@@ -272,7 +273,11 @@ impl Encoder {
             start_boottime_ns,
         } = *key;
         put_u(&mut self.payload, u64::from(tid));
-        if self.slots.get(tid).is_some_and(|slot| slot.task.state.key == *key) {
+        if self
+            .slots
+            .get(tid)
+            .is_some_and(|slot| slot.task.state.key == *key)
+        {
             self.payload.push(0);
         } else {
             self.payload.push(1);
