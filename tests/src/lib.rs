@@ -11,6 +11,7 @@
 pub mod act;
 pub mod bundle;
 mod cast;
+pub mod contract;
 pub mod guest;
 pub mod identity;
 pub mod interrupt;

@@ -18,7 +18,7 @@ use crate::outcome::Report;
 use crate::runtime::{Layout, Runtime};
 use crate::scenario::{Expect, LineKind, Need, Scenario, Session, Step};
 use crate::stream::{Auditor, Ended};
-use crate::{interrupt, silence, survive, table};
+use crate::{contract, interrupt, silence, survive, table};
 
 /// What to run, with what.
 #[derive(Clone, Debug)]
@@ -43,6 +43,8 @@ pub struct Options {
     pub prefix: String,
     /// Where to ask for changes of this machine's memory, if somebody outside hears.
     pub memory: Option<PathBuf>,
+    /// Where sessions' traces and lines are handed over, for a replay on another machine.
+    pub hand_over: Option<PathBuf>,
     /// Whether the auditor's lines are printed too.
     pub show: Show,
 }
@@ -128,6 +130,7 @@ impl<'a> Stage<'a> {
             std::fs::write(&path, policy).with_context(|| format!("write {}", path.display()))?;
             arguments.extend(["--policy".to_owned(), path.display().to_string()]);
         }
+        arguments.extend(contract::arguments(&traces_of(options, session))?);
         let start = |binary: &PathBuf| Auditor::start(binary, &arguments, options.patience * 10);
         let auditor = options.auditor.as_ref().map(start).transpose()?;
         Ok(Self {
@@ -253,8 +256,39 @@ impl<'a> Stage<'a> {
             format!("{}/ends-well", session.name()),
             took,
             end_problem(&ended),
-        )
+        )?;
+        let traces = traces_of(options, session);
+        if let Some(auditor) = &options.auditor {
+            let started = Instant::now();
+            let problem = match contract::differs(auditor, &traces, &ended.raw)? {
+                None => contract::too_large(&traces, events(&ended))?,
+                problem => problem,
+            };
+            let case = format!("{}/replays", session.name());
+            report.check(case, started.elapsed(), problem)?;
+        }
+        if let Some(path) = &options.hand_over {
+            let file = std::fs::File::options()
+                .append(true)
+                .open(path)
+                .with_context(|| format!("open {}", path.display()))?;
+            let mut out = std::io::BufWriter::new(file);
+            contract::Bundle::send(session.name(), &traces, &ended.raw, &mut out)?;
+        }
+        std::fs::remove_dir_all(&traces).with_context(|| format!("remove {}", traces.display()))
     }
+}
+
+fn traces_of(options: &Options, session: Session) -> PathBuf {
+    options.work.join(format!("{}-traces", session.name()))
+}
+
+/// Events of the kernel that the auditor took in.
+fn events(ended: &Ended) -> u64 {
+    let last = ended.lines.last();
+    last.and_then(|line| line.pointer("/counters/events"))
+        .and_then(Value::as_u64)
+        .unwrap_or(0)
 }
 
 /// Whether a line folds repeats of an earlier one: the same finding, a fold window (a minute) later.

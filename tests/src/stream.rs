@@ -15,6 +15,7 @@ use crate::sys;
 #[derive(Debug, Default)]
 struct Lines {
     all: Vec<Value>,
+    raw: Vec<String>,
     bad: Vec<String>,
     ended: bool,
 }
@@ -44,6 +45,8 @@ pub struct Auditor {
 pub struct Ended {
     /// Every line, in order.
     pub lines: Vec<Value>,
+    /// The same, as they were printed.
+    pub raw: Vec<String>,
     /// Lines that are not JSON.
     pub bad: Vec<String>,
     /// How it ended.
@@ -171,6 +174,7 @@ impl Auditor {
         let mut lines = self.shared.lock();
         Ok(Ended {
             lines: std::mem::take(&mut lines.all),
+            raw: std::mem::take(&mut lines.raw),
             bad: std::mem::take(&mut lines.bad),
             status,
         })
@@ -192,7 +196,10 @@ fn read_all(input: impl BufRead, shared: &Shared) {
         let Ok(line) = line else { break };
         let mut lines = shared.lock();
         match serde_json::from_str(&line) {
-            Ok(value) => lines.all.push(value),
+            Ok(value) => {
+                lines.all.push(value);
+                lines.raw.push(line);
+            }
             Err(_) => lines.bad.push(line),
         }
         shared.grown.notify_all();

@@ -48,6 +48,9 @@ struct Arguments {
     /// Ask for changes of this machine's memory in this file, which somebody outside must read.
     #[arg(long)]
     memory: Option<PathBuf>,
+    /// Append each session's traces and lines to this file, for a replay elsewhere.
+    #[arg(long)]
+    hand_over: Option<PathBuf>,
     /// Print the violations of our containers on standard output.
     #[arg(long)]
     show: bool,
@@ -114,6 +117,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         work: work.path().to_owned(),
         prefix: identity::run_prefix(),
         memory: arguments.memory,
+        hand_over: arguments.hand_over,
         show: if arguments.show {
             Show::Violations
         } else {
