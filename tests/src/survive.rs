@@ -6,6 +6,7 @@
 
 mod ending;
 mod losing;
+mod recording;
 mod refusing;
 mod restarting;
 mod reusing;
@@ -33,7 +34,7 @@ use watch::{Ran, Watch};
 type Case = fn(&Survival<'_>, &Runtime) -> Result<()>;
 
 /// What does not depend on the runtime, run with the first one.
-const CASES: [(&str, Case); 20] = [
+const CASES: [(&str, Case); 24] = [
     ("stalled-reader", losing::stalled_reader),
     ("start-in-storm", losing::start_in_storm),
     ("closed-output", losing::closed_output),
@@ -54,6 +55,10 @@ const CASES: [(&str, Case); 20] = [
     ("signals", ending::signals),
     ("capabilities", ending::capabilities),
     ("reports", ending::reports),
+    ("recorder-killed", recording::killed),
+    ("recorder-full-disk", recording::full_disk),
+    ("recorder-directory", recording::foreign_directory),
+    ("recorder-pipe", recording::piped),
 ];
 
 /// What is done with every runtime.

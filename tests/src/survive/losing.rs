@@ -187,10 +187,10 @@ fn end_of(child: &mut std::process::Child, patience: Duration) -> Result<std::pr
 }
 
 /// A small file system that is gone with this.
-struct Disk(PathBuf);
+pub(super) struct Disk(pub(super) PathBuf);
 
 impl Disk {
-    fn new(path: PathBuf) -> Result<Self> {
+    pub(super) fn new(path: PathBuf) -> Result<Self> {
         std::fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
         sys::mount("tmpfs", &path, "tmpfs", 0, "size=64k").context("mount a small tmpfs")?;
         Ok(Self(path))
