@@ -49,8 +49,10 @@ const fn here(name: &'static str, about: &'static str) -> Part {
     }
 }
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 10] = [
     here("engine", "events per second of the engine"),
+    here("replay", "events per second from a recorded trace to lines"),
+    here("record", "fork and exec, without and with recording"),
     here("large", "memory and report of a node with 1,000 containers"),
     here("memory", "memory of the agent"),
     here("getppid", "every system call, without and with the agent"),

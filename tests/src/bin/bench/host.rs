@@ -32,7 +32,11 @@ impl Cost {
 }
 
 fn start(auditor: &Path) -> Result<Auditor> {
-    let arguments = ["--no-state".to_owned()];
+    start_with(auditor, &[])
+}
+
+fn start_with(auditor: &Path, more: &[String]) -> Result<Auditor> {
+    let arguments = [&["--no-state".to_owned()], more].concat();
     let running = Auditor::start(auditor, &arguments, PATIENCE)?;
     std::thread::sleep(SETTLE);
     Ok(running)
@@ -72,6 +76,27 @@ pub(crate) fn execs(auditor: &Path) -> Result<()> {
     let cost = compare(auditor, load::exec)?;
     say("exec.without", cost.without / 1e3, "µs", Goal::None);
     say("exec.ratio", cost.ratio(), "×", Goal::AtMost(1.03));
+    Ok(())
+}
+
+/// Programs that start and end under a watch, and under one that records.
+pub(crate) fn recording(auditor: &Path) -> Result<()> {
+    let directory = tempfile::tempdir().context("make a directory")?;
+    let mut all = [Vec::new(), Vec::new()];
+    for turn in 0..TURNS {
+        for (index, values) in all.iter_mut().enumerate() {
+            let path = directory.path().join(format!("{turn}.atrace"));
+            let record = ["--record".to_owned(), path.display().to_string()];
+            let more = if index == 1 { &record[..] } else { &[] };
+            let running = start_with(auditor, more)?;
+            for _ in 0..BATCHES {
+                values.push(load::exec()?);
+            }
+            running.stop(PATIENCE)?;
+        }
+    }
+    let [without, with] = all.map(median);
+    say("record.ratio", with / without, "×", Goal::AtMost(1.05));
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod load;
 mod measure;
 mod model;
 mod node;
+mod replay;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +32,10 @@ struct Arguments {
 enum Part {
     /// Events per second of the engine.
     Engine,
+    /// Events per second of a replay, from file to lines.
+    Replay,
+    /// What recording adds to a watch.
+    Record,
     /// Memory and report of an engine that holds a large node.
     Large,
     /// Memory of the agent.
@@ -60,6 +65,8 @@ fn main() -> ExitCode {
             model::engine();
             Ok(())
         }
+        Part::Replay => replay::main(&auditor),
+        Part::Record => host::recording(&auditor),
         Part::Large => model::large(),
         Part::Memory => host::memory(&auditor),
         Part::Getppid => host::syscalls(&auditor),

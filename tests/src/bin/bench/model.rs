@@ -23,7 +23,7 @@ pub(crate) fn engine() {
     let mut engine = node::engine();
     let mut out = Vec::new();
     let mut node = Node::new(500);
-    node.sweep(&mut engine, &mut out);
+    node.sweep(|event| node::step(&mut engine, event, &mut out));
     for _ in 0..LIVING {
         node.start(4);
     }
@@ -41,7 +41,7 @@ pub(crate) fn engine() {
         }
         rates.push(records.len() as f64 / (processor_seconds() - started));
         // Once a second a sweep forgets who ended.
-        node.sweep(&mut engine, &mut out);
+        node.sweep(|event| node::step(&mut engine, event, &mut out));
         out.clear();
     }
     let rate = median(rates);
@@ -60,7 +60,7 @@ pub(crate) fn large() -> Result<()> {
     let mut node = Node::new(500);
     let mut engine = node::engine();
     let mut out = Vec::new();
-    node.sweep(&mut engine, &mut out);
+    node.sweep(|event| node::step(&mut engine, event, &mut out));
     for _ in 0..MANY {
         node.start(4);
         for record in std::mem::take(&mut node.records) {
@@ -69,7 +69,7 @@ pub(crate) fn large() -> Result<()> {
     }
     let entities = engine.index().entities().count();
     anyhow::ensure!(entities == MANY + 1, "the engine found {entities} entities");
-    node.sweep(&mut engine, &mut out);
+    node.sweep(|event| node::step(&mut engine, event, &mut out));
     // Only the engine is to be counted.
     drop(node);
     drop(out);

@@ -85,14 +85,19 @@ pub(crate) fn engine() -> Engine {
 pub(crate) fn step(engine: &mut Engine, event: Event<'_>, out: &mut Vec<Record>) {
     engine.step(event, out);
     while let Some(query) = engine.next_query() {
-        let id = query.cgroup_path.rsplit('/').next().unwrap_or_default();
-        let answer = ContainerAnswer::bare(query.cgroup_path.clone(), Runtime::Runc, id.to_owned());
+        let answer = named(&query.cgroup_path);
         let event = Event::Answer {
             query: query.id,
             answer: Some(&answer),
         };
         engine.step(event, out);
     }
+}
+
+/// What a runtime's state directory would say of a container.
+pub(crate) fn named(cgroup_path: &str) -> ContainerAnswer {
+    let id = cgroup_path.rsplit('/').next().unwrap_or_default();
+    ContainerAnswer::bare(cgroup_path.to_owned(), Runtime::Runc, id.to_owned())
 }
 
 impl Node {
@@ -115,26 +120,29 @@ impl Node {
     }
 
     /// A sweep over every task, as the iterator gives it.
-    pub(crate) fn sweep(&mut self, engine: &mut Engine, out: &mut Vec<Record>) {
+    pub(crate) fn sweep(&mut self, mut take: impl FnMut(Event<'_>)) {
         for record in std::mem::take(&mut self.records) {
-            step(engine, record.event(), out);
+            take(record.event());
         }
         let begin = Event::SweepBegin {
             boottime_ns: self.now_ns,
         };
-        step(engine, begin, out);
+        take(begin);
         let tids: Vec<u32> = self.tasks.keys().copied().collect();
+        let began_ns = self.now_ns;
         for tid in tids {
-            self.emit(tid, tid, cause::SNAPSHOT, 0, 0);
+            let mut record = self.record(tid, tid, cause::SNAPSHOT, 0, 0);
+            record.header.boottime_ns = began_ns;
+            self.records.push(Owned::Task(record));
         }
         for record in std::mem::take(&mut self.records) {
-            step(engine, record.event(), out);
+            take(record.event());
         }
         let end = Event::SweepEnd {
             boottime_ns: self.now_ns,
             complete: true,
         };
-        step(engine, end, out);
+        take(end);
     }
 
     /// One container starts, with `tasks` tasks.
@@ -239,7 +247,11 @@ impl Node {
             kind,
             hook: hook::SWITCH_NS,
             cpu: 0,
-            size: 0,
+            size: match kind {
+                kind::EXIT => size_of::<ExitRecord>() as u16,
+                kind::CGROUP => size_of::<CgroupRecord>() as u16,
+                _ => size_of::<TaskRecord>() as u16,
+            },
         }
     }
 
