@@ -13,6 +13,7 @@ pub mod bundle;
 mod cast;
 pub mod contract;
 pub mod guest;
+pub mod hostile;
 pub mod identity;
 pub mod interrupt;
 mod memory;
