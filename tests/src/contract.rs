@@ -3,12 +3,16 @@
 //! Every session records beside its watch, in parts, and is replayed when it has ended: twice here, and once on the
 //! machine that reads a guest's [`Bundle`]s. Nothing is removed from the lines before they are compared.
 
-use std::io::{self, BufRead, Read, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+
+use crate::outcome::Report;
 
 /// Parts are this long, so that even a short session has several.
 const PART: &str = "10s";
@@ -18,6 +22,8 @@ const BYTES_PER_EVENT: u64 = 40;
 const ENOUGH_EVENTS: u64 = 20_000;
 /// Lines are compared whole, and shown up to here.
 const SHOWN: usize = 600;
+/// The lines of a session, beside its traces.
+const LINES: &str = "lines.jsonl";
 /// What a guest may hand over in one piece.
 const MAX_BUNDLE: u64 = 256 << 20;
 
@@ -66,6 +72,29 @@ pub fn too_large(traces: &Path, events: u64) -> Result<Option<String>> {
     eprintln!("     {bytes} bytes for {events} events: {each} each");
     Ok((events >= ENOUGH_EVENTS && each > BYTES_PER_EVENT)
         .then(|| format!("{bytes} bytes for {events} events: {each} each")))
+}
+
+/// Replays here what sessions elsewhere handed over. Their traces stay in `directory`.
+///
+/// # Errors
+/// When it is not what [`Bundle::send`] writes, or the auditor cannot be started.
+pub fn replay_elsewhere(
+    auditor: &Path,
+    handed: &Path,
+    directory: &Path,
+    report: &mut Report,
+) -> Result<()> {
+    let file = File::open(handed).with_context(|| format!("open {}", handed.display()))?;
+    let mut from = BufReader::new(file);
+    while let Some((bundle, live)) = Bundle::receive(&mut from, directory)? {
+        let started = Instant::now();
+        let traces = directory.join(&bundle.session);
+        let problem = differs(auditor, &traces, &live)?;
+        let case = format!("{}/replays-elsewhere", bundle.session);
+        report.check(case, started.elapsed(), problem)?;
+        std::fs::write(traces.join(LINES), live.join("\n") + "\n").context("keep the lines")?;
+    }
+    Ok(())
 }
 
 struct Replayed {

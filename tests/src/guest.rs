@@ -14,6 +14,8 @@ use crate::sys;
 
 /// Where the host reads results: the second serial port.
 const RESULTS: &str = "/dev/ttyS1";
+/// Where it reads traces: the third.
+const TRACES: &str = "/dev/ttyS2";
 
 /// Version 1 hierarchies of the hybrid layout, as systemd mounts them. A kernel may lack some.
 const LEGACY: [&str; 9] = [
@@ -83,14 +85,13 @@ fn live() -> Result<i32> {
     }
     mount_cgroups(parameter("guest.cgroup") == Some("hybrid"))?;
     std::fs::write("/proc/sys/kernel/hostname", "guest").context("name the host")?;
-    sys::make_raw(
-        File::options()
-            .read(true)
-            .write(true)
-            .open(RESULTS)
-            .context(RESULTS)?
-            .as_fd(),
-    )?;
+    for port in [RESULTS, TRACES] {
+        let file = File::options().read(true).write(true).open(port);
+        // A guest for measurements has no port for traces.
+        if let Ok(file) = file {
+            sys::make_raw(file.as_fd()).context(port)?;
+        }
+    }
     load_modules();
     let words = parameter("guest.run")
         .unwrap_or("/bin/sh")

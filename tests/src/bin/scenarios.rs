@@ -9,7 +9,7 @@ use auditor_tests::bundle::Programs;
 use auditor_tests::outcome::{Report, Verdict};
 use auditor_tests::runner::{self, Options, Show};
 use auditor_tests::runtime::{Layout, Runtime};
-use auditor_tests::{guest, identity, interrupt, table};
+use auditor_tests::{contract, guest, identity, interrupt, table};
 use clap::Parser;
 
 /// Runs real containers and checks what the auditor says about them.
@@ -51,6 +51,12 @@ struct Arguments {
     /// Append each session's traces and lines to this file, for a replay elsewhere.
     #[arg(long)]
     hand_over: Option<PathBuf>,
+    /// Run nothing, but replay what a run elsewhere handed over.
+    #[arg(long, value_name = "FILE", requires = "auditor")]
+    replay: Option<PathBuf>,
+    /// Where what was handed over is unpacked, a directory for each session; it stays.
+    #[arg(long, value_name = "DIR", requires = "replay")]
+    keep: Option<PathBuf>,
     /// Print the violations of our containers on standard output.
     #[arg(long)]
     show: bool,
@@ -97,6 +103,12 @@ fn run(arguments: Arguments) -> Result<bool> {
     let patience = Duration::from_secs(arguments.patience);
     let layout = Layout::detect();
     let runtimes = arguments.runtimes.into_iter();
+    let mut report = Report::new(arguments.results.as_deref())?;
+    if let (Some(handed), Some(auditor)) = (&arguments.replay, &arguments.auditor) {
+        let keep = arguments.keep.as_deref().unwrap_or(work.path());
+        contract::replay_elsewhere(auditor, handed, keep, &mut report)?;
+        return finish(&report);
+    }
     let options = Options {
         auditor: arguments.auditor,
         programs: Programs {
@@ -124,8 +136,11 @@ fn run(arguments: Arguments) -> Result<bool> {
             Show::Nothing
         },
     };
-    let mut report = Report::new(arguments.results.as_deref())?;
     runner::run(&options, &mut report)?;
+    finish(&report)
+}
+
+fn finish(report: &Report) -> Result<bool> {
     let [passed, failed, skipped] =
         [Verdict::Passed, Verdict::Failed, Verdict::Skipped].map(|verdict| report.count(verdict));
     eprintln!("{passed} passed, {failed} failed, {skipped} skipped");

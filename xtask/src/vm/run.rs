@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Only perform the acts, without the auditor.
     #[arg(long)]
     no_auditor: bool,
+    /// Put each guest's traces and lines here, in a directory for each session.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
     /// Guests at a time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -121,6 +124,7 @@ pub(crate) fn matrix(artifacts: &Artifacts, cycles: u32) -> Tally {
         only: Vec::new(),
         cycles,
         no_auditor: false,
+        keep: None,
         jobs: 2,
         timeout: 1500,
         shell: false,
@@ -196,6 +200,7 @@ struct Files {
     kernel: PathBuf,
     console: PathBuf,
     results: PathBuf,
+    traces: PathBuf,
 }
 
 /// Runs a program in a guest of one processor whose clock counts instructions, and gives what it wrote to the second
@@ -236,9 +241,10 @@ fn prepare(guest: Guest, artifacts: &Artifacts) -> Result<Files> {
         kernel: ready.image.clone(),
         console: file("console.log"),
         results: file("results.jsonl"),
+        traces: file("traces"),
     };
     image::build(artifacts, &ready, &files.image)?;
-    for path in [&files.console, &files.results] {
+    for path in [&files.console, &files.results, &files.traces] {
         std::fs::write(path, "").with_context(|| format!("clear {}", path.display()))?;
     }
     Ok(files)
@@ -306,6 +312,7 @@ fn boot(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
     program.extend([
         "--results=/dev/ttyS1".to_owned(),
         "--memory=/dev/ttyS1".to_owned(),
+        "--hand-over=/dev/ttyS2".to_owned(),
         "--patience=10".to_owned(),
         // What the auditor survives does not depend on the kernel, and takes longest where time is slow.
         "--without=survive".to_owned(),
@@ -326,6 +333,8 @@ fn boot(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
         .arg(format!("file:{}", files.console.display()))
         .arg("-serial")
         .arg(format!("file:{}", files.results.display()))
+        .arg("-serial")
+        .arg(format!("file:{}", files.traces.display()))
         .stdin(Stdio::null())
         .spawn()
         .context("start qemu-system-x86_64")?;
@@ -342,6 +351,32 @@ fn boot(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
                 guest.name()
             ));
         }
+    }
+    if !args.no_auditor {
+        tally += replay(&files, guest, args, artifacts)?;
+    }
+    Ok(tally)
+}
+
+/// Replays on this machine what the guest recorded.
+fn replay(files: &Files, guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
+    let results = files.results.with_extension("replayed");
+    std::fs::write(&results, "").with_context(|| format!("clear {}", results.display()))?;
+    let mut command = Command::new(&artifacts.scenarios);
+    command.arg("--auditor").arg(&artifacts.auditor);
+    command.arg("--replay").arg(&files.traces);
+    command.arg("--results").arg(&results);
+    if let Some(directory) = &args.keep {
+        let directory = directory.join(guest.name());
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("create {}", directory.display()))?;
+        command.arg("--keep").arg(directory);
+    }
+    let status = command.status().context("start the replays")?;
+    let (mut tally, _) = Tally::of_results(&results, &guest.name())?;
+    if !status.success() && tally.failed == 0 {
+        let name = guest.name();
+        tally += Tally::failure(format!("{name}: the replays ended with {status}"));
     }
     Ok(tally)
 }
