@@ -92,6 +92,7 @@ impl Header {
             heartbeat_ns,
             fold_ns,
             syscalls: _,
+            imported_from: _,
         } = config;
         Self {
             recording: format!("{boot_id}-{began_boottime_ns:x}"),
@@ -135,6 +136,7 @@ impl Header {
             heartbeat_ns: self.heartbeat_ns,
             fold_ns: self.fold_ns,
             syscalls: syscalls::of(&self.arch),
+            imported_from: None,
         }
     }
 
