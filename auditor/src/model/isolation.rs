@@ -33,6 +33,8 @@ pub(crate) mod tests;
 use super::facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
 use super::kinds::Dimension;
 use super::policy::{Policy, ShareSides};
+use super::sorted::SortedMap;
+use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use changes::{Changed, PENDING_PAIRS};
@@ -58,9 +60,9 @@ pub enum Scope {
 /// Who holds what, and what follows from it. See the [module](self).
 #[derive(Clone, Debug)]
 pub struct IsolationIndex {
-    entities: BTreeMap<EntityId, Entity>,
+    entities: SortedMap<EntityId, Box<Entity>>,
     /// Holders by object, each with its worst origin, in order of their ids.
-    objects: BTreeMap<ObjectKey, Vec<(EntityId, Origin)>>,
+    objects: HashMap<ObjectKey, Vec<(EntityId, Origin)>>,
     children: BTreeMap<EntityId, BTreeSet<EntityId>>,
     ownership: ownership::Ownership,
     policy: Policy,
@@ -76,7 +78,7 @@ pub struct IsolationIndex {
 struct Entity {
     profile: EntityProfile,
     sides: ShareSides,
-    held: BTreeMap<ObjectKey, Counts>,
+    held: SortedMap<ObjectKey, Counts>,
     unknown: DimensionSet,
 }
 
@@ -97,8 +99,8 @@ impl IsolationIndex {
     #[must_use]
     pub fn with_wide_holders(wide: usize) -> Self {
         let mut index = Self {
-            entities: BTreeMap::new(),
-            objects: BTreeMap::new(),
+            entities: SortedMap::default(),
+            objects: HashMap::new(),
             children: BTreeMap::new(),
             ownership: ownership::Ownership::default(),
             policy: Policy::default(),
@@ -125,16 +127,13 @@ impl IsolationIndex {
             entity.sides = sides;
             self.unlink(id, old.parent);
         } else {
-            let (held, unknown) = (BTreeMap::new(), DimensionSet::default());
-            self.entities.insert(
-                id,
-                Entity {
-                    profile,
-                    sides,
-                    held,
-                    unknown,
-                },
-            );
+            let entity = Entity {
+                profile,
+                sides,
+                held: SortedMap::default(),
+                unknown: DimensionSet::default(),
+            };
+            self.entities.insert(id, Box::new(entity));
         }
         if let Some(parent) = parent {
             self.children.entry(parent).or_default().insert(id);
@@ -172,7 +171,7 @@ impl IsolationIndex {
             self.ignored += 1;
             return;
         };
-        let counts = entity.held.entry(object).or_default();
+        let counts = entity.held.entry(object);
         let before = counts.worst();
         counts.add(origin);
         if before < Some(origin) {
@@ -274,8 +273,15 @@ impl IsolationIndex {
             .entities
             .get(&id)
             .into_iter()
-            .flat_map(|entity| &entity.held);
+            .flat_map(|entity| entity.held.iter());
         held.filter_map(|(object, counts)| Some((*object, counts.worst()?)))
+    }
+
+    /// The entities directly nested in one, known or gone, in order.
+    #[must_use]
+    pub fn nested_in(&self, id: EntityId) -> Vec<EntityId> {
+        let children = self.children.get(&id).into_iter().flatten();
+        children.copied().collect()
     }
 
     /// The profile of an entity.
@@ -319,8 +325,8 @@ impl IsolationIndex {
 
     /// Sets or removes one holder of one object, and tells the pairs which that concerns.
     fn replace_holder(&mut self, id: EntityId, object: ObjectKey, origin: Option<Origin>) {
-        let was_initial = self.is_initial(object);
         let holders = self.objects.entry(object).or_default();
+        let was_initial = pair::is_initial(holders);
         match (
             holders.binary_search_by_key(&id, |(holder, _)| *holder),
             origin,
@@ -330,12 +336,13 @@ impl IsolationIndex {
             (Err(at), Some(origin)) => holders.insert(at, (id, origin)),
             (Err(_), None) => {}
         }
+        let is_initial = pair::is_initial(holders);
         if holders.is_empty() {
             self.objects.remove(&object);
         }
         self.rejoin(id, object);
         // Whether it is initial matters to all who hold it.
-        if was_initial != self.is_initial(object) {
+        if was_initial != is_initial {
             self.rejoin_object(object);
         }
     }

@@ -9,6 +9,7 @@ pub mod kinds;
 pub mod output;
 pub mod policy;
 pub mod syscalls;
+pub mod sorted;
 pub mod text;
 
 pub use facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
