@@ -11,6 +11,7 @@
 
 mod apply;
 pub mod event;
+mod exits;
 mod label;
 mod naming;
 mod report;
@@ -134,8 +135,7 @@ pub struct Engine {
     restored: label::Restored,
     growing: Vec<u32>,
     naming: naming::Naming,
-    /// Tasks that ended since the last sweep, by id: a sweep that read them alive must not revive them.
-    exited: HashMap<u32, u64>,
+    exits: exits::Exits,
     last_heartbeat_ns: u64,
     /// End of the first sweep.
     folded_until_ns: u64,
@@ -170,7 +170,7 @@ impl Engine {
             restored: label::Restored::default(),
             growing: Vec::new(),
             naming: naming::Naming::default(),
-            exited: HashMap::new(),
+            exits: exits::Exits::default(),
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
             at_rest: false,

@@ -42,16 +42,10 @@ impl Engine {
             .map_or(before.cgroups, |t| t.state.cgroups);
         let settled = TaskRecord { state, ..*record };
         let change = Change {
-            record: &settled,
-            event: self.event,
             label: taken,
-            label_before: label,
             actor,
             before: Some(&before),
-            ids_before: Some(ids),
-            ids,
-            fresh: 0,
-            confidence,
+            ..Change::of(&settled, self.event, label, ids, confidence)
         };
         let mut drafts = Vec::new();
         if actor != HOST {

@@ -1,6 +1,7 @@
 //! A task appears: born, or found without its birth having been seen.
 
 use super::Engine;
+use crate::engine::label::Entry;
 use crate::engine::rule::cgroup_migration::Move;
 use crate::engine::rule::{self, Change, Draft};
 use crate::engine::world::Task;
@@ -9,6 +10,16 @@ use crate::model::output::Record;
 use crate::model::{Confidence, NsKind};
 use auditor_common::limits::CGROUP_SLOTS;
 use auditor_common::record::{TaskRecord, TaskState, cause, known};
+
+/// Flags of a clone that makes any namespace.
+const ANY_NEW: u64 = {
+    let (mut all, mut at) = (0, 0);
+    while at < NsKind::ALL.len() {
+        all |= NsKind::ALL[at].clone_flag();
+        at += 1;
+    }
+    all
+};
 
 impl Engine {
     pub(super) fn on_fork(&mut self, record: &TaskRecord, out: &mut Vec<Record>) {
@@ -25,69 +36,81 @@ impl Engine {
             self.adopt(record);
             return;
         };
-        let (set, label, confidence) = (parent.set, parent.label, parent.confidence);
-        let (entered, exe, pivoted) = (parent.entered, parent.exe.clone(), parent.pivoted);
         let fresh = fresh_at_birth(record);
+        let same_ns = fresh == 0 && {
+            let mut both = parent.state.ns.iter().zip(&state.ns);
+            both.all(|(a, b)| a.inum == b.inum)
+        };
+        let same_cgroups = parent.state.cgroups == state.cgroups;
+        let child = Box::new(parent.child(record, self.event));
+        if same_ns && same_cgroups {
+            self.be_born(child);
+        } else {
+            let before = parent.state;
+            self.be_born_elsewhere(record, child, &before, fresh, out);
+        }
+    }
+
+    /// An ordinary birth: what the child is in, its parent is in too, so no rule has anything to judge.
+    fn be_born(&mut self, child: Box<Task>) {
+        let (tid, label, set) = (child.state.key.tid, child.label, child.set);
+        self.world.ns.share_set(set);
+        if label == HOST {
+            self.world.insert(child);
+            return;
+        }
+        let extra = self.extra_of(label, &child.state);
+        self.world.insert(child);
+        self.join_set(label, set, Entry::From(set));
+        if !extra.is_empty() {
+            self.set_extra(tid, extra);
+        }
+    }
+
+    /// A birth into other namespaces or cgroups than the parent's.
+    fn be_born_elsewhere(
+        &mut self,
+        record: &TaskRecord,
+        mut child: Box<Task>,
+        before: &TaskState,
+        fresh: u16,
+        out: &mut Vec<Record>,
+    ) {
+        let state = &record.state;
+        let (label, confidence, parent_set) = (child.label, child.confidence, child.set);
+        let ids_before = *self.world.ns.ids(parent_set);
         let same_ns = fresh == 0
-            && parent
-                .state
+            && before
                 .ns
                 .iter()
                 .zip(&state.ns)
                 .all(|(a, b)| a.inum == b.inum);
-        let same_cgroups = parent.state.cgroups == state.cgroups;
-        // An ordinary birth brings nothing that a rule could judge, so the parent's state is not kept.
-        let before = (!same_ns || !same_cgroups).then_some(parent.state);
-        let ids_before = *self.world.ns.ids(set);
-        let parent_set = set;
         let (set, ids) = if same_ns {
-            self.world.ns.share_set(set);
-            (set, ids_before)
+            self.world.ns.share_set(parent_set);
+            (parent_set, ids_before)
         } else {
             let ids = self.resolve(state, fresh, label);
             (self.world.ns.new_set(ids), ids)
         };
-        self.world.insert(Task {
-            state: *state,
-            set,
-            label: HOST,
-            confidence,
-            entered,
-            exe,
-            pivoted,
-            seen_ns: record.header.boottime_ns,
-            event: self.event,
-            growth: None,
-            suspect: None,
-            extra: Vec::new(),
-        });
-        let Some(before) = before else {
-            self.inherit_label(state.key.tid, label, parent_set);
-            return;
-        };
+        child.set = set;
+        child.label = HOST;
+        self.world.insert(child);
         let before_iota = self.iotas_before(label, &ids, state);
         self.inherit_label(state.key.tid, label, parent_set);
         let taken = self.take_label(state.key.tid);
         let change = Change {
-            record,
-            event: self.event,
             label: taken,
-            label_before: label,
-            actor: label,
-            before: Some(&before),
+            before: Some(before),
             ids_before: Some(ids_before),
-            ids,
             fresh,
-            confidence,
+            ..Change::of(record, self.event, label, ids, confidence)
         };
         let mut drafts = Vec::new();
         if taken != HOST {
             rule::namespace_join::detect(&change, &self.world, &mut drafts);
             rule::namespace_nest::detect(&change, &self.world, &mut drafts);
             rule::privilege_gain::detect(&change, &before.creds, &self.world, &mut drafts);
-            if !same_cgroups {
-                self.moves(&change, &before, &mut drafts);
-            }
+            self.moves(&change, before, &mut drafts);
         }
         self.report(drafts, &change, &before_iota, out);
     }
@@ -99,26 +122,17 @@ impl Engine {
         let ids = self.resolve(state, 0, HOST);
         let set = self.world.ns.new_set(ids);
         let home = self.world.host().root;
-        self.world.insert(Task {
-            state: *state,
-            set,
-            label: HOST,
+        self.world.insert(Box::new(Task {
             confidence: if self.started {
                 Confidence::Inferred
             } else {
                 Confidence::Exact
             },
-            entered: None,
-            exe: None,
             pivoted: state.known & known::ROOT != 0
                 && (state.root.dev, state.root.ino) != home
                 && home != (0, 0),
-            seen_ns: record.header.boottime_ns,
-            event: self.event,
-            growth: None,
-            suspect: None,
-            extra: Vec::new(),
-        });
+            ..Task::new(record, set, self.event)
+        }));
         let tid = state.key.tid;
         if let Some(label) = self.restored_label(&state.key) {
             self.set_label(tid, label);
@@ -157,6 +171,9 @@ impl Engine {
 /// Slots that a clone made anew.
 fn fresh_at_birth(record: &TaskRecord) -> u16 {
     let flags = record.arg0;
+    if flags & ANY_NEW == 0 {
+        return 0;
+    }
     NsKind::ALL
         .iter()
         .filter(|kind| flags & kind.clone_flag() != 0 && record.state.ns[kind.slot()].inum != 0)

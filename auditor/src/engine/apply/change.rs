@@ -5,11 +5,10 @@ use super::growth::explained_by_exec;
 use crate::engine::report::Iotas;
 use crate::engine::rule::{self, Change};
 use crate::engine::world::Task;
+use crate::model::NsKind;
 use crate::model::facts::{HOST, NsId};
 use crate::model::output::Record;
-use crate::model::{NsKind, text};
-use auditor_common::record::{PathRef, TaskRecord, TaskState, cause, kernel_str, known, ns};
-use std::sync::Arc;
+use auditor_common::record::{PathRef, TaskRecord, TaskState, cause, known, ns};
 
 impl Engine {
     pub(super) fn on_change(
@@ -18,12 +17,11 @@ impl Engine {
         filename: Option<&[u8]>,
         out: &mut Vec<Record>,
     ) {
-        let state = &record.state;
-        let tid = state.key.tid;
+        let tid = record.state.key.tid;
         if record.cause == cause::EXEC {
             self.follow_exec(record);
         }
-        let Some(task) = self.world.task(&state.key) else {
+        let Some(task) = self.world.task(&record.state.key) else {
             if self.world.tasks.contains_key(&tid) {
                 self.forget(tid);
             }
@@ -34,59 +32,94 @@ impl Engine {
         if self.is_stale(record) {
             return;
         }
-        let (before, ids_before, label) = (task.state, *self.world.ns.ids(task.set), task.label);
-        // An exec commits its credentials before it is reported: compare with what was before both.
-        let grown = match &task.growth {
-            Some(growth)
-                if record.cause == cause::EXEC
-                    && explained_by_exec(growth, self.config.syscalls) =>
-            {
-                growth.before.creds
-            }
-            _ => before.creds,
+        if self.is_quiet(task, record) {
+            self.take_in(record, &record.state, filename);
+        } else {
+            let before = task.state;
+            self.judge_change(record, filename, &before, out);
+        }
+        if record.cause == cause::EXEC {
+            self.consider(tid);
+        }
+    }
+
+    /// Whether a record tells nothing that a rule could judge: most execs, and calls that had no effect.
+    fn is_quiet(&self, task: &Task, record: &TaskRecord) -> bool {
+        let (before, after) = (&task.state, &record.state);
+        // The other causes say by themselves that something was made or moved.
+        let cause = matches!(
+            record.cause,
+            cause::EXEC | cause::CRED | cause::SETNS | cause::CHDIR
+        );
+        cause
+            && before.known == after.known
+            && before.ns == after.ns
+            && before.creds == after.creds
+            && task.growth.is_none()
+            && task.extra.is_empty()
+            && self.stays(task, after)
+    }
+
+    /// A task's state is this from here on.
+    fn take_in(&mut self, record: &TaskRecord, state: &TaskState, filename: Option<&[u8]>) {
+        let event = self.event;
+        let Some(task) = self.world.tasks.get_mut(&state.key.tid) else {
+            return;
         };
-        let (confidence, entered) = (task.confidence, task.entered);
-        let merged = merge(&before, state);
+        task.state = *state;
+        task.seen_ns = record.header.boottime_ns;
+        task.event = event;
+        task.suspect = None;
+        task.pivoted |= matches!(record.cause, cause::PIVOT_ROOT | cause::CHROOT);
+        if let Some(filename) = filename {
+            task.set_exe(filename);
+        }
+    }
+
+    /// Takes a change in and reports what the rules make of it.
+    fn judge_change(
+        &mut self,
+        record: &TaskRecord,
+        filename: Option<&[u8]>,
+        before: &TaskState,
+        out: &mut Vec<Record>,
+    ) {
+        let tid = record.state.key.tid;
+        let merged = merge(before, &record.state);
         let record = &TaskRecord {
             state: merged,
             ..*record
         };
-        let mut fresh = fresh_by_change(record, &before);
-        if record.cause == cause::CRED
-            && self
-                .world
-                .ns
-                .by_inum(NsKind::User, merged.ns[ns::USER].inum)
-                .is_some()
-        {
-            // Somebody lives in it already: joined, not made.
-            fresh &= !(1 << ns::USER);
-        }
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return;
+        };
+        let (label, confidence, entered) = (task.label, task.confidence, task.entered);
+        let ids_before = *self.world.ns.ids(task.set);
+        // An exec commits its credentials before it is reported: compare with what was before both.
+        let explained = task.growth.as_ref().filter(|growth| {
+            record.cause == cause::EXEC && explained_by_exec(growth, self.config.syscalls)
+        });
+        let grown = explained.map_or(before.creds, |growth| growth.before.creds);
+        let fresh = self.fresh_by_change(record, before);
         let ids = if fresh == 0 && merged.ns == before.ns {
             ids_before
         } else {
             self.resolve(&merged, fresh, label)
         };
-        let stays = ids == ids_before && self.stays(tid, &before, &merged);
+        let switched = ids != ids_before;
+        let task = self.world.tasks.get(&tid);
+        let stays = !switched && task.is_some_and(|task| self.stays(task, &merged));
         let before_iota = if stays {
             // Nothing that ι looks at changes: what it was is what it is.
             Iotas::new()
         } else {
             self.iotas_before(label, &ids, &merged)
         };
-        if let Some(task) = self.world.tasks.get_mut(&tid) {
-            task.state = merged;
-            task.seen_ns = record.header.boottime_ns;
-            task.event = self.event;
-            task.suspect = None;
-            task.pivoted |= matches!(record.cause, cause::PIVOT_ROOT | cause::CHROOT);
-        }
-        self.set_exe(tid, filename);
+        self.take_in(record, &merged, filename);
         self.set_namespaces(tid, ids);
         if record.cause == cause::PIVOT_ROOT {
-            self.follow_pivot(&before, &merged, ids[ns::MNT]);
+            self.follow_pivot(before, &merged, ids[ns::MNT]);
         }
-        let switched = ids != ids_before;
         let taken = if switched {
             self.take_label(tid)
         } else {
@@ -96,16 +129,11 @@ impl Engine {
             self.refresh_extra(tid);
         }
         let change = Change {
-            record,
-            event: self.event,
             label: taken,
-            label_before: label,
-            actor: label,
-            before: Some(&before),
+            before: Some(before),
             ids_before: Some(ids_before),
-            ids,
             fresh,
-            confidence,
+            ..Change::of(record, self.event, label, ids, confidence)
         };
         let mut drafts = Vec::new();
         if switched
@@ -121,12 +149,9 @@ impl Engine {
             rule::foreign_root::detect(&change, &self.world, &mut drafts);
             rule::foreign_cwd::detect(&change, &self.world, &mut drafts);
             rule::privilege_gain::detect(&change, &grown, &self.world, &mut drafts);
-            self.watch_growth(&change, &before);
+            self.watch_growth(&change, before);
         }
         self.report(drafts, &change, &before_iota, out);
-        if record.cause == cause::EXEC {
-            self.consider(tid);
-        }
     }
 
     /// Whether the first sweep read this task after the record was written: attaching comes before it, so
@@ -157,7 +182,7 @@ impl Engine {
         // The container's accounts do not change: it is the same task under another id.
         if let Some(mut task) = self.world.remove(old) {
             task.state.key = record.state.key;
-            self.world.insert(*task);
+            self.world.insert(task);
         }
     }
 
@@ -186,13 +211,22 @@ impl Engine {
     }
 
     fn set_exe(&mut self, tid: u32, filename: Option<&[u8]>) {
-        let Some(filename) = filename else { return };
-        if let Some(task) = self.world.tasks.get_mut(&tid) {
-            let name = text::escape(kernel_str(filename));
-            if task.exe.as_deref() != Some(name.as_str()) {
-                task.exe = Some(Arc::from(name));
+        if let (Some(filename), Some(task)) = (filename, self.world.tasks.get_mut(&tid)) {
+            task.set_exe(filename);
+        }
+    }
+
+    /// Slots that a change of an existing task made anew.
+    fn fresh_by_change(&self, record: &TaskRecord, before: &TaskState) -> u16 {
+        let mut fresh = fresh_by_cause(record, before);
+        if record.cause == cause::CRED && fresh & (1 << ns::USER) != 0 {
+            let user = record.state.ns[ns::USER].inum;
+            if self.world.ns.by_inum(NsKind::User, user).is_some() {
+                // Somebody lives in it already: joined, not made.
+                fresh &= !(1 << ns::USER);
             }
         }
+        fresh
     }
 }
 
@@ -202,8 +236,8 @@ fn same_place(a: &PathRef, b: &PathRef) -> bool {
     (a.dev, a.ino, a.mnt_ns_inum) == (b.dev, b.ino, b.mnt_ns_inum)
 }
 
-/// Slots that a change of an existing task made anew.
-fn fresh_by_change(record: &TaskRecord, before: &TaskState) -> u16 {
+/// Slots that a change made anew, by what caused it.
+fn fresh_by_cause(record: &TaskRecord, before: &TaskState) -> u16 {
     let differs = |slot: usize| {
         let (a, b) = (before.ns[slot], record.state.ns[slot]);
         a.inum != b.inum || a.unique_id != 0 && b.unique_id != 0 && a.unique_id != b.unique_id

@@ -3,26 +3,22 @@
 
 use super::Engine;
 use crate::engine::rule::directory::Directory;
+use crate::engine::world::Task;
 use crate::model::facts::{EntityId, HOST, ObjectKey};
 use auditor_common::limits::CGROUP_SLOTS;
 use auditor_common::record::TaskState;
 
 impl Engine {
     /// Whether a task makes its container hold, beside namespaces, just what it did.
-    pub(super) fn stays(&mut self, tid: u32, before: &TaskState, after: &TaskState) -> bool {
+    pub(super) fn stays(&self, task: &Task, after: &TaskState) -> bool {
+        let before = &task.state;
         if before.root != after.root || before.cwd != after.cwd || before.cgroups != after.cgroups {
             return false;
         }
-        let Some(label) = self.world.tasks.get(&tid).map(|t| t.label) else {
-            return false;
-        };
         // The same place may have become foreign: its owner may be known only now.
-        label == HOST || {
-            let extra = self.extra_of(label, after);
-            self.world
-                .tasks
-                .get(&tid)
-                .is_some_and(|t| t.extra.iter().map(|(o, _)| *o).eq(extra))
+        task.label == HOST || {
+            let extra = self.extra_of(task.label, after);
+            task.extra.iter().map(|(o, _)| *o).eq(extra)
         }
     }
 
@@ -35,12 +31,11 @@ impl Engine {
         if task.label == HOST {
             return;
         }
-        let (label, state) = (task.label, task.state);
-        let extra = self.extra_of(label, &state);
+        let extra = self.extra_of(task.label, &task.state);
         self.set_extra(tid, extra);
     }
 
-    fn extra_of(&mut self, label: EntityId, state: &TaskState) -> Vec<ObjectKey> {
+    pub(super) fn extra_of(&self, label: EntityId, state: &TaskState) -> Vec<ObjectKey> {
         let mut extra = Vec::new();
         if let Some(id) = Directory::Root.foreign_mount_ns(&self.world, state) {
             extra.push(ObjectKey::Root(id));

@@ -86,16 +86,8 @@ impl Engine {
                 growth.boottime_ns,
             );
             let change = Change {
-                record: &record,
-                event: growth.event,
-                label,
-                label_before: label,
-                actor: label,
                 before: Some(&growth.before),
-                ids_before: Some(ids),
-                ids,
-                fresh: 0,
-                confidence,
+                ..Change::of(&record, growth.event, label, ids, confidence)
             };
             let before_iota = self.iotas_before(label, &ids, &state);
             self.report(draft.into_iter().collect(), &change, &before_iota, out);

@@ -21,9 +21,6 @@ use auditor_common::record::{
     task_flags,
 };
 
-/// Ends remembered between two sweeps.
-const MAX_EXITED: usize = 1 << 16;
-
 impl Engine {
     /// A task's state, from any cause.
     pub(in crate::engine) fn on_task(
@@ -45,11 +42,7 @@ impl Engine {
 
     /// A task ended.
     pub(in crate::engine) fn on_exit(&mut self, key: &TaskKey) {
-        if self.exited.len() >= MAX_EXITED {
-            // Between two sweeps: at worst a dead task lives until the next one.
-            self.exited.clear();
-        }
-        self.exited.insert(key.tid, key.start_boottime_ns);
+        self.exits.note(*key);
         if self.world.task(key).is_some() {
             self.forget(key.tid);
         }
@@ -57,11 +50,13 @@ impl Engine {
 
     /// Removes a task and what its container held by it.
     pub(in crate::engine) fn forget(&mut self, tid: u32) {
-        self.unlabel(tid);
-        if let Some(task) = self.world.remove(tid) {
-            self.world.ns.drop_set(task.set);
-            self.bury_mounts();
-        }
+        let Some(mut task) = self.world.remove(tid) else {
+            return;
+        };
+        let extra = std::mem::take(&mut task.extra);
+        self.disown(task.label, task.set, extra);
+        self.world.ns.drop_set(task.set);
+        self.bury_mounts();
     }
 
     /// A cgroup appeared or went.

@@ -198,20 +198,16 @@ impl Engine {
         }
         let record = record_of(state, cause::EXEC, -1, hook::SCHED_EXEC, self.now_ns);
         let change = Change {
-            record: &record,
-            event: self.event,
-            label,
             label_before: around,
             actor: around,
-            before: None,
-            ids_before: Some(ids),
-            ids,
-            fresh: 0,
-            confidence: Confidence::Exact,
+            ..Change::of(&record, self.event, label, ids, Confidence::Exact)
         };
         let mut drafts = Vec::new();
         rule::foreign_root::detect(&change, &self.world, &mut drafts);
         rule::foreign_cwd::detect(&change, &self.world, &mut drafts);
+        if drafts.is_empty() {
+            return;
+        }
         let before = self.iotas_before(label, &ids, state);
         let mut out = Vec::new();
         self.report(drafts, &change, &before, &mut out);

@@ -9,7 +9,7 @@ impl Engine {
     pub(super) fn end_entity(&mut self, id: EntityId) {
         // Later it has no name any more.
         self.release_held(id);
-        let Some(entity) = self.world.entities.remove(&id) else {
+        let Some(entity) = self.world.end(id) else {
             return;
         };
         // What it made and others still use has no other owner than those around it.
@@ -17,7 +17,8 @@ impl Engine {
         for object in entity.ns {
             self.world.ns.unpin(object);
         }
-        let heir = self.heir(id);
+        // The oldest of those that share its cgroup.
+        let heir = self.world.tenants(id).first().copied();
         self.world.cgroups.release_claims(id, heir);
         let mut strangers = self.other_holders(ObjectKey::Territory(id), id);
         strangers.extend(self.containers_of(entity.parent));
@@ -27,14 +28,7 @@ impl Engine {
             self.inherit_territory(id, heir);
         }
         // What was nested in it is nested in what it was nested in.
-        let orphans: Vec<EntityId> = self
-            .world
-            .entities
-            .iter()
-            .filter(|(_, e)| e.parent == id)
-            .map(|(&orphan, _)| orphan)
-            .collect();
-        for orphan in orphans {
+        for orphan in self.index.nested_in(id) {
             if let Some(e) = self.world.entities.get_mut(&orphan) {
                 e.parent = entity.parent;
             }
@@ -44,27 +38,9 @@ impl Engine {
         self.bury_mounts();
     }
 
-    /// The oldest of those that share an ended entity's cgroup.
-    fn heir(&self, id: EntityId) -> Option<EntityId> {
-        let mut others = self.world.entities.iter();
-        others
-            .find(|(other, e)| e.territory == id && **other != id)
-            .map(|(&heir, _)| heir)
-    }
-
     /// Whoever shared a cgroup with an entity that ended shares it with the heir.
     fn inherit_territory(&mut self, from: EntityId, heir: EntityId) {
-        let sharing: Vec<EntityId> = self
-            .world
-            .entities
-            .iter()
-            .filter(|(_, e)| e.territory == from)
-            .map(|(&id, _)| id)
-            .collect();
-        for id in sharing {
-            if let Some(entity) = self.world.entities.get_mut(&id) {
-                entity.territory = heir;
-            }
+        for id in self.world.pass_territory(from, heir) {
             let origin = if id == heir {
                 Origin::Own
             } else {

@@ -9,10 +9,11 @@ use crate::inventory::cgroup_path;
 use crate::inventory::container::{ContainerAnswer, Role};
 use crate::model::facts::{EntityId, EntityProfile, HOST, ObjectKey, Origin};
 use crate::model::output::EntityKind;
+use crate::model::sorted::SortedMap;
 use crate::model::{Confidence, NsKind};
 use auditor_common::limits::CGROUP_SLOTS;
 use auditor_common::record::{TaskState, ns};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 impl Engine {
     /// A container starts: what its first task has now is its baseline.
@@ -60,8 +61,7 @@ impl Engine {
             origins,
             root: (state.root.dev, state.root.ino),
             parent: around,
-            sets: BTreeMap::new(),
-            tasks: 0,
+            sets: SortedMap::default(),
             confidence: Confidence::Exact,
         };
         self.settle(id, entity);
@@ -160,7 +160,7 @@ impl Engine {
                 namespace.entity = Some(id);
             }
         }
-        self.world.entities.insert(id, entity);
+        self.world.begin(id, entity);
         self.index.insert_entity(id, self.profile(id));
         let own = territory == id || slots == 0;
         let origin = if own { Origin::Own } else { Origin::Undeclared };

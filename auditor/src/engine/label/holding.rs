@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 /// How a task became an entity's, which decides how the entity came by what the task brings.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Entry {
+pub(in crate::engine) enum Entry {
     /// From outside: whoever sent it in gave what it has. Runtimes do not join the cgroup and time
     /// namespaces in every exec.
     Sent,
@@ -22,6 +22,15 @@ pub(super) enum Entry {
     /// A sweep found it there. What it has besides was its own doing, but for the namespaces that
     /// runtimes do not join when they enter.
     AtRest,
+}
+
+/// What a task leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Others of its entity.
+    Inhabited,
+    /// Nobody: the entity ends.
+    Empty,
 }
 
 impl Engine {
@@ -61,11 +70,11 @@ impl Engine {
     }
 
     /// One more of the entity's tasks has this set of namespaces.
-    pub(super) fn join_set(&mut self, id: EntityId, set: SetId, entry: Entry) {
+    pub(in crate::engine) fn join_set(&mut self, id: EntityId, set: SetId, entry: Entry) {
         let Some(entity) = self.world.entities.get_mut(&id) else {
             return;
         };
-        let holding = entity.sets.entry(set).or_default();
+        let holding = entity.sets.entry(set);
         holding.tasks += 1;
         if holding.tasks > 1 {
             return;
@@ -81,21 +90,28 @@ impl Engine {
     }
 
     /// One less; the last one releases what was held.
-    pub(super) fn leave_set(&mut self, id: EntityId, set: SetId) {
+    pub(super) fn leave_set(&mut self, id: EntityId, set: SetId) -> Left {
         let Some(entity) = self.world.entities.get_mut(&id) else {
-            return;
+            return Left::Inhabited;
         };
         let Some(holding) = entity.sets.get_mut(&set) else {
-            return;
+            return Left::Inhabited;
         };
         holding.tasks = holding.tasks.saturating_sub(1);
-        if holding.tasks == 0
-            && let Some(holding) = entity.sets.remove(&set)
-        {
-            for (object, origin) in holding.held {
-                self.index.release(id, object, origin);
-            }
+        if holding.tasks > 0 {
+            return Left::Inhabited;
         }
+        let held = std::mem::take(&mut holding.held);
+        entity.sets.remove(&set);
+        let left = if entity.sets.is_empty() {
+            Left::Empty
+        } else {
+            Left::Inhabited
+        };
+        for (object, origin) in held {
+            self.index.release(id, object, origin);
+        }
+        left
     }
 
     /// What tasks with this set make their entity hold.

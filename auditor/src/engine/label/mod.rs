@@ -20,15 +20,16 @@ mod holding;
 mod restore;
 
 pub(super) use compartment::Pending;
+pub(super) use holding::Entry;
 pub(super) use restore::Restored;
 
 use super::Engine;
 use super::world::namespaces::{NO_NS, NsIds, SetId};
-use crate::model::facts::{EntityId, HOST};
+use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
 use crate::model::{Confidence, NsKind};
 use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
 use auditor_common::record::{TaskState, ns};
-use holding::Entry;
+use holding::Left;
 
 /// The namespaces that decide whether a task is inside a container. Runtimes do not join the cgroup and
 /// time namespaces in every exec, so those do not.
@@ -68,32 +69,34 @@ impl Engine {
         };
         task.label = label;
         let set = task.set;
-        if let Some(entity) = self.world.entities.get_mut(&label) {
-            entity.tasks += 1;
-        }
         self.join_set(label, set, entry);
         self.refresh_extra(tid);
     }
 
     /// Takes a task out of its container's accounts; the last one ends the container.
     pub(in crate::engine) fn unlabel(&mut self, tid: u32) {
-        let Some(task) = self.world.tasks.get(&tid) else {
+        let Some(task) = self.world.tasks.get_mut(&tid) else {
             return;
         };
-        let (label, set) = (task.label, task.set);
+        let label = std::mem::replace(&mut task.label, HOST);
+        let (set, extra) = (task.set, std::mem::take(&mut task.extra));
+        self.disown(label, set, extra);
+    }
+
+    /// A container has one task less, which had this set of namespaces and these objects besides.
+    pub(in crate::engine) fn disown(
+        &mut self,
+        label: EntityId,
+        set: SetId,
+        extra: Vec<(ObjectKey, Origin)>,
+    ) {
         if label == HOST {
             return;
         }
-        self.set_extra(tid, Vec::new());
-        self.leave_set(label, set);
-        if let Some(task) = self.world.tasks.get_mut(&tid) {
-            task.label = HOST;
+        for (object, origin) in extra {
+            self.index.release(label, object, origin);
         }
-        let Some(entity) = self.world.entities.get_mut(&label) else {
-            return;
-        };
-        entity.tasks = entity.tasks.saturating_sub(1);
-        if entity.tasks == 0 {
+        if self.leave_set(label, set) == Left::Empty {
             self.end_entity(label);
         }
     }
@@ -124,12 +127,10 @@ impl Engine {
         let Some(task) = self.world.tasks.get(&tid) else {
             return HOST;
         };
-        let label = task.label;
-        let state = task.state;
-        let ids = *self.world.ns.ids(task.set);
+        let (label, state) = (task.label, &task.state);
         let mut found = HOST;
         for slot in 0..CGROUP_SLOTS {
-            let Some(key) = self.world.cgroup_key(&state, slot) else {
+            let Some(key) = self.world.cgroup_key(state, slot) else {
                 continue;
             };
             let place = self.world.cgroups.territory(key);
@@ -141,20 +142,15 @@ impl Engine {
             return label;
         }
         // Several containers may share one cgroup; then the namespaces tell them apart.
-        let candidates: Vec<EntityId> = self
-            .world
-            .entities
-            .iter()
-            .filter(|(_, e)| e.territory == found && e.slots != 0)
-            .map(|(&id, _)| id)
-            .collect();
-        for id in candidates {
-            if self.inside(id, &state, &ids) && self.world.contains(label, id) {
-                self.label_as(tid, id, Entry::Sent);
-                return id;
-            }
-        }
-        label
+        let ids = self.world.ns.ids(task.set);
+        let mut tenants = self.world.tenants(found).iter().copied();
+        let taken = tenants.find(|&id| {
+            let has_place = self.world.entities.get(&id).is_some_and(|e| e.slots != 0);
+            has_place && self.inside(id, state, ids) && self.world.contains(label, id)
+        });
+        let Some(taken) = taken else { return label };
+        self.label_as(tid, taken, Entry::Sent);
+        taken
     }
 
     /// A task whose birth nobody saw, in a container's cgroup *and* in the pid namespace that is that
@@ -164,7 +160,7 @@ impl Engine {
         let Some(task) = self.world.tasks.get(&tid) else {
             return;
         };
-        let (label, state) = (task.label, task.state);
+        let (label, state) = (task.label, &task.state);
         let pid = self.world.ns.ids(task.set)[ns::PID];
         let Some(owner) = self.world.ns.get(pid).and_then(|n| n.entity) else {
             return;
@@ -180,7 +176,7 @@ impl Engine {
             .filter(|slot| slots & (1 << slot) != 0)
             .any(|slot| {
                 self.world
-                    .cgroup_key(&state, slot)
+                    .cgroup_key(state, slot)
                     .is_some_and(|key| self.world.cgroups.territory(key) == territory)
             });
         if sits_there {
@@ -192,16 +188,16 @@ impl Engine {
     }
 
     /// Whether a task sits in a container's cgroups and matches it on every namespace of its own.
-    fn inside(&mut self, id: EntityId, state: &TaskState, ids: &NsIds) -> bool {
+    fn inside(&self, id: EntityId, state: &TaskState, ids: &NsIds) -> bool {
         let Some(entity) = self.world.entities.get(&id) else {
             return false;
         };
-        let (slots, territory, own) = (entity.slots, entity.territory, entity.ns);
+        let (slots, territory, own) = (entity.slots, entity.territory, &entity.ns);
         let around = self
             .world
             .entities
             .get(&entity.parent)
-            .map_or([NO_NS; NS_SLOTS], |p| p.ns);
+            .map_or(&[NO_NS; NS_SLOTS], |p| &p.ns);
         let matches = DECISIVE.iter().all(|kind| {
             let slot = kind.slot();
             own[slot] == around[slot] || own[slot] == ids[slot]

@@ -7,6 +7,7 @@ use crate::engine::world::namespaces::NO_NS;
 use crate::engine::world::{Entity, START_TOLERANCE_NS};
 use crate::model::facts::{EntityId, HOST, Origin};
 use crate::model::output::EntityKind;
+use crate::model::sorted::SortedMap;
 use crate::model::{Confidence, NsKind};
 use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
 use auditor_common::record::{NsRef, TaskKey};
@@ -98,8 +99,7 @@ impl Engine {
             origins,
             root: saved.root,
             parent,
-            sets: BTreeMap::new(),
-            tasks: 0,
+            sets: SortedMap::default(),
             confidence: Confidence::Exact,
         };
         self.settle(id, entity);

@@ -49,6 +49,32 @@ pub struct Change<'a> {
     pub confidence: Confidence,
 }
 
+impl<'a> Change<'a> {
+    /// What a record says of a task that keeps its label and its namespaces. Where more than that changes, its
+    /// maker says what.
+    #[must_use]
+    pub fn of(
+        record: &'a TaskRecord,
+        event: u64,
+        label: EntityId,
+        ids: NsIds,
+        confidence: Confidence,
+    ) -> Self {
+        Self {
+            record,
+            event,
+            label,
+            label_before: label,
+            actor: label,
+            before: None,
+            ids_before: Some(ids),
+            ids,
+            fresh: 0,
+            confidence,
+        }
+    }
+}
+
 impl Change<'_> {
     /// Slots whose namespace is another one than before.
     pub fn switched(&self) -> impl Iterator<Item = (NsKind, NsId)> + '_ {

@@ -10,7 +10,7 @@
 use crate::model::NsKind;
 use crate::model::facts::{EntityId, HOST, NsId};
 use auditor_common::limits::NS_SLOTS;
-use auditor_common::record::NsRef;
+use auditor_common::record::{NsRef, ns};
 use hashbrown::HashMap;
 
 /// Makers remembered of namespaces that no task holds any more.
@@ -37,6 +37,8 @@ pub struct Namespace {
     /// The entity whose own namespace it is, by baseline.
     pub entity: Option<EntityId>,
     refs: u32,
+    /// The threads in it, if it is a mount or pid namespace and not the machine's own.
+    members: Vec<u32>,
 }
 
 /// A task's namespaces, by slot.
@@ -106,6 +108,7 @@ impl Namespaces {
             made_by,
             entity: None,
             refs: 0,
+            members: Vec::new(),
         };
         let id = if let Some(place) = self.free.pop() {
             self.slots[place as usize] = Some(namespace);
@@ -149,6 +152,50 @@ impl Namespaces {
         };
         self.makers.remove(&(object, ns.inum));
         self.allocate(object, ns, maker)
+    }
+
+    /// The machine's own namespace is known: nearly all threads are in it, so they are not listed.
+    pub fn set_initial(&mut self, id: NsId) {
+        if let Some(ns) = self.get_mut(id) {
+            ns.initial = true;
+            ns.members = Vec::new();
+        }
+    }
+
+    /// The threads in a mount or pid namespace, in no order; `None` where they are not listed.
+    #[must_use]
+    pub fn members(&self, id: NsId) -> Option<&[u32]> {
+        self.get(id)
+            .filter(|ns| !ns.initial)
+            .map(|ns| &ns.members[..])
+    }
+
+    /// A thread has this set of namespaces from here on.
+    pub fn join(&mut self, tid: u32, set: SetId) {
+        for id in self.listing(set) {
+            if let Some(ns) = self.get_mut(id).filter(|ns| !ns.initial) {
+                ns.members.push(tid);
+            }
+        }
+    }
+
+    /// A thread has it no more.
+    pub fn leave(&mut self, tid: u32, set: SetId) {
+        for id in self.listing(set) {
+            let Some(ns) = self.get_mut(id).filter(|ns| !ns.initial) else {
+                continue;
+            };
+            // The young end first.
+            if let Some(at) = ns.members.iter().rposition(|&t| t == tid) {
+                ns.members.swap_remove(at);
+            }
+        }
+    }
+
+    /// The namespaces of a set that list their members.
+    fn listing(&self, set: SetId) -> [NsId; 2] {
+        let ids = self.ids(set);
+        [ids[ns::MNT], ids[ns::PID]]
     }
 
     /// Keeps an identity alive.
