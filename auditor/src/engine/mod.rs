@@ -291,6 +291,7 @@ impl Engine {
         self.counters.tasks = self.world.tasks.len() as u64;
     }
 
+    #[cold]
     fn report_start(&mut self, out: &mut Vec<Record>) {
         self.started = true;
         self.starting = false;
@@ -310,6 +311,7 @@ impl Engine {
         out.push(Record::Start(Box::new(start)));
     }
 
+    #[cold]
     fn on_loss(&mut self, mark: &LossMark, out: &mut Vec<Record>) {
         self.advance(mark.boottime_ns);
         if mark.count == 0 {
@@ -365,6 +367,7 @@ impl Engine {
         out.push(Record::Loss(Box::new(loss)));
     }
 
+    #[cold]
     fn on_tick(&mut self, out: &mut Vec<Record>) {
         self.retry_names();
         self.settle_growth(out);

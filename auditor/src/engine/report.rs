@@ -497,6 +497,9 @@ impl Engine {
     }
 
     fn report_pair(&mut self, a: EntityId, b: EntityId, out: &mut Vec<Record>) {
+        if !self.reporter.pairs.contains_key(&(a, b)) && !self.index.is_violated(a, b) {
+            return;
+        }
         let pair = self.index.pair(a, b);
         let said = self
             .reporter

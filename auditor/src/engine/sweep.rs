@@ -16,6 +16,7 @@ use crate::model::{Confidence, NsKind};
 use auditor_common::hook;
 use auditor_common::record::{TaskRecord, TaskState, cause, known, ns, task_flags};
 use hashbrown::HashSet;
+use zerocopy::IntoBytes;
 
 /// Inum of the initial pid namespace (`PROC_PID_INIT_INO`, the same since 3.8).
 const INITIAL_PID_NS: u32 = 0xefff_fffc;
@@ -65,6 +66,12 @@ impl Engine {
             return;
         };
         if task.seen_ns > record.header.boottime_ns {
+            return;
+        }
+        if task.state.as_bytes() == state.as_bytes() {
+            if let Some(task) = self.world.tasks.get_mut(&tid) {
+                task.suspect = None;
+            }
             return;
         }
         let model = task.state;

@@ -45,6 +45,9 @@ use sets::{Counts, DimensionSet};
 /// An object with more holders than this is reported once and not per pair.
 pub const WIDE_HOLDERS: usize = 64;
 
+/// What a container holds when nobody has left it: its namespaces, its root, its cgroup.
+const USUALLY_HELD: usize = 12;
+
 /// How deep entities nest at most; a longer chain of parents (or a cycle) is cut here.
 pub const NESTING_DEPTH: usize = 16;
 
@@ -130,7 +133,7 @@ impl IsolationIndex {
             let entity = Entity {
                 profile,
                 sides,
-                held: SortedMap::default(),
+                held: SortedMap::with_capacity(USUALLY_HELD),
                 unknown: DimensionSet::default(),
             };
             self.entities.insert(id, Box::new(entity));
@@ -165,37 +168,44 @@ impl IsolationIndex {
         self.memory.forget(id);
     }
 
-    /// One more task of an entity holds an object.
-    pub fn hold(&mut self, id: EntityId, object: ObjectKey, origin: Origin) {
-        let Some(entity) = self.entities.get_mut(&id) else {
-            self.ignored += 1;
+    /// As [`Self::hold`], for all that a task brings.
+    pub fn hold_all(&mut self, id: EntityId, objects: &[(ObjectKey, Origin)]) {
+        let Some(place) = self.entities.find(&id) else {
+            self.ignored += objects.len() as u64;
             return;
         };
-        let counts = entity.held.entry(object);
-        let before = counts.worst();
-        counts.add(origin);
-        if before < Some(origin) {
-            self.replace_holder(id, object, Some(origin));
+        for &(object, origin) in objects {
+            let counts = self.entities.at_mut(place).held.entry(object);
+            let before = counts.worst();
+            counts.add(origin);
+            if before < Some(origin) {
+                self.replace_holder(id, object, Some(origin));
+            }
         }
+    }
+
+    /// One more task of an entity holds an object.
+    pub fn hold(&mut self, id: EntityId, object: ObjectKey, origin: Origin) {
+        self.hold_all(id, &[(object, origin)]);
     }
 
     /// One task less holds it; `origin` is the one that it was held with.
     pub fn release(&mut self, id: EntityId, object: ObjectKey, origin: Origin) {
-        let counts = self
-            .entities
-            .get_mut(&id)
-            .and_then(|e| e.held.get_mut(&object));
-        let Some(counts) = counts.filter(|counts| counts.has(origin)) else {
+        let held = self.entities.get_mut(&id).map(|e| &mut e.held);
+        let Some((held, at)) = held.and_then(|held| held.find(&object).map(|at| (held, at))) else {
             self.ignored += 1;
             return;
         };
+        let counts = held.at_mut(at);
+        if !counts.has(origin) {
+            self.ignored += 1;
+            return;
+        }
         let before = counts.worst();
         counts.remove(origin);
         let after = counts.worst();
-        if after.is_none()
-            && let Some(entity) = self.entities.get_mut(&id)
-        {
-            entity.held.remove(&object);
+        if after.is_none() {
+            held.remove_at(at);
         }
         if before != after {
             self.replace_holder(id, object, after);
@@ -337,8 +347,12 @@ impl IsolationIndex {
             (Err(_), None) => {}
         }
         let is_initial = pair::is_initial(holders);
+        let others = holders.len() - usize::from(origin.is_some());
         if holders.is_empty() {
             self.objects.remove(&object);
+        }
+        if others == 0 {
+            return;
         }
         self.rejoin(id, object);
         // Whether it is initial matters to all who hold it.

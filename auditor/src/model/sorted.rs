@@ -25,6 +25,15 @@ impl<K, V> Default for SortedMap<K, V> {
 }
 
 impl<K: Copy + Ord, V> SortedMap<K, V> {
+    /// An empty map with room for so many entries.
+    #[must_use]
+    pub fn with_capacity(entries: usize) -> Self {
+        Self {
+            keys: Vec::with_capacity(entries),
+            values: Vec::with_capacity(entries),
+        }
+    }
+
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {
@@ -36,6 +45,29 @@ impl<K: Copy + Ord, V> SortedMap<K, V> {
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let at = self.keys.binary_search(key).ok()?;
         self.values.get_mut(at)
+    }
+
+    /// The place of a key, for [`Self::at_mut`] and [`Self::remove_at`]. It holds until the map is changed.
+    #[must_use]
+    pub fn find(&self, key: &K) -> Option<usize> {
+        self.keys.binary_search(key).ok()
+    }
+
+    /// The value at a place.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn at_mut(&mut self, place: usize) -> &mut V {
+        &mut self.values[place]
+    }
+
+    /// Takes the entry at a place out.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn remove_at(&mut self, place: usize) -> V {
+        self.keys.remove(place);
+        self.values.remove(place)
     }
 
     /// Whether a key has a value.
@@ -74,9 +106,7 @@ impl<K: Copy + Ord, V> SortedMap<K, V> {
 
     /// Takes an entry out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let at = self.keys.binary_search(key).ok()?;
-        self.keys.remove(at);
-        Some(self.values.remove(at))
+        self.find(key).map(|at| self.remove_at(at))
     }
 
     /// Number of entries.

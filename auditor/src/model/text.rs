@@ -3,24 +3,9 @@
 //! They leave the auditor as text without losing a bit: valid UTF-8 stays as it is, other bytes
 //! become `\xNN`, and a backslash becomes `\\`, so that the original can always be recovered.
 
-use std::borrow::Cow;
-
 /// Renders kernel bytes as text, losslessly.
 #[must_use]
 pub fn escape(bytes: &[u8]) -> String {
-    escaped(bytes).into_owned()
-}
-
-/// As [`escape`], without a copy where every byte stands for itself.
-#[must_use]
-pub fn escaped(bytes: &[u8]) -> Cow<'_, str> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !bytes.contains(&b'\\') => Cow::Borrowed(text),
-        _ => Cow::Owned(escape_anew(bytes)),
-    }
-}
-
-fn escape_anew(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {

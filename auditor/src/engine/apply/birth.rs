@@ -8,8 +8,9 @@ use crate::engine::world::Task;
 use crate::model::facts::HOST;
 use crate::model::output::Record;
 use crate::model::{Confidence, NsKind};
-use auditor_common::limits::CGROUP_SLOTS;
-use auditor_common::record::{TaskRecord, TaskState, cause, known};
+use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
+use auditor_common::record::{NsRef, TaskRecord, TaskState, cause, known};
+use zerocopy::IntoBytes;
 
 /// Flags of a clone that makes any namespace.
 const ANY_NEW: u64 = {
@@ -37,12 +38,9 @@ impl Engine {
             return;
         };
         let fresh = fresh_at_birth(record);
-        let same_ns = fresh == 0 && {
-            let mut both = parent.state.ns.iter().zip(&state.ns);
-            both.all(|(a, b)| a.inum == b.inum)
-        };
+        let same_ns = fresh == 0 && are_same(&parent.state.ns, &state.ns);
         let same_cgroups = parent.state.cgroups == state.cgroups;
-        let child = Box::new(parent.child(record, self.event));
+        let child = parent.child(record, self.event);
         if same_ns && same_cgroups {
             self.be_born(child);
         } else {
@@ -79,12 +77,7 @@ impl Engine {
         let state = &record.state;
         let (label, confidence, parent_set) = (child.label, child.confidence, child.set);
         let ids_before = *self.world.ns.ids(parent_set);
-        let same_ns = fresh == 0
-            && before
-                .ns
-                .iter()
-                .zip(&state.ns)
-                .all(|(a, b)| a.inum == b.inum);
+        let same_ns = fresh == 0 && are_same(&before.ns, &state.ns);
         let (set, ids) = if same_ns {
             self.world.ns.share_set(parent_set);
             (parent_set, ids_before)
@@ -166,6 +159,12 @@ impl Engine {
             rule::cgroup_migration::detect(change, &moved, &self.world, drafts);
         }
     }
+}
+
+/// Whether parent and child are in the same namespaces. One side may know more of them than the other.
+fn are_same(parent: &[NsRef; NS_SLOTS], child: &[NsRef; NS_SLOTS]) -> bool {
+    let mut both = parent.iter().zip(child);
+    parent.as_bytes() == child.as_bytes() || both.all(|(a, b)| a.inum == b.inum)
 }
 
 /// Slots that a clone made anew.

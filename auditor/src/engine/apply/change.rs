@@ -8,7 +8,21 @@ use crate::engine::world::Task;
 use crate::model::NsKind;
 use crate::model::facts::{HOST, NsId};
 use crate::model::output::Record;
-use auditor_common::record::{PathRef, TaskRecord, TaskState, cause, known, ns};
+use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
+use auditor_common::record::{Creds, NsRef, PathRef, TaskRecord, TaskState, cause, known, ns};
+use std::mem::offset_of;
+use std::ops::Range;
+use zerocopy::IntoBytes;
+
+/// The bytes of a state that rules look at: namespaces, cgroups, credentials, directories.
+const JUDGED: Range<usize> = offset_of!(TaskState, ns)..offset_of!(TaskState, comm);
+const _: () = assert!(
+    JUDGED.end - JUDGED.start
+        == size_of::<[NsRef; NS_SLOTS]>()
+            + size_of::<[u64; CGROUP_SLOTS]>()
+            + size_of::<Creds>()
+            + 2 * size_of::<PathRef>()
+);
 
 impl Engine {
     pub(super) fn on_change(
@@ -33,11 +47,16 @@ impl Engine {
             return;
         }
         if self.is_quiet(task, record) {
+            // Nothing changes what kind of place it is in either, so it can be asked before.
+            let is_apart = record.cause == cause::EXEC && self.compartment(task).is_some();
             self.take_in(record, &record.state, filename);
-        } else {
-            let before = task.state;
-            self.judge_change(record, filename, &before, out);
+            if is_apart {
+                self.consider(tid);
+            }
+            return;
         }
+        let before = task.state;
+        self.judge_change(record, filename, &before, out);
         if record.cause == cause::EXEC {
             self.consider(tid);
         }
@@ -53,11 +72,11 @@ impl Engine {
         );
         cause
             && before.known == after.known
-            && before.ns == after.ns
-            && before.creds == after.creds
+            && before.as_bytes()[JUDGED] == after.as_bytes()[JUDGED]
             && task.growth.is_none()
             && task.extra.is_empty()
-            && self.stays(task, after)
+            // The same place may have become foreign: its owner may be known only now.
+            && (task.label == HOST || self.extra_of(task.label, after).is_empty())
     }
 
     /// A task's state is this from here on.
@@ -72,7 +91,7 @@ impl Engine {
         task.suspect = None;
         task.pivoted |= matches!(record.cause, cause::PIVOT_ROOT | cause::CHROOT);
         if let Some(filename) = filename {
-            task.set_exe(filename);
+            task.exe = Some(self.world.names.name(filename));
         }
     }
 
@@ -212,7 +231,7 @@ impl Engine {
 
     fn set_exe(&mut self, tid: u32, filename: Option<&[u8]>) {
         if let (Some(filename), Some(task)) = (filename, self.world.tasks.get_mut(&tid)) {
-            task.set_exe(filename);
+            task.exe = Some(self.world.names.name(filename));
         }
     }
 

@@ -4,8 +4,8 @@
 use super::Engine;
 use crate::engine::rule::directory::Directory;
 use crate::engine::world::Task;
+use crate::engine::world::cgroups::slots_in;
 use crate::model::facts::{EntityId, HOST, ObjectKey};
-use auditor_common::limits::CGROUP_SLOTS;
 use auditor_common::record::TaskState;
 
 impl Engine {
@@ -48,7 +48,7 @@ impl Engine {
             .entities
             .get(&label)
             .map_or((0, HOST), |e| (e.slots, e.territory));
-        for slot in (0..CGROUP_SLOTS).filter(|slot| slots & (1 << slot) != 0) {
+        for slot in slots_in(slots) {
             let Some(key) = self.world.cgroup_key(state, slot) else {
                 continue;
             };

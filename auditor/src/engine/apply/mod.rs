@@ -12,6 +12,7 @@ mod growth;
 pub(super) use change::merge;
 
 use super::Engine;
+use super::world::Task;
 use super::world::namespaces::{NO_NS, NsIds};
 use crate::model::facts::EntityId;
 use crate::model::output::Record;
@@ -43,16 +44,19 @@ impl Engine {
     /// A task ended.
     pub(in crate::engine) fn on_exit(&mut self, key: &TaskKey) {
         self.exits.note(*key);
-        if self.world.task(key).is_some() {
-            self.forget(key.tid);
+        if let Some(task) = self.world.take(key) {
+            self.bury(task);
         }
     }
 
     /// Removes a task and what its container held by it.
     pub(in crate::engine) fn forget(&mut self, tid: u32) {
-        let Some(mut task) = self.world.remove(tid) else {
-            return;
-        };
+        if let Some(task) = self.world.remove(tid) {
+            self.bury(task);
+        }
+    }
+
+    fn bury(&mut self, mut task: Box<Task>) {
         let extra = std::mem::take(&mut task.extra);
         self.disown(task.label, task.set, extra);
         self.world.ns.drop_set(task.set);

@@ -92,6 +92,9 @@ impl Engine {
     /// The path that names a compartment.
     pub(super) fn home_of(&self, state: &TaskState) -> String {
         let paths = self.world.cgroup_paths(state);
+        if let [only] = paths[..] {
+            return only.to_owned();
+        }
         match cgroup_path::identify_any(paths.iter().copied()) {
             Some((index, _)) => paths[index].to_owned(),
             None => self.world.home_path(state).to_owned(),
@@ -99,7 +102,7 @@ impl Engine {
     }
 
     /// Whether a task lives in a compartment of its own that no container is known for.
-    fn compartment(&self, task: &Task) -> Option<Compartment> {
+    pub(in crate::engine) fn compartment(&self, task: &Task) -> Option<Compartment> {
         let around = self.world.entities.get(&task.label)?;
         let ids = self.world.ns.ids(task.set);
         let own = |slot: usize| ids[slot] != around.ns[slot] && ids[slot] != NO_NS;

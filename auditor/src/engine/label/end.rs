@@ -13,7 +13,7 @@ impl Engine {
             return;
         };
         // What it made and others still use has no other owner than those around it.
-        self.world.ns.bequeath(id, entity.parent);
+        self.world.ns.bequeath(id, &entity.ns, entity.parent);
         for object in entity.ns {
             self.world.ns.unpin(object);
         }

@@ -33,7 +33,7 @@ impl Engine {
             .or_else(|| self.named_by_path(state, around));
         let mut key = identity.as_ref().map_or_else(
             || format!("unknown:{home}"),
-            |a| format!("{}:{}", a.runtime.as_str(), a.id),
+            |a| [a.runtime.as_str(), ":", a.id.as_str()].concat(),
         );
         if around != HOST
             && let Some(outer) = self.world.entities.get(&around)

@@ -29,7 +29,7 @@ pub(in crate::engine) enum Entry {
 pub(super) enum Left {
     /// Others of its entity.
     Inhabited,
-    /// Nobody: the entity ends.
+    /// Nobody: the entity ends, and what it still holds with it.
     Empty,
 }
 
@@ -80,16 +80,15 @@ impl Engine {
             return;
         }
         let held = self.judge_set(id, set, entry);
-        for &(object, origin) in &held {
-            self.index.hold(id, object, origin);
-        }
+        self.index.hold_all(id, &held);
         let entity = self.world.entities.get_mut(&id);
         if let Some(holding) = entity.and_then(|e| e.sets.get_mut(&set)) {
             holding.held = held;
         }
     }
 
-    /// One less; the last one releases what was held.
+    /// One less; the last one with a set releases what was held by it.
+    #[must_use]
     pub(super) fn leave_set(&mut self, id: EntityId, set: SetId) -> Left {
         let Some(entity) = self.world.entities.get_mut(&id) else {
             return Left::Inhabited;
@@ -103,15 +102,13 @@ impl Engine {
         }
         let held = std::mem::take(&mut holding.held);
         entity.sets.remove(&set);
-        let left = if entity.sets.is_empty() {
-            Left::Empty
-        } else {
-            Left::Inhabited
-        };
+        if entity.sets.is_empty() {
+            return Left::Empty;
+        }
         for (object, origin) in held {
             self.index.release(id, object, origin);
         }
-        left
+        Left::Inhabited
     }
 
     /// What tasks with this set make their entity hold.
@@ -159,9 +156,7 @@ impl Engine {
             }
         }
         // First the new, then the old: nothing may look released in between.
-        for &(object, origin) in &new {
-            self.index.hold(id, object, origin);
-        }
+        self.index.hold_all(id, &new);
         for (object, origin) in old {
             self.index.release(id, object, origin);
         }
@@ -184,9 +179,7 @@ impl Engine {
                 continue;
             };
             let old = std::mem::replace(&mut holding.held, new.clone());
-            for (object, origin) in new {
-                self.index.hold(id, object, origin);
-            }
+            self.index.hold_all(id, &new);
             for (object, origin) in old {
                 self.index.release(id, object, origin);
             }
@@ -209,9 +202,7 @@ impl Engine {
         if old == new || label == HOST {
             return;
         }
-        for (object, origin) in new {
-            self.index.hold(label, object, origin);
-        }
+        self.index.hold_all(label, &new);
         for (object, origin) in old {
             self.index.release(label, object, origin);
         }

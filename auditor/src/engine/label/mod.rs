@@ -24,6 +24,7 @@ pub(super) use holding::Entry;
 pub(super) use restore::Restored;
 
 use super::Engine;
+use super::world::cgroups::slots_in;
 use super::world::namespaces::{NO_NS, NsIds, SetId};
 use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
 use crate::model::{Confidence, NsKind};
@@ -114,7 +115,8 @@ impl Engine {
         // First the new, then the old: an object in both must not look released in between.
         if label != HOST {
             self.join_set(label, new, Entry::From(old));
-            self.leave_set(label, old);
+            // It is in the new one, so this is not the end of the entity.
+            let _ = self.leave_set(label, old);
         }
         self.world.switch(tid, new);
         self.world.ns.drop_set(old);
@@ -172,13 +174,10 @@ impl Engine {
             Some(e) => (e.slots, e.territory),
             None => return,
         };
-        let sits_there = (0..CGROUP_SLOTS)
-            .filter(|slot| slots & (1 << slot) != 0)
-            .any(|slot| {
-                self.world
-                    .cgroup_key(state, slot)
-                    .is_some_and(|key| self.world.cgroups.territory(key) == territory)
-            });
+        let sits_there = slots_in(slots).any(|slot| {
+            let key = self.world.cgroup_key(state, slot);
+            key.is_some_and(|key| self.world.cgroups.territory(key) == territory)
+        });
         if sits_there {
             if let Some(task) = self.world.tasks.get_mut(&tid) {
                 task.confidence = Confidence::Inferred;
@@ -203,13 +202,11 @@ impl Engine {
             own[slot] == around[slot] || own[slot] == ids[slot]
         });
         matches
-            && (0..CGROUP_SLOTS)
-                .filter(|slot| slots & (1 << slot) != 0)
-                .all(|slot| {
-                    self.world.cgroup_key(state, slot).is_some_and(|key| {
-                        let place = self.world.cgroups.territory(key);
-                        place == territory || place != HOST && self.world.contains(id, place)
-                    })
+            && slots_in(slots).all(|slot| {
+                self.world.cgroup_key(state, slot).is_some_and(|key| {
+                    let place = self.world.cgroups.territory(key);
+                    place == territory || place != HOST && self.world.contains(id, place)
                 })
+            })
     }
 }

@@ -159,6 +159,7 @@ impl Driver {
             living.iter().all(|id| world.ns.get(*id).is_some()),
             "held and retired"
         );
+        assert!(world.ns.counts_makers(), "who made what");
     }
 }
 

@@ -16,16 +16,27 @@ pub type CgroupKey = (u32, u64);
 /// counted as unnamed.
 pub const MAX_CGROUPS: usize = 1 << 18;
 
-/// No generation of claims.
-const NEVER: u64 = u64::MAX;
+/// The slots in a mask, lowest first.
+pub fn slots_in(mask: u16) -> impl Iterator<Item = usize> {
+    let mut left = mask;
+    std::iter::from_fn(move || {
+        let slot = left.trailing_zeros() as usize;
+        // Takes the lowest bit away.
+        left &= left.checked_sub(1)?;
+        Some(slot)
+    })
+}
 
 /// A living cgroup.
 #[derive(Clone, Debug)]
 struct Cgroup {
     path: Box<str>,
-    /// Whose territory it is, as last looked up: void once the claims are of another generation.
+    /// Whose territory it was, and in which generation of claims.
     territory: Cell<(u64, EntityId)>,
 }
+
+/// No generation.
+const NEVER: u64 = u64::MAX;
 
 /// All living cgroups.
 #[derive(Debug, Default)]
@@ -35,7 +46,8 @@ pub struct Cgroups {
     claims: HashMap<Box<str>, EntityId>,
     /// The paths that an entity claimed; some may be another's since.
     claimed: HashMap<EntityId, Vec<Box<str>>>,
-    /// Grows whenever a claim changes.
+    /// Grows whenever a claim changes. A claim concerns a whole subtree, of which few cgroups are looked up
+    /// before the next one does.
     generation: u64,
     /// Cgroups that did not fit.
     pub unnamed: u64,
@@ -110,11 +122,12 @@ impl Cgroups {
             if self.claims.get(&path) != Some(&entity) {
                 continue;
             }
-            match heir {
-                Some(heir) => self.claim(&path, heir),
-                None => drop(self.claims.remove(&path)),
+            if let Some(heir) = heir {
+                self.claim(&path, heir);
+            } else {
+                self.claims.remove(&path);
+                self.generation += 1;
             }
-            self.generation += 1;
         }
     }
 
@@ -153,6 +166,14 @@ impl Cgroups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// A mask is all of its bits, in order.
+    #[test]
+    fn masks_are_slots() {
+        assert!(slots_in(0).next().is_none());
+        assert!(slots_in(0b1000_0000_0000_0101).eq([0, 2, 15]));
+    }
 
     /// The innermost claim wins; siblings with a common prefix stay apart.
     #[test]
@@ -185,5 +206,28 @@ mod tests {
         all.release_claims(EntityId(3), None);
         assert_eq!(all.territory((0, 2)), HOST);
         assert!(all.claimed.len() == 1 && all.claims.len() == 1, "no trace");
+    }
+
+    proptest! {
+        /// Goal: a territory is always that of the innermost claim. Method: any calls, then every living
+        /// cgroup against a walk up its path.
+        #[test]
+        fn territories_are_always_current(
+            calls in prop::collection::vec((0u8..4, 0u64..6, 0usize..9, 1u32..5), 0..60)
+        ) {
+            const PATHS: [&str; 9] = ["/", "/a", "/a/b", "/a/b/c", "/a-b", "/a/b0", "/a0", "/a/", ""];
+            let mut all = Cgroups::default();
+            for (call, id, path, entity) in calls {
+                match call {
+                    0 => all.insert((u32::from(id > 3), id), PATHS[path]),
+                    1 => all.remove((u32::from(id > 3), id)),
+                    2 => all.claim(PATHS[path], EntityId(entity)),
+                    _ => all.release_claims(EntityId(entity), (id > 3).then_some(EntityId(9))),
+                }
+                for (key, cgroup) in all.living.iter().filter(|(key, _)| key.1 != 0) {
+                    prop_assert_eq!(all.territory(*key), all.territory_of_path(&cgroup.path));
+                }
+            }
+        }
     }
 }

@@ -4,17 +4,20 @@
 //! the rules.
 
 pub mod cgroups;
+pub mod names;
 pub mod namespaces;
 
 use crate::inventory::container::ContainerAnswer;
+use crate::model::Confidence;
 use crate::model::facts::{EntityId, HOST, NsId, ObjectKey, Origin};
 use crate::model::output::EntityKind;
 use crate::model::sorted::SortedMap;
-use crate::model::{Confidence, text};
 use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
-use auditor_common::record::{TaskKey, TaskRecord, TaskState, cgroup, kernel_str};
+use auditor_common::record::{TaskKey, TaskRecord, TaskState, cgroup};
 use cgroups::{CgroupKey, Cgroups};
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use names::Names;
 use namespaces::{NO_NS, Namespaces, NsIds, SetId};
 use std::sync::Arc;
 
@@ -72,23 +75,21 @@ impl Task {
 
     /// What is born of it: it is in the same namespaces, and has the same label and past.
     #[must_use]
-    pub fn child(&self, record: &TaskRecord, event: u64) -> Self {
-        Self {
+    pub fn child(&self, record: &TaskRecord, event: u64) -> Box<Self> {
+        Box::new(Self {
+            state: record.state,
+            set: self.set,
             label: self.label,
             confidence: self.confidence,
             entered: self.entered,
             exe: self.exe.clone(),
             pivoted: self.pivoted,
-            ..Self::new(record, self.set, event)
-        }
-    }
-
-    /// It executed a file; `name` is NUL padded.
-    pub fn set_exe(&mut self, name: &[u8]) {
-        let name = text::escaped(kernel_str(name));
-        if self.exe.as_deref() != Some(&*name) {
-            self.exe = Some(Arc::from(name));
-        }
+            seen_ns: record.header.boottime_ns,
+            event,
+            growth: None,
+            suspect: None,
+            extra: Vec::new(),
+        })
     }
 }
 
@@ -163,6 +164,8 @@ pub struct World {
     pub tasks: HashMap<u32, Box<Task>>,
     /// Threads other than leaders, by thread group.
     pub threads: HashMap<u32, Vec<u32>>,
+    /// Names of executed files.
+    pub names: Names,
     /// Namespaces.
     pub ns: Namespaces,
     /// Cgroups.
@@ -206,6 +209,7 @@ impl World {
         Self {
             tasks: HashMap::new(),
             threads: HashMap::new(),
+            names: Names::default(),
             ns: Namespaces::default(),
             cgroups: Cgroups::default(),
             entities,
@@ -392,8 +396,26 @@ impl World {
     /// Forgets a thread and gives what the caller must account for.
     pub fn remove(&mut self, tid: u32) -> Option<Box<Task>> {
         let task = self.tasks.remove(&tid)?;
+        self.depart(&task);
+        Some(task)
+    }
+
+    /// As [`Self::remove`], if it is the one that the key means.
+    pub fn take(&mut self, key: &TaskKey) -> Option<Box<Task>> {
+        let Entry::Occupied(entry) = self.tasks.entry(key.tid) else {
+            return None;
+        };
+        if !same_task(&entry.get().state.key, key) {
+            return None;
+        }
+        let task = entry.remove();
+        self.depart(&task);
+        Some(task)
+    }
+
+    fn depart(&mut self, task: &Task) {
+        let TaskKey { tid, tgid, .. } = task.state.key;
         self.ns.leave(tid, task.set);
-        let tgid = task.state.key.tgid;
         if tid != tgid
             && let Some(threads) = self.threads.get_mut(&tgid)
         {
@@ -402,6 +424,5 @@ impl World {
                 self.threads.remove(&tgid);
             }
         }
-        Some(task)
     }
 }

@@ -54,6 +54,30 @@ struct NsSet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SetId(u32);
 
+/// How many namespaces each container made; the host is not counted.
+#[derive(Debug, Default)]
+struct Made {
+    counts: HashMap<EntityId, u32>,
+}
+
+impl Made {
+    fn more(&mut self, maker: EntityId) {
+        if maker != HOST {
+            *self.counts.entry(maker).or_default() += 1;
+        }
+    }
+
+    fn less(&mut self, maker: EntityId) {
+        let Some(count) = self.counts.get_mut(&maker) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&maker);
+        }
+    }
+}
+
 /// All namespaces.
 #[derive(Debug, Default)]
 pub struct Namespaces {
@@ -62,6 +86,8 @@ pub struct Namespaces {
     by_inum: HashMap<(NsKind, u32), NsId>,
     /// Containers that made what no task holds any more.
     makers: HashMap<(NsKind, u32), EntityId>,
+    /// How often a container stands in `made_by` and in `makers`.
+    made: Made,
     sets: Vec<NsSet>,
     free_sets: Vec<u32>,
     /// Mount namespaces that retired and that nobody was told of.
@@ -118,6 +144,7 @@ impl Namespaces {
             NsId(u32::try_from(self.slots.len() - 1).expect("fewer namespaces than 2^32 - 1"))
         };
         self.by_inum.insert((kind, ns.inum), id);
+        self.made.more(made_by);
         id
     }
 
@@ -145,12 +172,13 @@ impl Namespaces {
             }
         }
         // Who joins what no task held has not made it: its maker is remembered, or is the host.
+        let remembered = self.makers.remove(&(object, ns.inum));
+        self.made.less(remembered.unwrap_or(HOST));
         let maker = if fresh {
             actor
         } else {
-            self.makers.get(&(object, ns.inum)).copied().unwrap_or(HOST)
+            remembered.unwrap_or(HOST)
         };
-        self.makers.remove(&(object, ns.inum));
         self.allocate(object, ns, maker)
     }
 
@@ -213,10 +241,14 @@ impl Namespaces {
             return;
         }
         let key = (ns.kind, ns.inum);
-        let maker = ns.entity.unwrap_or(ns.made_by);
+        let made_by = ns.made_by;
+        let maker = ns.entity.unwrap_or(made_by);
+        self.made.less(made_by);
         if maker != HOST && self.makers.len() < MAX_MAKERS {
             // A bind mount or a descriptor may keep it alive without any task.
-            self.makers.insert(key, maker);
+            let before = self.makers.insert(key, maker);
+            self.made.less(before.unwrap_or(HOST));
+            self.made.more(maker);
         }
         if self.by_inum.get(&key) == Some(&id) {
             self.by_inum.remove(&key);
@@ -234,21 +266,32 @@ impl Namespaces {
         std::mem::take(&mut self.retired_mounts)
     }
 
-    /// What one made is another's from here on.
-    pub fn bequeath(&mut self, from: EntityId, to: EntityId) {
+    /// What one made, or has as its own, is another's from here on. `own`: its baseline.
+    pub fn bequeath(&mut self, from: EntityId, own: &NsIds, to: EntityId) {
+        for &id in own {
+            let Some(ns) = self.get_mut(id).filter(|ns| ns.entity == Some(from)) else {
+                continue;
+            };
+            ns.entity = None;
+            let before = std::mem::replace(&mut ns.made_by, to);
+            self.made.less(before);
+            self.made.more(to);
+        }
+        // Most containers make nothing, and this walks all that there is.
+        if self.made.counts.remove(&from).is_none() {
+            return;
+        }
         self.makers.retain(|_, maker| {
             if *maker == from {
                 *maker = to;
+                self.made.more(to);
             }
             *maker != HOST
         });
         for namespace in self.slots.iter_mut().flatten() {
             if namespace.made_by == from {
                 namespace.made_by = to;
-            }
-            if namespace.entity == Some(from) {
-                namespace.entity = None;
-                namespace.made_by = to;
+                self.made.more(to);
             }
         }
     }
@@ -272,6 +315,18 @@ impl Namespaces {
     #[cfg(test)]
     pub(crate) fn places(&self) -> [usize; 2] {
         [self.slots.len(), self.sets.len()]
+    }
+
+    /// Whether what each container made is counted right.
+    #[cfg(test)]
+    pub(crate) fn counts_makers(&self) -> bool {
+        let living = self.slots.iter().flatten().map(|ns| ns.made_by);
+        let mut counts: HashMap<EntityId, u32> = HashMap::new();
+        for maker in living.chain(self.makers.values().copied()) {
+            *counts.entry(maker).or_default() += 1;
+        }
+        counts.remove(&HOST);
+        counts == self.made.counts
     }
 
     /// The namespaces of a set.

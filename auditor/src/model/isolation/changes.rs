@@ -215,6 +215,9 @@ impl IsolationIndex {
 
     /// Nesting changed at an entity: that concerns it and all that is nested in it.
     pub(super) fn rejoin_family(&mut self, id: EntityId) {
+        if !self.children.contains_key(&id) {
+            return self.rejoin_entity(id);
+        }
         let mut family = BTreeSet::from([id]);
         let mut todo = vec![id];
         while let Some(next) = todo.pop() {

@@ -1,6 +1,6 @@
 //! One pair: what both hold, judged dimension by dimension, and ι.
 
-use super::sets::DimensionSet;
+use super::sets::{Counts, DimensionSet};
 use super::{IsolationIndex, NESTING_DEPTH, rules};
 use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
 use crate::model::kinds::{Dimension, PairClass, Severity, Verdict};
@@ -83,6 +83,23 @@ impl IsolationIndex {
             dimensions: vector.to_vec(),
             ever_violated: self.ever_violated(a, b, &relation),
         }
+    }
+
+    /// Whether any dimension of the pair is violated: what [`Self::pair`] says, at the price of what both hold.
+    #[must_use]
+    pub fn is_violated(&self, a: EntityId, b: EntityId) -> bool {
+        let (a, b) = (a.min(b), a.max(b));
+        let entity = |id| self.entities.get(&id);
+        let offends = |id| entity(id).is_some_and(|e| e.held.values().any(Counts::offends));
+        if !offends(a) && !offends(b) {
+            return false;
+        }
+        let relation = self.relation(a, b);
+        self.common(a, b).any(|(object, of_a, of_b)| {
+            let sharing = self.sharing(&relation, object, (a, of_a), (b, of_b));
+            !self.not_evaluated.contains(object.dimension())
+                && rules::judge(&sharing).verdict == Verdict::Violated
+        })
     }
 
     /// Objects that both hold, each with its worst origin on both sides.
