@@ -642,7 +642,7 @@ impl Engine {
             confidence: Confidence::Inferred,
             subject,
             object: other,
-            object_id: u64::from(id.0),
+            object_id: namespace.serial,
             by_iota: true,
             verdict: None,
             expected: expected.and_then(|id| super::rule::ns_evidence(&self.world, kind, id)),

@@ -8,8 +8,8 @@ pub mod isolation;
 pub mod kinds;
 pub mod output;
 pub mod policy;
-pub mod syscalls;
 pub mod sorted;
+pub mod syscalls;
 pub mod text;
 
 pub use facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};

@@ -124,7 +124,7 @@ pub struct Draft {
     pub subject: EntityId,
     /// Against whom.
     pub object: EntityId,
-    /// The kernel object between them, for folding.
+    /// The kernel object between them, for folding: a number that no other object gets within a window.
     pub object_id: u64,
     /// Whether the verdict must be `violated` by ι for the draft to stand: a share that the policy
     /// declares, or a nesting, then silences it.

@@ -227,6 +227,32 @@ fn reused_inums_are_counted() {
     assert_eq!(found[0].suppressed, 3, "the line itself is the fourth");
 }
 
+/// Goal: joins of two objects are two findings, even where the second got the number and the place of the
+/// first. Method: a namespace that the host made is joined, ends, and another one takes its place.
+#[test]
+fn joins_of_different_objects_are_not_folded() {
+    let mut m = Machine::new("");
+    let a = m.runc(50, "/a");
+    let keeper = m.fork(a, 0);
+    let inum = m.next_inum;
+    for _ in 0..2 {
+        // The kernel gives the lowest free number.
+        m.next_inum = inum;
+        let maker = m.fork(1, 0);
+        m.unshare(maker, NsKind::Net.clone_flag());
+        m.setns(a, maker, &[NsKind::Net]);
+        let found = m.violations();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].rule, RuleId::NamespaceJoin);
+        // The same object again is a repeat.
+        m.setns(a, keeper, &[NsKind::Net]);
+        m.setns(a, maker, &[NsKind::Net]);
+        assert!(m.violations().is_empty());
+        m.setns(a, keeper, &[NsKind::Net]);
+        m.exit(maker);
+    }
+}
+
 /// Moving out of the cgroup, into a neighbour's, and being born there.
 #[test]
 fn migrations_are_violations() {

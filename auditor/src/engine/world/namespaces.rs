@@ -26,6 +26,8 @@ pub struct Namespace {
     pub kind: NsKind,
     /// Inode number on nsfs.
     pub inum: u32,
+    /// Number of the object, never given twice: ids are, once nobody holds them.
+    pub serial: u64,
     /// The kernel's unique id, or 0.
     pub unique_id: u64,
     /// Inum of the owning user namespace (of the parent, for a user namespace), or 0.
@@ -83,6 +85,7 @@ impl Made {
 pub struct Namespaces {
     slots: Vec<Option<Namespace>>,
     free: Vec<u32>,
+    last_serial: u64,
     by_inum: HashMap<(NsKind, u32), NsId>,
     /// Containers that made what no task holds any more.
     makers: HashMap<(NsKind, u32), EntityId>,
@@ -112,6 +115,12 @@ impl Namespaces {
         self.by_inum.get(&(kind.object_kind(), inum)).copied()
     }
 
+    /// What tells a namespace from all that were and will be; 0 for [`NO_NS`] and retired ids.
+    #[must_use]
+    pub fn serial(&self, id: NsId) -> u64 {
+        self.get(id).map_or(0, |ns| ns.serial)
+    }
+
     /// Number of living namespaces.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -125,9 +134,11 @@ impl Namespaces {
     }
 
     fn allocate(&mut self, kind: NsKind, ns: &NsRef, made_by: EntityId) -> NsId {
+        self.last_serial += 1;
         let namespace = Namespace {
             kind,
             inum: ns.inum,
+            serial: self.last_serial,
             unique_id: ns.unique_id,
             owner_inum: ns.owner_inum,
             initial: false,
