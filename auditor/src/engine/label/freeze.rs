@@ -7,7 +7,7 @@ use crate::engine::world::Entity;
 use crate::engine::world::namespaces::NsIds;
 use crate::inventory::cgroup_path;
 use crate::inventory::container::{ContainerAnswer, Role};
-use crate::model::facts::{EntityId, EntityProfile, HOST, ObjectKey, Origin};
+use crate::model::facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
 use crate::model::output::EntityKind;
 use crate::model::sorted::SortedMap;
 use crate::model::{Confidence, NsKind};
@@ -42,7 +42,7 @@ impl Engine {
             key = format!("{}/{key}", outer.key);
         }
         let id = self.world.new_entity_id();
-        let (slots, territory, strangers) = self.claim(id, state, around, identity.is_some());
+        let (slots, territory, strangers) = self.claim(id, state, &ids, around, identity.is_some());
         let origins = self.origins(
             &ids,
             around,
@@ -92,6 +92,7 @@ impl Engine {
         &mut self,
         id: EntityId,
         state: &TaskState,
+        ids: &NsIds,
         around: EntityId,
         is_named: bool,
     ) -> (u16, EntityId, BTreeSet<EntityId>) {
@@ -120,7 +121,7 @@ impl Engine {
                 }
                 Some(owner) if owner == around && around != HOST => {}
                 _ => {
-                    if !is_named && !self.is_alone(state, slot) {
+                    if !is_named && !self.is_alone(state, ids[ns::PID], slot) {
                         continue;
                     }
                     let before = self.world.cgroups.territory(key);
@@ -134,11 +135,12 @@ impl Engine {
         (slots, territory, strangers)
     }
 
-    /// Whether no task outside of this one's pid namespace sits in the same cgroup.
-    fn is_alone(&self, state: &TaskState, slot: usize) -> bool {
+    /// Whether no task outside of this one's pid namespace sits in the same cgroup. A namespace that ended may
+    /// have had the number of this one.
+    fn is_alone(&self, state: &TaskState, pid: NsId, slot: usize) -> bool {
         self.world.tasks.values().all(|other| {
             other.state.cgroups[slot] != state.cgroups[slot]
-                || other.state.ns[ns::PID].inum == state.ns[ns::PID].inum
+                || self.world.ns.ids(other.set)[ns::PID] == pid
         })
     }
 

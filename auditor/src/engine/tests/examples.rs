@@ -253,6 +253,30 @@ fn joins_of_different_objects_are_not_folded() {
     }
 }
 
+/// Goal: a cgroup with strangers in it is no unnamed container's own, even if their pid namespace had the number
+/// that the container's has now. Method: with and without a task whose end was lost.
+#[test]
+fn strangers_are_told_by_identity() {
+    for stranger in [false, true] {
+        let mut m = Machine::new("");
+        m.cgroup(50, "/a");
+        let pid = m.next_inum + 1;
+        if stranger {
+            let lost = m.fork(1, NsKind::Pid.clone_flag());
+            assert_eq!(m.tasks[&lost].ns[ns::PID].inum, pid);
+            m.attach(lost, 1, 50);
+            m.tasks.remove(&lost);
+        }
+        // Of the five namespaces the one for processes is made last.
+        m.next_inum = pid - 5;
+        let a = m.runc_unnamed(50, "/a");
+        assert_eq!(m.tasks[&a].ns[ns::PID].inum, pid);
+        let world = m.engine.world();
+        let entity = &world.entities[&world.label(&m.tasks[&a].key)];
+        assert_eq!((entity.init.tid, entity.slots == 0), (a, stranger));
+    }
+}
+
 /// Moving out of the cgroup, into a neighbour's, and being born there.
 #[test]
 fn migrations_are_violations() {
