@@ -20,6 +20,7 @@ mod scan;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod transfers;
 pub mod world;
 
 pub use event::{Event, LossMark, Query, Saved, SavedEntity, SavedLabel};
@@ -136,6 +137,7 @@ pub struct Engine {
     growing: Vec<u32>,
     naming: naming::Naming,
     exits: exits::Exits,
+    transfers: transfers::Transfers,
     last_heartbeat_ns: u64,
     /// End of the first sweep.
     folded_until_ns: u64,
@@ -171,6 +173,7 @@ impl Engine {
             growing: Vec::new(),
             naming: naming::Naming::default(),
             exits: exits::Exits::default(),
+            transfers: transfers::Transfers::default(),
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
             at_rest: false,

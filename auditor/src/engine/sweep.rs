@@ -14,7 +14,7 @@ use crate::model::isolation::Scope;
 use crate::model::output::Record;
 use crate::model::{Confidence, NsKind};
 use auditor_common::hook;
-use auditor_common::record::{TaskRecord, TaskState, cause, known, ns, task_flags};
+use auditor_common::record::{TaskRecord, TaskState, cause, cgroup, known, ns, task_flags};
 use hashbrown::HashSet;
 use zerocopy::IntoBytes;
 
@@ -81,9 +81,14 @@ impl Engine {
             return;
         }
         let kernel = merge(&model, state);
+        let difference = self.take_transfers(tid, &kernel, difference);
+        if difference.is_empty() {
+            self.refresh(record, out);
+            return;
+        }
+        let task = self.world.tasks.get(&tid);
         let confirmed = task
-            .suspect
-            .as_ref()
+            .and_then(|t| t.suspect.as_ref())
             .is_some_and(|s| Difference::between(s, &kernel).is_empty());
         if !self.started || self.lossy {
             self.repair(record, &kernel, Difference::default(), out);
@@ -262,6 +267,10 @@ impl Engine {
         if !works(&[hook::CGROUP_ATTACH]) {
             difference.cgroups = 0;
         }
+        if !works(&[hook::CGROUP_TRANSFER]) {
+            // The kernel moves tasks by itself in hierarchies of v1 only.
+            difference.cgroups &= 1 << cgroup::V2;
+        }
         difference
     }
 
@@ -271,6 +280,7 @@ impl Engine {
             return;
         };
         if complete {
+            self.transfers.forget_before(sweep.began_ns);
             let mut gone: Vec<u32> = self
                 .world
                 .tasks

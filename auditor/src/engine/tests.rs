@@ -7,3 +7,4 @@ mod oracle;
 mod properties;
 mod sim;
 mod tampering;
+mod transfers;

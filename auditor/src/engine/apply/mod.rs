@@ -80,6 +80,7 @@ impl Engine {
                 self.world.cgroups.remove(key);
                 self.asked.remove(&key);
             }
+            cgroup_op::TRANSFER => self.on_transfer(record),
             _ => {}
         }
     }
