@@ -9,6 +9,7 @@
 //! - [`frame`]: compression, checksums, lengths.
 //! - [`codec`]: items as differences from what both sides know already.
 //! - [`writer`], [`reader`]: a whole trace, to and from bytes.
+//! - [`span`]: when a trace ends, without reading it.
 //! - [`compat`]: what older majors need before they can be read.
 //! - [`limits`]: every bound, so that a hostile file costs no more than an honest one.
 //!
@@ -21,6 +22,7 @@ pub mod frame;
 pub mod header;
 pub mod limits;
 pub mod reader;
+pub mod span;
 #[cfg(test)]
 mod tests;
 mod wire;

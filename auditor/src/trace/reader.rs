@@ -4,7 +4,7 @@ use super::codec::Decoder;
 use super::error::TraceError;
 use super::frame::{Head, Kind, Next, Unpacker};
 use super::header::{Header, read_up_to};
-use super::writer::END_MAGIC;
+use super::writer::{END_MAGIC, TRAILER_BYTES};
 use super::{Item, TraceError as Error};
 use std::io::Read;
 
@@ -102,6 +102,16 @@ impl<R: Read> TraceReader<R> {
         self.ending
     }
 
+    /// Whether the next item, if there is one, has to be read from outside: that may take its time.
+    pub fn at_frame_end(&self) -> bool {
+        self.decoder.is_done(&self.payload)
+    }
+
+    /// What the trace is read from, standing behind all that was read of it.
+    pub fn into_reader(self) -> R {
+        self.from
+    }
+
     /// The next item; `None` at the end.
     ///
     /// # Errors
@@ -176,7 +186,7 @@ impl<R: Read> TraceReader<R> {
 
     /// What stands behind the index: where it starts, and the end mark.
     fn trailer(&mut self, _index: &Head) -> Result<bool, TraceError> {
-        let mut bytes = [0; 16];
+        let mut bytes = [0; TRAILER_BYTES];
         let offset = self.offset;
         let have = read_up_to(&mut self.from, &mut bytes)
             .map_err(|source| Error::Io { offset, source })?;

@@ -9,6 +9,8 @@ use std::io::{self, Write};
 
 /// Last bytes of a finished trace: where its index starts, and this mark.
 pub const END_MAGIC: [u8; 8] = *b"AUDTREND";
+/// Bytes behind the index: where it starts, and [`END_MAGIC`].
+pub const TRAILER_BYTES: usize = size_of::<u64>() + END_MAGIC.len();
 
 /// Frames to a writer, and where they are.
 #[derive(Debug)]
