@@ -6,7 +6,7 @@
 
 use auditor::cli::Cli;
 use auditor::cli::config::FileOptions;
-use auditor::model::output::Record;
+use auditor::model::output::{Changed, Record};
 use auditor::model::policy::Policy;
 use auditor::model::{RuleId, Transition};
 use auditor::report::{explain, rules};
@@ -177,8 +177,12 @@ fn commands_are_documented() {
 #[test]
 fn fields_are_documented() {
     let page = read(&root().join("docs/output.md"));
-    let schema = serde_json::to_value(schemars::schema_for!(Record)).unwrap();
-    let mut open = vec![&schema];
+    let schemas = [
+        schemars::schema_for!(Record),
+        schemars::schema_for!(Changed),
+    ]
+    .map(|schema| serde_json::to_value(schema).unwrap());
+    let mut open = Vec::from_iter(&schemas);
     while let Some(value) = open.pop() {
         if let Some(properties) = value
             .get("properties")

@@ -14,6 +14,7 @@ pub mod exit;
 pub mod explain;
 pub mod failure;
 pub mod live;
+pub mod moment;
 pub mod outcome;
 pub mod policy;
 pub mod record;
@@ -118,7 +119,7 @@ pub enum Command {
     /// Watch this machine and keep what is seen, for "auditor replay"
     #[command(long_about = record::LONG)]
     Record(record::Args),
-    /// Give the lines of a recorded trace again, anywhere
+    /// Give the lines of recorded traces again, anywhere
     #[command(long_about = replay::LONG)]
     Replay(replay::Args),
     /// Look once, without eBPF: who is isolated from whom
@@ -210,10 +211,23 @@ mod tests {
     }
 
     /// Goal: every option exists three times. Those that name the input of one call, and those that
-    /// end it at once, exist as flags only.
+    /// end it at once, exist as flags only. So do the filters of a replay: one that was forgotten in a
+    /// file or the environment would hide violations.
     #[test]
     fn every_option_has_its_variable_and_its_key() {
-        let flags_only = ["help", "version", "pair", "scan"];
+        let flags_only = [
+            "help",
+            "version",
+            "pair",
+            "scan",
+            "from",
+            "diff-policy",
+            "since",
+            "until",
+            "rule",
+            "entity",
+            "severity",
+        ];
         let mut names = BTreeSet::new();
         let cli = Cli::command();
         for command in std::iter::once(&cli).chain(cli.get_subcommands()) {

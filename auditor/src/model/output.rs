@@ -37,6 +37,43 @@ pub enum Record {
     Stop(Box<Stop>),
 }
 
+impl Record {
+    /// What it has in common with every other one.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        match self {
+            Self::Start(r) => &r.head,
+            Self::Violation(r) | Self::Audit(r) | Self::Drift(r) => &r.head,
+            Self::Resolved(r) => &r.head,
+            Self::Loss(r) => &r.head,
+            Self::Heartbeat(r) => &r.head,
+            Self::Stop(r) => &r.head,
+        }
+    }
+}
+
+/// A line of `auditor replay --diff-policy`: it comes under one of the two policies only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Changed {
+    /// Under which.
+    pub change: Change,
+    /// The line.
+    #[serde(flatten)]
+    pub record: Record,
+}
+
+/// Under which of two policies a line comes.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Under the first only.
+    Removed,
+    /// Under the second only.
+    Added,
+}
+
 /// What every line has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Head {

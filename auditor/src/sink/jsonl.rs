@@ -35,7 +35,9 @@
 //! `violation`, `audit`, `drift`, `resolved`, `loss`, `heartbeat`. `auditor schema` prints the JSON
 //! Schema that is derived from the types in [`crate::model::output`]; every line validates against it.
 
-use crate::model::output::{Finding, Heartbeat, Loss, Record, Resolved, SCHEMA, Start, Stop};
+use crate::model::output::{
+    Changed, Finding, Heartbeat, Loss, Record, Resolved, SCHEMA, Start, Stop,
+};
 use serde::de::DeserializeOwned;
 
 /// A record that cannot be turned into a line: a bug, since all types here are plain data.
@@ -49,6 +51,14 @@ pub struct EncodeError(#[from] serde_json::Error);
 /// When a type of the model cannot be represented in JSON; none of today's types can do that.
 pub fn encode(record: &Record) -> Result<String, EncodeError> {
     Ok(serde_json::to_string(record)?)
+}
+
+/// One line of a comparison of two policies, without the newline.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_changed(changed: &Changed) -> Result<String, EncodeError> {
+    Ok(serde_json::to_string(changed)?)
 }
 
 /// Why a line is not a record.
@@ -170,9 +180,9 @@ fn without_place(error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{DecodeError, decode, encode};
+    use super::{DecodeError, decode, encode, encode_changed};
     use crate::model::RuleId;
-    use crate::model::output::Record;
+    use crate::model::output::{Change, Changed, Record};
     use crate::sink::jsonl::TYPES;
     use crate::sink::samples;
 
@@ -213,6 +223,26 @@ mod tests {
         }
         // And it refuses something: a schema that accepts all would pass above.
         assert!(!validator.is_valid(&serde_json::json!({"type": "violation"})));
+    }
+
+    /// Goal: as above, for a line of a comparison; and who reads lines can read these too.
+    #[test]
+    fn every_change_validates_against_its_schema() {
+        let schema = serde_json::to_value(schemars::schema_for!(Changed)).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for record in samples::all() {
+            let change = Change::Added;
+            let line = encode_changed(&Changed {
+                change,
+                record: record.clone(),
+            })
+            .unwrap();
+            assert!(line.starts_with(r#"{"change":"added","type":""#), "{line}");
+            assert!(validator.is_valid(&line.parse().unwrap()), "{line}");
+            assert_eq!(decode(&line).unwrap(), record);
+            let plain = encode(&record).unwrap();
+            assert!(!validator.is_valid(&plain.parse().unwrap()), "{plain}");
+        }
     }
 
     /// Goal: a line stays small enough for log pipelines. A violation with everything known, for a
