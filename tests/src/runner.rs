@@ -286,7 +286,7 @@ fn traces_of(options: &Options, session: Session) -> PathBuf {
 /// Events of the kernel that the auditor took in.
 fn events(ended: &Ended) -> u64 {
     let last = ended.lines.last();
-    last.and_then(|line| line.pointer("/counters/events"))
+    last.and_then(|line| line.get("events"))
         .and_then(Value::as_u64)
         .unwrap_or(0)
 }
