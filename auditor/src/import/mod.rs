@@ -22,7 +22,6 @@ mod synth;
 #[cfg(test)]
 mod tests;
 mod tetragon;
-mod time;
 mod tool;
 mod tracee;
 

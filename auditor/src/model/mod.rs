@@ -10,6 +10,7 @@ pub mod output;
 pub mod policy;
 pub mod syscalls;
 pub mod text;
+pub mod time;
 
 pub use facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
 pub use kinds::{

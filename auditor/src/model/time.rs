@@ -1,9 +1,9 @@
-//! Times as logs write them.
+//! Times as logs and people write them.
 
 /// Nanoseconds since 1970 of a time as RFC 3339 has it; `None` if it is none, or lies outside of the years
 /// 1970 to 2554.
 #[must_use]
-pub(super) fn unix_ns(text: &str) -> Option<u64> {
+pub fn unix_ns(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();
     let separated = bytes.len() >= 20
         && (bytes[4], bytes[7], bytes[13], bytes[16]) == (b'-', b'-', b':', b':')
