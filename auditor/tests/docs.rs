@@ -165,10 +165,13 @@ fn commands_are_documented() {
             "{}",
             command.get_name()
         );
-        for arg in command.get_arguments() {
-            if let Some(long) = arg.get_long().filter(|l| *l != "help") {
-                assert!(page.contains(&format!("`--{long}")), "--{long}");
-            }
+        let nested = command.get_subcommands();
+        let args = nested
+            .chain([command])
+            .flat_map(clap::Command::get_arguments);
+        for long in args.filter_map(|arg| arg.get_long()) {
+            let named = long == "help" || page.contains(&format!("`--{long}"));
+            assert!(named, "{} --{long}", command.get_name());
         }
     }
 }
