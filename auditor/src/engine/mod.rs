@@ -10,6 +10,7 @@
 //! drafts into records.
 
 mod apply;
+mod digest;
 pub mod event;
 mod label;
 mod naming;
