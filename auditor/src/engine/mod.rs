@@ -241,7 +241,7 @@ impl Engine {
         self.advance(boottime_ns);
         self.release_all();
         self.drain_ready(out);
-        self.flush_folded(out, true);
+        self.tell_put_off(out, true);
         self.refresh_counters();
         let stop = Stop {
             head: self.head(),
@@ -369,7 +369,7 @@ impl Engine {
     fn on_tick(&mut self, out: &mut Vec<Record>) {
         self.retry_names();
         self.settle_growth(out);
-        self.flush_folded(out, false);
+        self.tell_put_off(out, false);
         let due = self.config.heartbeat_ns;
         if self.started && due > 0 && self.now_ns >= self.last_heartbeat_ns.saturating_add(due) {
             self.last_heartbeat_ns = self.now_ns;

@@ -1,11 +1,11 @@
 //! From drafts to records: policy, ι, folding, rate limits, names.
 //!
-//! The first of its kind is never delayed. Repeats of one (rule, subject, object, kernel object) within
-//! the fold window are counted and come out as one more line when the window ends; what exceeds the
-//! rate of one (rule, subject) is counted too. Nothing disappears: every suppressed finding is in some
-//! line's `suppressed` and in the counters.
+//! The first of its kind is never delayed. Repeats, and floods of ever new objects, are told by lines
+//! that stand for many (see [`limit`]). Nothing disappears: every finding that has no line of its own is
+//! in some line's `suppressed` and in the counters.
 
 mod finding;
+mod limit;
 mod standing;
 
 use super::rule::{Change, Draft, DraftKind};
@@ -14,43 +14,19 @@ use crate::model::facts::{EntityId, HOST};
 use crate::model::isolation::Pair;
 use crate::model::output::{Finding, Head, Record, SCHEMA, TaskInfo, Witness};
 use crate::model::policy::PrivilegeGain;
-use crate::model::{Dimension, NsKind, RuleId, Verdict, text};
+use crate::model::{NsKind, RuleId, Verdict, text};
 use auditor_common::hook::HOOKS;
 use auditor_common::record::{TaskKey, cause};
 pub use finding::tier_of;
+use limit::{Key, Limits, Ruling};
 use standing::PairState;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Folds kept at once. Beyond it findings are not folded, only limited in rate.
-const MAX_FOLDS: usize = 1 << 14;
-/// Lines that one (rule, subject) may emit in a burst.
-const BURST: u32 = 64;
-/// How long it takes until it may emit one more.
-const REFILL_NS: u64 = 250_000_000;
-
-type FoldKey = (RuleId, EntityId, EntityId, Dimension, u64);
-
-#[derive(Debug)]
-struct Fold {
-    since_ns: u64,
-    suppressed: u64,
-    /// The last of the suppressed.
-    last: Option<Box<(DraftKind, Finding)>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    tokens: u32,
-    refilled_ns: u64,
-    suppressed: u64,
-}
-
-/// Sequence, folds, buckets, pairs.
+/// Sequence, limits, pairs.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     seq: u64,
-    folds: BTreeMap<FoldKey, Fold>,
-    buckets: BTreeMap<(RuleId, EntityId), Bucket>,
+    limits: Limits,
     pairs: BTreeMap<(EntityId, EntityId), PairState>,
 }
 
@@ -67,40 +43,17 @@ impl Reporter {
         }
     }
 
-    /// An entity is gone: nothing more will be said about it. Its counts are in the counters.
+    /// An entity is gone: nothing more will be said about it than what waits already.
     pub(super) fn forget(&mut self, id: EntityId) {
         self.pairs.retain(|(a, b), _| *a != id && *b != id);
-        self.buckets.retain(|(_, subject), _| *subject != id);
+        self.limits.forget(id);
     }
 
     /// Folds, buckets and pairs kept.
     #[cfg(test)]
     pub(super) fn sizes(&self) -> [usize; 3] {
-        [self.folds.len(), self.buckets.len(), self.pairs.len()]
-    }
-
-    /// Whether the rate allows a line; counts it where not.
-    fn admit(&mut self, rule: RuleId, subject: EntityId, now_ns: u64) -> Option<u64> {
-        let bucket = self.buckets.entry((rule, subject)).or_insert(Bucket {
-            tokens: BURST,
-            refilled_ns: now_ns,
-            suppressed: 0,
-        });
-        let earned = now_ns.saturating_sub(bucket.refilled_ns) / REFILL_NS;
-        if earned > 0 {
-            bucket.tokens = BURST.min(
-                bucket
-                    .tokens
-                    .saturating_add(u32::try_from(earned).unwrap_or(BURST)),
-            );
-            bucket.refilled_ns += earned * REFILL_NS;
-        }
-        if bucket.tokens == 0 {
-            bucket.suppressed += 1;
-            return None;
-        }
-        bucket.tokens -= 1;
-        Some(std::mem::take(&mut bucket.suppressed))
+        let [folds, buckets] = self.limits.sizes();
+        [folds, buckets, self.pairs.len()]
     }
 }
 
@@ -252,43 +205,20 @@ impl Engine {
             self.counters.allowed += 1;
             return;
         }
-        let key = (
-            draft.rule,
-            draft.subject,
-            draft.object,
-            draft.dimension,
-            draft.object_id,
-        );
+        let key = Key::of(&draft);
         let kind = draft.kind;
-        let now_ns = self.now_ns;
-        let folded = self.reporter.folds.contains_key(&key);
-        let admitted = if folded {
-            None
-        } else {
-            self.reporter.admit(draft.rule, draft.subject, now_ns)
-        };
-        if !folded && admitted.is_none() {
-            self.counters.suppressed += 1;
-            return;
+        match self.reporter.limits.rule_on(key, self.now_ns) {
+            Ruling::Tell(suppressed) => {
+                let finding = self.finding(draft, &pair, task, hook, witness, iota_before);
+                self.push(kind, finding, suppressed, out);
+            }
+            Ruling::Keep => {
+                let finding = self.finding(draft, &pair, task, hook, witness, iota_before);
+                self.reporter.limits.keep(key, finding);
+            }
+            Ruling::Counted => {}
         }
-        let finding = self.finding(draft, &pair, task, hook, witness, iota_before);
-        if let Some(fold) = self.reporter.folds.get_mut(&key) {
-            fold.suppressed += 1;
-            fold.last = Some(Box::new((kind, finding)));
-            self.counters.suppressed += 1;
-            return;
-        }
-        if self.reporter.folds.len() < MAX_FOLDS {
-            self.reporter.folds.insert(
-                key,
-                Fold {
-                    since_ns: now_ns,
-                    suppressed: 0,
-                    last: None,
-                },
-            );
-        }
-        self.push(kind, finding, admitted.unwrap_or(0), out);
+        self.counters.suppressed = self.reporter.limits.suppressed();
     }
 
     fn push(
@@ -318,33 +248,11 @@ impl Engine {
         });
     }
 
-    /// Ends the fold windows that are over (all, at the end of a stream).
-    pub(super) fn flush_folded(&mut self, out: &mut Vec<Record>, all: bool) {
+    /// Tells what was put off and is due (all, at the end of a stream).
+    pub(super) fn tell_put_off(&mut self, out: &mut Vec<Record>, all: bool) {
         let (now_ns, window_ns) = (self.now_ns, self.config.fold_ns);
-        let over: Vec<FoldKey> = self
-            .reporter
-            .folds
-            .iter()
-            .filter(|(_, fold)| all || now_ns >= fold.since_ns.saturating_add(window_ns))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in over {
-            let Some(fold) = self.reporter.folds.remove(&key) else {
-                continue;
-            };
-            if let Some(last) = fold.last {
-                let (kind, finding) = *last;
-                // The line itself stands for one of them.
-                self.push(kind, finding, fold.suppressed - 1, out);
-                if !all {
-                    let again = Fold {
-                        since_ns: now_ns,
-                        suppressed: 0,
-                        last: None,
-                    };
-                    self.reporter.folds.insert(key, again);
-                }
-            }
+        for told in self.reporter.limits.due(now_ns, window_ns, all) {
+            self.push(told.kind, told.finding, told.suppressed, out);
         }
     }
 }
