@@ -2,7 +2,7 @@
 
 use super::super::Engine;
 use super::super::rule::directory::Directory;
-use super::super::rule::{self, Draft, DraftKind, shared};
+use super::super::rule::{self, Draft, DraftKind, cgroup_migration, shared};
 use crate::model::facts::{EntityId, HOST, NsId, ObjectKey, Origin};
 use crate::model::output::{IotaChange, Record, Resolved, Witness};
 use crate::model::{Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict};
@@ -136,46 +136,58 @@ impl Engine {
             .iter()
             .find(|(id, origin)| *origin == Origin::Acquired && (*id == a || *id == b))
             .map(|(id, _)| *id);
+        let Some(subject) = acquirer else {
+            let (subject, other) = if a == HOST { (b, a) } else { (a, b) };
+            let draft = shared::draft(&self.world, subject, other, dimension, object, severity);
+            let init = self.world.entities.get(&subject).map(|e| e.init);
+            return self.emit_standing(draft, init.unwrap_or_default(), out);
+        };
+        let other = if subject == a { b } else { a };
+        let owner = match object {
+            ObjectKey::Ns(_, id) | ObjectKey::Root(id) | ObjectKey::Cwd(id) => {
+                rule::owner(&self.world, id)
+            }
+            ObjectKey::Territory(place) => place,
+        };
+        if owner != other {
+            // Third parties that share the same object: the finding names the owner.
+            return;
+        }
+        match object {
+            ObjectKey::Ns(_, id) => {
+                self.report_standing_namespace(subject, other, dimension, id, out);
+            }
+            // As they happen, their own rules tell them.
+            _ if self.at_rest => self.report_standing_place(subject, object, out),
+            _ => {}
+        }
+    }
+
+    /// A draft about what a sweep found.
+    fn emit_standing(&mut self, draft: Option<Draft>, who: TaskKey, out: &mut Vec<Record>) {
+        let Some(draft) = draft else { return };
         let iterates = self.config.working & (1 << hook::ITER_TASK) != 0;
         let eye = if iterates {
             hook::ITER_TASK
         } else {
             hook::PROC
         };
-        let witness = (
-            eye,
-            Witness {
-                hook: HOOKS[usize::from(eye)].name.to_owned(),
-                syscall: None,
-                events: vec![self.event],
-            },
-        );
-        let Some(subject) = acquirer else {
-            let (subject, other) = if a == HOST { (b, a) } else { (a, b) };
-            let draft = shared::draft(&self.world, subject, other, dimension, object, severity);
-            if let Some(draft) = draft {
-                let who = self
-                    .world
-                    .entities
-                    .get(&subject)
-                    .map_or(TaskKey::default(), |e| e.init);
-                self.emit(draft, who, witness, None, out);
-            }
-            return;
+        let witness = Witness {
+            hook: HOOKS[usize::from(eye)].name.to_owned(),
+            syscall: None,
+            events: vec![self.event],
         };
-        let other = if subject == a { b } else { a };
-        let id = match object {
-            ObjectKey::Ns(_, id) => id,
-            ObjectKey::Root(id) | ObjectKey::Cwd(id) if self.at_rest => {
-                return self.report_standing_directory(subject, other, object, id, witness, out);
-            }
-            // As they happen, their own rules tell them.
-            ObjectKey::Root(_) | ObjectKey::Cwd(_) | ObjectKey::Territory(_) => return,
-        };
-        if rule::owner(&self.world, id) != other {
-            // Third parties that share the same object: the finding names the owner.
-            return;
-        }
+        self.emit(draft, who, (eye, witness), None, out);
+    }
+
+    fn report_standing_namespace(
+        &mut self,
+        subject: EntityId,
+        other: EntityId,
+        dimension: Dimension,
+        id: NsId,
+        out: &mut Vec<Record>,
+    ) {
         let holder = self
             .world
             .tasks
@@ -213,22 +225,16 @@ impl Engine {
                 rule::ns_words(kind)
             ),
         };
-        self.emit(draft, holder.unwrap_or_default(), witness, None, out);
+        self.emit_standing(Some(draft), holder.unwrap_or_default(), out);
     }
 
-    /// A foreign root or working directory that a sweep found.
-    fn report_standing_directory(
+    /// A foreign directory or cgroup that a sweep found a task in.
+    fn report_standing_place(
         &mut self,
         subject: EntityId,
-        other: EntityId,
         object: ObjectKey,
-        id: NsId,
-        witness: (u16, Witness),
         out: &mut Vec<Record>,
     ) {
-        if rule::owner(&self.world, id) != other {
-            return;
-        }
         let holder = self
             .world
             .tasks
@@ -238,14 +244,15 @@ impl Engine {
         let Some(state) = holder.map(|t| t.state) else {
             return;
         };
-        let directory = match object {
-            ObjectKey::Root(_) => Directory::Root,
-            _ => Directory::Cwd,
+        let sure = Confidence::Inferred;
+        let draft = match object {
+            ObjectKey::Root(id) => Directory::Root.draft(&self.world, subject, &state, id, sure),
+            ObjectKey::Cwd(id) => Directory::Cwd.draft(&self.world, subject, &state, id, sure),
+            ObjectKey::Territory(place) => {
+                cgroup_migration::at_rest(&mut self.world, subject, &state, place)
+            }
+            ObjectKey::Ns(..) => None,
         };
-        let confidence = Confidence::Inferred;
-        let Some(draft) = directory.draft(&self.world, subject, &state, id, confidence) else {
-            return;
-        };
-        self.emit(draft, state.key, witness, None, out);
+        self.emit_standing(draft, state.key, out);
     }
 }

@@ -60,6 +60,16 @@ impl Cgroups {
             .collect()
     }
 
+    /// The cgroup at a path of one hierarchy. Walks all cgroups: for rare use.
+    #[must_use]
+    pub fn find(&self, hierarchy: u32, path: &str) -> Option<CgroupKey> {
+        self.paths
+            .iter()
+            .filter(|(key, p)| key.0 == hierarchy && p.as_ref() == path)
+            .map(|(key, _)| *key)
+            .min()
+    }
+
     /// Number of known cgroups.
     #[must_use]
     pub fn len(&self) -> usize {
