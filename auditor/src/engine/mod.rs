@@ -30,7 +30,7 @@ use crate::model::facts::{EntityId, HOST};
 use crate::model::isolation::{IsolationIndex, Scope};
 use crate::model::output::{Counters, Head, Heartbeat, HookState, Loss, Record, Start, Stop};
 use crate::model::policy::Policy;
-use crate::model::{Dimension, Tier};
+use crate::model::{Dimension, RuleId, Tier};
 use auditor_common::hook::HOOKS;
 use auditor_common::limits::CGROUP_SLOTS;
 use hashbrown::HashMap;
@@ -244,7 +244,7 @@ impl Engine {
         self.tell_put_off(out, true);
         self.refresh_counters();
         let stop = Stop {
-            head: self.head(),
+            head: self.boot_head(),
             counters: self.counters,
             reason: reason.to_owned(),
         };
@@ -287,6 +287,15 @@ impl Engine {
         self.reporter.head(&self.config, self.now_ns)
     }
 
+    /// As [`Self::head`], of a record about the run itself.
+    fn boot_head(&mut self) -> Head {
+        let boot_id = self.config.boot_id.clone();
+        Head {
+            boot_id,
+            ..self.head()
+        }
+    }
+
     fn refresh_counters(&mut self) {
         self.counters.entities = self.world.entities.len() as u64 - 1;
         self.counters.tasks = self.world.tasks.len() as u64;
@@ -297,13 +306,15 @@ impl Engine {
         self.starting = false;
         self.last_heartbeat_ns = self.now_ns;
         let start = Start {
-            head: self.head(),
+            head: self.boot_head(),
             version: self.config.version.clone(),
             kernel: self.config.kernel.clone(),
             arch: self.config.arch.clone(),
             tier: self.config.tier,
             hooks: self.config.hooks.clone(),
             not_evaluated: self.config.not_evaluated.clone(),
+            claim: "structural".to_owned(),
+            references: references(),
             policy_digest: self.index.policy().digest(),
             entities: self.world.entities.len() - 1,
             tasks: self.world.tasks.len(),
@@ -346,7 +357,7 @@ impl Engine {
             )
         };
         let loss = Loss {
-            head: self.head(),
+            head: self.boot_head(),
             place: mark.place.clone(),
             count: mark.count,
             total,
@@ -375,7 +386,7 @@ impl Engine {
             self.last_heartbeat_ns = self.now_ns;
             self.refresh_counters();
             let heartbeat = Heartbeat {
-                head: self.head(),
+                head: self.boot_head(),
                 counters: self.counters,
                 model_digest: self.digest(),
             };
@@ -388,4 +399,10 @@ impl Engine {
     pub fn is_nested(&self, outer: EntityId, inner: EntityId) -> bool {
         outer != HOST && self.world.contains(outer, inner)
     }
+}
+
+/// What the start line says of each rule.
+fn references() -> BTreeMap<RuleId, Vec<String>> {
+    let of = |rule: RuleId| rule.references().iter().map(|&r| r.to_owned()).collect();
+    RuleId::ALL.iter().map(|&rule| (rule, of(rule))).collect()
 }

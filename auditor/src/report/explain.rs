@@ -31,8 +31,7 @@ pub fn rule(rule: RuleId, style: Style) -> String {
             "  ",
         ),
     }
-    heading(&mut out, style, "Read on");
-    let _ = writeln!(out, "  {}", rules::page(rule));
+    read_on(&mut out, rule, style);
     out
 }
 
@@ -84,12 +83,16 @@ fn finding(what: &str, f: &Finding, style: Style) -> String {
             snippet(&mut out, &declare(f, words.declare));
         }
     }
-    heading(&mut out, style, "Read on");
-    let _ = writeln!(out, "  {}", rules::page(f.rule));
-    for reference in &f.references {
-        let _ = writeln!(out, "  {}", printable(reference));
-    }
+    read_on(&mut out, f.rule, style);
     out
+}
+
+fn read_on(out: &mut String, rule: RuleId, style: Style) {
+    heading(out, style, "Read on");
+    let _ = writeln!(out, "  {}", rules::page(rule));
+    for reference in rule.references() {
+        let _ = writeln!(out, "  {reference}");
+    }
 }
 
 fn evidence(out: &mut String, f: &Finding, style: Style) {
@@ -104,11 +107,7 @@ fn evidence(out: &mut String, f: &Finding, style: Style) {
         words::dimension(f.dimension)
     );
     if let Some(verdict) = f.verdict {
-        let _ = writeln!(
-            out,
-            "  verdict:    {verdict} (claim: {})",
-            printable(&f.claim)
-        );
+        let _ = writeln!(out, "  verdict:    {verdict} (claim: structural)");
     }
     if let Some(iota) = f.iota {
         let (before, after) = (words::iota(iota.before), words::iota(iota.after));
@@ -249,6 +248,7 @@ fn start(s: &Start, style: Style) -> String {
         s.entities, s.tasks
     );
     let _ = writeln!(out, "  policy digest {}", printable(&s.policy_digest));
+    let _ = writeln!(out, "  what every verdict claims: {}", printable(&s.claim));
     for hook in &s.hooks {
         if let Some(not_seen) = &hook.not_seen {
             let (name, state) = (printable(&hook.hook), printable(&hook.state));
@@ -416,7 +416,7 @@ fn party(party: &Party) -> String {
             out,
             ", task {}[{}] uid {}",
             printable(&task.comm),
-            task.tid,
+            task.tid.unwrap_or(task.pid),
             task.uid
         );
         if let Some(exe) = &task.exe {

@@ -5,12 +5,12 @@ use super::super::rule::{Draft, DraftKind};
 use crate::model::facts::EntityId;
 use crate::model::isolation::Pair;
 use crate::model::output::{EntityKind, Finding, Head, IotaChange, Party, TaskInfo, Witness};
-use crate::model::{Confidence, RuleId, Tier, text};
+use crate::model::{Confidence, Tier, text};
 use auditor_common::hook::{Attach, HOOKS};
 use auditor_common::record::{TaskKey, kernel_str};
 
 /// Parents named in a finding.
-const ANCESTRY: usize = 8;
+const ANCESTRY: usize = 4;
 
 impl Engine {
     pub(super) fn finding(
@@ -32,9 +32,9 @@ impl Engine {
             before: number(iota_before.unwrap_or(pair.iota)),
             after: number(pair.iota),
         });
-        let mut subject = self.party(draft.subject);
+        let mut subject = self.told(draft.subject);
         subject.task = task;
-        let object = self.party(draft.object);
+        let object = self.told(draft.object);
         Finding {
             // A line gets its number and time when it leaves.
             head: Head::default(),
@@ -46,7 +46,6 @@ impl Engine {
             verdict: if audit { None } else { draft.verdict },
             iota,
             pair_class: (draft.subject != draft.object).then_some(pair.class),
-            claim: "structural".to_owned(),
             confidence: draft.confidence,
             subject,
             object,
@@ -54,7 +53,6 @@ impl Engine {
             observed: draft.observed,
             witness,
             message: draft.message,
-            references: references(draft.rule),
             suppressed: 0,
             lost_events: self.counters.lost_events,
         }
@@ -86,6 +84,14 @@ impl Engine {
         }
     }
 
+    /// A party as a line has it: without what its id says already.
+    pub(super) fn told(&self, id: EntityId) -> Party {
+        let mut party = self.party(id);
+        let prefix = party.id.split_once(':').map(|(runtime, _)| runtime);
+        party.runtime = party.runtime.filter(|r| prefix != Some(r.as_str()));
+        party
+    }
+
     pub(super) fn task_info(&self, key: &TaskKey) -> Option<TaskInfo> {
         let task = self.world.task(key)?;
         let state = &task.state;
@@ -103,7 +109,7 @@ impl Engine {
         }
         Some(TaskInfo {
             pid: state.key.tgid,
-            tid: state.key.tid,
+            tid: (state.key.tid != state.key.tgid).then_some(state.key.tid),
             start_boottime_ns: state.key.start_boottime_ns,
             comm: text::escape(kernel_str(&state.comm)),
             exe: task.exe.as_deref().map(str::to_owned),
@@ -121,20 +127,4 @@ pub fn tier_of(hook: u16) -> Tier {
         Some(Attach::Agent) | None => Tier::Scan,
         Some(Attach::TpBtf(_) | Attach::SyscallExit(_) | Attach::Iter(_)) => Tier::Tracepoint,
     }
-}
-
-/// Where to read on.
-fn references(rule: RuleId) -> Vec<String> {
-    let list: &[&str] = match rule {
-        RuleId::NamespaceJoin | RuleId::ForeignRoot | RuleId::ForeignCwd => {
-            &["seed:3.1", "mitre:T1611"]
-        }
-        RuleId::NamespaceNest => &["mitre:T1611"],
-        RuleId::CgroupMigration => &["seed:3.1", "mitre:T1611"],
-        RuleId::SilentPrivilegeChange | RuleId::Drift => &["seed:6.1", "mitre:T1068"],
-        RuleId::PrivilegeGain => &["seed:6.2", "mitre:T1548"],
-        RuleId::SharedNamespace | RuleId::SharedCgroup => &["seed:3.1"],
-        RuleId::ContainerEnter => &["mitre:T1609"],
-    };
-    list.iter().map(|&s| s.to_owned()).collect()
 }

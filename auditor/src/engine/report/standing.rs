@@ -110,8 +110,8 @@ impl Engine {
                     before: Some(0),
                     after: pair.iota.map(u8::from),
                 },
-                subject: self.party(subject),
-                object: self.party(object),
+                subject: self.told(subject),
+                object: self.told(object),
                 ever_violated: true,
                 message,
             };

@@ -20,7 +20,7 @@ use super::world::namespaces::NsIds;
 use crate::model::facts::{EntityId, HOST, NsId};
 use crate::model::output::Evidence;
 use crate::model::{
-    Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict, capability,
+    Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict, capability, text,
 };
 use auditor_common::record::{Creds, PathRef, TaskRecord, TaskState};
 
@@ -125,7 +125,7 @@ pub fn owner(world: &World, id: NsId) -> EntityId {
     }
 }
 
-/// How an entity is called in a sentence.
+/// How an entity is called in a sentence: by name, else by its id, which stands in full in the party.
 #[must_use]
 pub fn name(world: &World, id: EntityId) -> String {
     if id == HOST {
@@ -133,10 +133,14 @@ pub fn name(world: &World, id: EntityId) -> String {
     }
     match world.entities.get(&id) {
         Some(entity) => {
-            let name = entity.answer.as_ref().map_or(entity.key.as_str(), |a| {
-                a.name.as_deref().unwrap_or(a.id.as_str())
-            });
-            format!("container {name}")
+            let answer = entity.answer.as_ref();
+            match answer.and_then(|a| a.name.as_deref()) {
+                Some(name) => format!("container {name}"),
+                None => {
+                    let id = answer.map_or(entity.key.as_str(), |a| a.id.as_str());
+                    format!("container {}", text::short_id(id))
+                }
+            }
         }
         None => "a container that is gone".to_owned(),
     }
@@ -189,16 +193,15 @@ pub const fn path_evidence(path: &PathRef) -> Evidence {
 #[must_use]
 pub fn creds_evidence(creds: &Creds, user_ns: u32) -> Evidence {
     let names = |set| {
-        capability::names(set)
-            .into_iter()
-            .map(str::to_owned)
-            .collect()
+        let names = capability::names(set);
+        names.into_iter().map(str::to_owned).collect()
     };
+    let same = creds.cap_effective == creds.cap_permitted;
     Evidence::Creds {
         uid: creds.uid,
         euid: creds.euid,
         permitted: names(creds.cap_permitted),
-        effective: names(creds.cap_effective),
+        effective: (!same).then(|| names(creds.cap_effective)),
         user_ns,
     }
 }
