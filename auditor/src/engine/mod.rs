@@ -28,7 +28,9 @@ pub use scan::{Facts, NamespaceFact};
 
 use crate::model::facts::{EntityId, HOST};
 use crate::model::isolation::{IsolationIndex, Scope};
-use crate::model::output::{Counters, Head, Heartbeat, HookState, Loss, Record, Start, Stop};
+use crate::model::output::{
+    Counters, Head, Heartbeat, HookState, Loss, PolicyChange, Record, Start, Stop,
+};
 use crate::model::policy::Policy;
 use crate::model::{Dimension, RuleId, Tier};
 use auditor_common::hook::HOOKS;
@@ -212,7 +214,7 @@ impl Engine {
             Event::Restore(saved) => {
                 self.restored = label::Restored::new(saved, &self.config.boot_id);
             }
-            Event::Policy(policy) => self.index.set_policy(policy),
+            Event::Policy(policy) => self.on_policy(policy, out),
             Event::Loss(mark) => self.on_loss(mark, out),
             Event::Tick { boottime_ns } => {
                 self.advance(boottime_ns);
@@ -320,6 +322,24 @@ impl Engine {
             tasks: self.world.tasks.len(),
         };
         out.push(Record::Start(Box::new(start)));
+    }
+
+    /// Before the start line there is nothing to tell: that line names the policy in force.
+    fn on_policy(&mut self, policy: &Policy, out: &mut Vec<Record>) {
+        let previous_digest = self.index.policy().digest();
+        let policy_digest = policy.digest();
+        self.index.set_policy(policy);
+        if !self.started || policy_digest == previous_digest {
+            return;
+        }
+        let change = PolicyChange {
+            head: self.head(),
+            policy_digest,
+            previous_digest,
+            message: "another policy is in force; the lines that follow are judged by it"
+                .to_owned(),
+        };
+        out.push(Record::Policy(Box::new(change)));
     }
 
     fn on_loss(&mut self, mark: &LossMark, out: &mut Vec<Record>) {

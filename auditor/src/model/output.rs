@@ -36,6 +36,8 @@ pub enum Record {
     Drift(Box<Finding>),
     /// A pair that was violated is isolated again.
     Resolved(Box<Resolved>),
+    /// Another policy is in force.
+    Policy(Box<PolicyChange>),
     /// Evidence was lost.
     Loss(Box<Loss>),
     /// Sign of life.
@@ -266,6 +268,20 @@ pub struct Resolved {
     pub object: Party,
     /// Always true: the pair remembers.
     pub ever_violated: bool,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Another policy took the place of the one that was in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PolicyChange {
+    /// Common part.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Digest (SHA-256, hexadecimal) of the policy that holds for the lines that follow.
+    pub policy_digest: String,
+    /// Digest of the one that held for the lines before.
+    pub previous_digest: String,
     /// One sentence.
     pub message: String,
 }

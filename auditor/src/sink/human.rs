@@ -98,6 +98,11 @@ pub fn line(record: &Record, style: Style) -> String {
         Record::Audit(f) => finding(f, " (audit)", style),
         Record::Resolved(r) => resolved(r, style),
         Record::Start(s) => start(s, style),
+        Record::Policy(p) => {
+            let digest = printable(p.policy_digest.get(..12).unwrap_or(&p.policy_digest));
+            let text = format!("{} (digest {digest})", printable(&p.message));
+            plain(&p.head, "policy", &text, style)
+        }
         Record::Loss(l) => loss(l, style),
         Record::Heartbeat(h) => plain(&h.head, "alive", &counters(&h.counters), style),
         Record::Stop(s) => {

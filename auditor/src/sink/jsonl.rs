@@ -32,10 +32,12 @@
 //! # The records
 //!
 //! `start` is the first line of a run, `stop` the last one of a run that ended in order. Between them:
-//! `violation`, `audit`, `drift`, `resolved`, `loss`, `heartbeat`. `auditor schema` prints the JSON
+//! `violation`, `audit`, `drift`, `resolved`, `policy`, `loss`, `heartbeat`. `auditor schema` prints the JSON
 //! Schema that is derived from the types in [`crate::model::output`]; every line validates against it.
 
-use crate::model::output::{Finding, Heartbeat, Loss, Record, Resolved, SCHEMA, Start, Stop};
+use crate::model::output::{
+    Finding, Heartbeat, Loss, PolicyChange, Record, Resolved, SCHEMA, Start, Stop,
+};
 use serde::de::DeserializeOwned;
 
 /// A record that cannot be turned into a line: a bug, since all types here are plain data.
@@ -102,6 +104,7 @@ pub const TYPES: &[&str] = &[
     "audit",
     "drift",
     "resolved",
+    "policy",
     "loss",
     "heartbeat",
     "stop",
@@ -140,6 +143,7 @@ pub fn decode(line: &str) -> Result<Record, DecodeError> {
         "audit" => Record::Audit(Box::new(body::<Finding>("audit", line)?)),
         "drift" => Record::Drift(Box::new(body::<Finding>("drift", line)?)),
         "resolved" => Record::Resolved(Box::new(body::<Resolved>("resolved", line)?)),
+        "policy" => Record::Policy(Box::new(body::<PolicyChange>("policy", line)?)),
         "loss" => Record::Loss(Box::new(body::<Loss>("loss", line)?)),
         "heartbeat" => Record::Heartbeat(Box::new(body::<Heartbeat>("heartbeat", line)?)),
         "stop" => Record::Stop(Box::new(body::<Stop>("stop", line)?)),

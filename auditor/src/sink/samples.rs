@@ -2,7 +2,7 @@
 
 use crate::model::output::{
     Counters, EntityKind, Evidence, Finding, Head, Heartbeat, HookState, IotaChange, Loss, Party,
-    Record, Resolved, SCHEMA, Start, Stop, TaskInfo, Witness,
+    PolicyChange, Record, Resolved, SCHEMA, Start, Stop, TaskInfo, Witness,
 };
 use crate::model::{
     Confidence, Dimension, NsKind, PairClass, RuleId, Severity, Tier, Transition, Verdict,
@@ -181,8 +181,14 @@ pub(crate) fn all() -> Vec<Record> {
             ever_violated: true,
             message: "container web has left the host's mount namespace".to_owned(),
         })),
+        Record::Policy(Box::new(PolicyChange {
+            head: head(44),
+            policy_digest: "01".repeat(32),
+            previous_digest: "00".repeat(32),
+            message: "another policy is in force".to_owned(),
+        })),
         Record::Loss(Box::new(Loss {
-            head: boot_head(44),
+            head: boot_head(45),
             place: "ring".to_owned(),
             count: 3,
             total: 3,
@@ -192,12 +198,12 @@ pub(crate) fn all() -> Vec<Record> {
             message: "3 events lost in the ring buffer".to_owned(),
         })),
         Record::Heartbeat(Box::new(Heartbeat {
-            head: boot_head(45),
+            head: boot_head(46),
             counters: counters(),
             model_digest: "0123456789abcdef".to_owned(),
         })),
         Record::Stop(Box::new(Stop {
-            head: boot_head(46),
+            head: boot_head(47),
             counters: counters(),
             reason: "signal".to_owned(),
         })),
