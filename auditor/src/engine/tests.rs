@@ -2,6 +2,7 @@
 
 mod examples;
 mod kernel;
+mod lines;
 mod machine;
 mod oracle;
 mod properties;

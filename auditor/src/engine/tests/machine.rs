@@ -86,6 +86,18 @@ impl Machine {
         machine
     }
 
+    /// The same machine with another engine, which knows nothing yet.
+    pub(super) fn restarted(&self) -> Self {
+        let config = self.engine.config.clone();
+        Self {
+            engine: Engine::new(config, self.engine.index().policy()),
+            out: Vec::new(),
+            tasks: self.tasks.clone(),
+            specs: self.specs.clone(),
+            ..*self
+        }
+    }
+
     pub(super) fn step(&mut self, event: Event<'_>) {
         self.engine.step(event, &mut self.out);
         while let Some(query) = self.engine.next_query() {

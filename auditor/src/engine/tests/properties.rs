@@ -5,6 +5,7 @@
 //! `PROPTEST_CASES` sets the number of cases.
 
 use super::kernel::Kernel;
+use super::lines::{counted, told};
 use super::machine::Machine;
 use super::oracle::Oracle;
 use super::sim::{Owned, Sim, Step};
@@ -381,6 +382,7 @@ fn lines(events: &[Owned]) -> (Vec<String>, String) {
     driver
         .engine
         .stop(u64::MAX, "end_of_input", &mut driver.out);
+    assert_eq!(told(&driver.out), counted(driver.engine.counters()));
     let line = |record: &Record| serde_json::to_string(record).unwrap();
     (driver.out.iter().map(line).collect(), digest)
 }
