@@ -1,7 +1,8 @@
 //! Refuses to build an agent whose kernel programs are older than their sources.
 //!
 //! The object is committed, so that a build needs no BPF tool chain. A stale one would disagree with the agent
-//! about the layout of records, and nothing would notice.
+//! about the layout of records, and nothing would notice. `EBPF_OBJECT_DIR` names another directory, relative to the
+//! repository's root, that `cargo xtask ebpf build` has filled; the same holds for what is in there.
 
 #[path = "ebpf/sources.rs"]
 mod sources;
@@ -9,6 +10,7 @@ mod sources;
 use std::path::Path;
 use std::process::ExitCode;
 
+const DIRECTORY: &str = "EBPF_OBJECT_DIR";
 const ADVICE: &str = "run `cargo xtask ebpf build` and commit auditor/ebpf";
 
 fn main() -> ExitCode {
@@ -17,8 +19,13 @@ fn main() -> ExitCode {
     for source in sources::SOURCES {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
-    println!("cargo::rerun-if-changed=ebpf");
-    match check(root, &manifest.join("ebpf/auditor.bpf.toml")) {
+    let directory = std::env::var_os(DIRECTORY).filter(|name| !name.is_empty());
+    let directory = directory.map_or_else(|| manifest.join("ebpf"), |name| root.join(name));
+    println!("cargo::rerun-if-env-changed={DIRECTORY}");
+    println!("cargo::rerun-if-changed={}", directory.display());
+    let object = directory.join("auditor.bpf.o");
+    println!("cargo::rustc-env=EBPF_OBJECT={}", object.display());
+    match check(root, &directory.join("auditor.bpf.toml")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             println!("cargo::error={message}; {ADVICE}");

@@ -230,7 +230,12 @@ fn policies_are_checked() {
 /// Goal: schemas are JSON Schema, for each subject.
 #[test]
 fn schemas() {
-    for args in [&["schema"][..], &["schema", "scan"], &["schema", "doctor"]] {
+    for args in [
+        &["schema"][..],
+        &["schema", "change"],
+        &["schema", "scan"],
+        &["schema", "doctor"],
+    ] {
         let out = run(args);
         assert_eq!(out.status.code(), Some(0));
         let schema: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();

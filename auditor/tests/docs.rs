@@ -6,7 +6,7 @@
 
 use auditor::cli::Cli;
 use auditor::cli::config::FileOptions;
-use auditor::model::output::Record;
+use auditor::model::output::{Changed, MEDIAN_BYTES, Record};
 use auditor::model::policy::Policy;
 use auditor::model::{RuleId, Transition};
 use auditor::report::{explain, rules};
@@ -73,6 +73,7 @@ fn every_rule_has_a_page() {
     let schema = serde_json::to_value(schemars::schema_for!(Record)).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let index = read(&root().join("docs/rules/README.md"));
+    let mut sizes = Vec::new();
     for &rule in RuleId::ALL {
         let page = rule_page(rule);
         assert!(page.starts_with(&format!("# `{rule}`\n")), "{rule}");
@@ -106,8 +107,11 @@ fn every_rule_has_a_page() {
             line,
             "{rule}: not as it is written"
         );
-        assert!(line.len() <= 1100, "{rule}: {} bytes", line.len());
+        sizes.push(line.len());
     }
+    sizes.sort_unstable();
+    assert!(sizes[sizes.len() / 2] <= MEDIAN_BYTES, "{sizes:?} bytes");
+    assert!(sizes.last().is_some_and(|&s| s <= 1100), "{sizes:?} bytes");
     let files = std::fs::read_dir(root().join("docs/rules"))
         .unwrap()
         .count();
@@ -165,10 +169,13 @@ fn commands_are_documented() {
             "{}",
             command.get_name()
         );
-        for arg in command.get_arguments() {
-            if let Some(long) = arg.get_long().filter(|l| *l != "help") {
-                assert!(page.contains(&format!("`--{long}")), "--{long}");
-            }
+        let nested = command.get_subcommands();
+        let args = nested
+            .chain([command])
+            .flat_map(clap::Command::get_arguments);
+        for long in args.filter_map(|arg| arg.get_long()) {
+            let named = long == "help" || page.contains(&format!("`--{long}"));
+            assert!(named, "{} --{long}", command.get_name());
         }
     }
 }
@@ -177,8 +184,12 @@ fn commands_are_documented() {
 #[test]
 fn fields_are_documented() {
     let page = read(&root().join("docs/output.md"));
-    let schema = serde_json::to_value(schemars::schema_for!(Record)).unwrap();
-    let mut open = vec![&schema];
+    let schemas = [
+        schemars::schema_for!(Record),
+        schemars::schema_for!(Changed),
+    ]
+    .map(|schema| serde_json::to_value(schema).unwrap());
+    let mut open = Vec::from_iter(&schemas);
     while let Some(value) = open.pop() {
         if let Some(properties) = value
             .get("properties")

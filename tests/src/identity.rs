@@ -35,6 +35,19 @@ pub fn is_type(line: &Value, kind: &str) -> bool {
     line.get("type").and_then(Value::as_str) == Some(kind)
 }
 
+/// How sure a line is; it says so only where it is not exact.
+#[must_use]
+pub fn confidence(line: &Value) -> &str {
+    line["confidence"].as_str().unwrap_or("exact")
+}
+
+/// How many findings lines stand for.
+#[must_use]
+pub fn told(lines: &[&Value]) -> u64 {
+    let suppressed = |line: &&Value| line["suppressed"].as_u64().unwrap_or(0);
+    lines.len() as u64 + lines.iter().map(suppressed).sum::<u64>()
+}
+
 /// Subject and object of a line.
 #[must_use]
 pub fn parties(line: &Value) -> [Entity; 2] {

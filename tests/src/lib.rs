@@ -17,6 +17,7 @@ pub mod hostile;
 pub mod identity;
 pub mod interrupt;
 mod memory;
+pub mod node;
 pub mod outcome;
 pub mod runner;
 pub mod runtime;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use auditor::model::output::MEDIAN_BYTES;
 use serde_json::Value;
 
 use crate::bundle::Programs;
@@ -84,6 +85,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
 }
 
 fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
+    let mut bytes = Vec::new();
     for session in Session::ALL {
         let scenarios: Vec<Scenario> = table::scenarios()
             .into_iter()
@@ -106,9 +108,28 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
         if silence {
             silence::run(options, report)?;
         }
-        stage.close(report)?;
+        bytes.extend(stage.close(report)?);
     }
+    check_median(bytes, report)?;
     survive::run(options, report)
+}
+
+/// Holds the lines of all sessions against the budget, if they are enough to have a median that says something. What
+/// `survive` makes is left out: its floods are of one rule.
+fn check_median(mut bytes: Vec<usize>, report: &mut Report) -> Result<()> {
+    const ENOUGH: usize = 50;
+    const CASE: &str = "lines/median";
+    bytes.sort_unstable();
+    let (Some(longest), lines) = (bytes.last(), bytes.len()) else {
+        return Ok(());
+    };
+    if lines < ENOUGH {
+        return report.skip(CASE, format!("needs {ENOUGH} violations, not {lines}"));
+    }
+    let median = bytes[lines / 2];
+    eprintln!("     {lines} violations: {median} bytes in the median, {longest} at most");
+    let problem = (median > MEDIAN_BYTES).then(|| format!("{median} bytes"));
+    report.check(CASE, Duration::ZERO, problem)
 }
 
 /// One auditor session.
@@ -198,7 +219,8 @@ impl<'a> Stage<'a> {
         (!words.is_empty()).then(|| format!("did not come: {}", words.join("; ")))
     }
 
-    fn close(self, report: &mut Report) -> Result<()> {
+    /// Ends the session and judges what is left; gives the lengths of all violations.
+    fn close(self, report: &mut Report) -> Result<Vec<usize>> {
         let Self {
             options,
             session,
@@ -207,7 +229,7 @@ impl<'a> Stage<'a> {
             played,
         } = self;
         let Some(auditor) = auditor else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let started = Instant::now();
         // What was not expected gets as long to appear as what was.
@@ -275,7 +297,8 @@ impl<'a> Stage<'a> {
             let mut out = std::io::BufWriter::new(file);
             contract::Bundle::send(session.name(), &traces, &ended.raw, &mut out)?;
         }
-        std::fs::remove_dir_all(&traces).with_context(|| format!("remove {}", traces.display()))
+        std::fs::remove_dir_all(&traces).with_context(|| format!("remove {}", traces.display()))?;
+        Ok(violation_bytes(&ended))
     }
 }
 
@@ -289,6 +312,14 @@ fn events(ended: &Ended) -> u64 {
     last.and_then(|line| line.get("events"))
         .and_then(Value::as_u64)
         .unwrap_or(0)
+}
+
+/// The length of each violation, as it was printed, without the newline.
+fn violation_bytes(ended: &Ended) -> Vec<usize> {
+    let both = ended.lines.iter().zip(&ended.raw);
+    both.filter(|(line, _)| is_type(line, "violation"))
+        .map(|(_, raw)| raw.len())
+        .collect()
 }
 
 /// Whether a line folds repeats of an earlier one: the same finding, a fold window (a minute) later.

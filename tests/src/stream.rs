@@ -240,7 +240,7 @@ mod tests {
         let path = stand_in(
             directory.path(),
             "trap 'echo \"{\\\"type\\\":\\\"stop\\\"}\"; exit 0' TERM\n\
-             echo '{\"type\":\"start\"}'; echo '{\"type\":\"violation\"}'; echo oops\n\
+             echo '{\"type\":\"start\"}'; echo oops; echo '{\"type\":\"violation\"}'\n\
              while :; do sleep 0.05; done",
         );
         let auditor = Auditor::start(&path, &[], PATIENCE).unwrap();

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::project;
+use crate::{ebpf, project};
 
 /// Install what the tests need.
 #[derive(clap::Args)]
@@ -57,7 +57,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .iter()
             .filter(|tool| !is_installed(tool))
             .map(|tool| tool.name);
-        let all: Vec<&str> = missing.into_iter().chain(tools).collect();
+        let all: Vec<&str> = missing
+            .into_iter()
+            .chain(ebpf::missing_packages())
+            .chain(tools)
+            .collect();
         ensure!(all.is_empty(), "missing: {}", all.join(" "));
         return Ok(());
     }
@@ -67,31 +71,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Installs the missing packages.
 pub(crate) fn packages() -> Result<()> {
-    let missing = missing_packages();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    // SAFETY: getuid has no preconditions.
-    let root = unsafe { libc::geteuid() } == 0;
-    ensure!(
-        root,
-        "missing packages: {}; install them, or run this task as root",
-        missing.join(" ")
-    );
-    eprintln!("installing {}", missing.join(" "));
-    let apt = || {
-        let mut command = Command::new("apt-get");
-        command
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(["--quiet", "--yes"]);
-        command
-    };
-    project::run(apt().arg("update"))?;
-    project::run(
-        apt()
-            .args(["install", "--no-install-recommends"])
-            .args(&missing),
-    )
+    project::install(&missing_packages())?;
+    // By themselves: not every release has them.
+    project::install(&ebpf::missing_packages())
 }
 
 /// Installs the missing cargo tools, at their pinned versions.

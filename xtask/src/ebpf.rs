@@ -3,20 +3,27 @@
 //! The same sources and tool chain give the same bytes wherever they lie: paths are remapped, and what is not
 //! needed to load the object is stripped. So a reviewer's rebuild proves the committed binary.
 
+mod compiler;
 #[path = "../../auditor/ebpf/sources.rs"]
 mod sources;
 mod toolchain;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 
 use crate::project;
+use compiler::{Compiler, Origin};
 use toolchain::Toolchain;
 
-/// Build or check the kernel programs.
+const OBJECT: &str = "auditor.bpf.o";
+const SIDECAR: &str = "auditor.bpf.toml";
+/// Arguments of cargo for programs that log.
+const DEBUG_LOG: [&str; 2] = ["--features", "debug-log"];
+
+/// Build, check or lint the kernel programs.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -26,92 +33,137 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Action {
     /// Build the object and its sidecar; installs the tool chain where it is missing (Debian, as root).
-    Build,
+    Build(Build),
     /// Rebuild and compare with the committed object.
     Check,
+    /// Lint the programs.
+    Clippy,
+}
+
+#[derive(clap::Args)]
+struct Build {
+    /// Programs that log, for an agent with the feature debug-log; never into auditor/ebpf.
+    #[arg(long)]
+    debug_log: bool,
+    /// Where the compiler comes from, instead of the first that is there.
+    #[arg(long, value_name = "ORIGIN")]
+    compiler: Option<Origin>,
+    /// Directory for object and sidecar, instead of auditor/ebpf.
+    #[arg(long, value_name = "DIR", conflicts_with = "debug_log")]
+    output: Option<PathBuf>,
 }
 
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    match args.action {
-        Action::Build => build(),
+    match &args.action {
+        Action::Build(args) => build(args),
         Action::Check => check(),
+        Action::Clippy => clippy(),
     }
 }
 
-fn directory() -> PathBuf {
-    project::root().join("auditor/ebpf")
+/// Debian's packages that linting the programs needs and that are not there.
+pub(crate) fn missing_packages() -> Vec<&'static str> {
+    compiler::missing_for_clippy()
 }
 
-fn object() -> PathBuf {
-    directory().join("auditor.bpf.o")
-}
-
-fn sidecar() -> PathBuf {
-    directory().join("auditor.bpf.toml")
-}
-
-fn build() -> Result<()> {
-    let toolchain = Toolchain::find_or_install()?;
-    let built = compile(&toolchain)?;
-    let bytes = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
-    // After the build, which may have updated the lock file.
-    let text = describe(&toolchain, &bytes, &sources::hash(project::root())?);
-    fs::write(object(), &bytes).with_context(|| format!("write {}", object().display()))?;
-    fs::write(sidecar(), text).with_context(|| format!("write {}", sidecar().display()))?;
-    println!("{}: {} bytes", object().display(), bytes.len());
+/// Lints the programs, with and without their logs.
+pub(crate) fn clippy() -> Result<()> {
+    let compiler = Compiler::find(None)?;
+    for features in [&[][..], &DEBUG_LOG[..]] {
+        let mut command = compiler.clippy(&target())?;
+        project::run(command.args(features).args(["--", "--deny", "warnings"]))?;
+    }
     Ok(())
 }
 
-fn check() -> Result<()> {
-    let text =
-        fs::read_to_string(sidecar()).with_context(|| format!("read {}", sidecar().display()))?;
-    let recorded = |key: &str| sources::value(&text, key).unwrap_or_default();
-    let committed = fs::read(object()).with_context(|| format!("read {}", object().display()))?;
+/// The directory of the committed object.
+fn committed() -> PathBuf {
+    project::root().join("auditor/ebpf")
+}
+
+fn target() -> PathBuf {
+    project::target().join("ebpf")
+}
+
+fn build(args: &Build) -> Result<()> {
+    let (directory, features) = match &args.output {
+        _ if args.debug_log => (target().join("debug-log"), &DEBUG_LOG[..]),
+        Some(directory) => (directory.clone(), &[][..]),
+        None => (committed(), &[][..]),
+    };
+    let toolchain = Toolchain::find_or_install(args.compiler)?;
+    let bytes = compile(&toolchain, features)?;
+    // After the build, which may have updated the lock file.
+    let text = describe(&toolchain, &bytes, &sources::hash(project::root())?);
+    fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+    let write = |name: &str, contents: &[u8]| {
+        let path = directory.join(name);
+        fs::write(&path, contents).with_context(|| format!("write {}", path.display()))
+    };
+    write(OBJECT, &bytes)?;
+    write(SIDECAR, text.as_bytes())?;
+    println!(
+        "{}: {} bytes",
+        directory.join(OBJECT).display(),
+        bytes.len()
+    );
+    Ok(())
+}
+
+/// Compares the committed object with its sidecar, its sources and, where the tool chain is the same, its rebuild.
+pub(crate) fn check() -> Result<()> {
+    let read = |name: &str| {
+        let path = committed().join(name);
+        fs::read(&path).with_context(|| format!("read {}", path.display()))
+    };
+    let text = String::from_utf8(read(SIDECAR)?).context("the sidecar is no text")?;
+    let recorded = |key: &str| sources::value(&text, key).unwrap_or_default().to_owned();
+    let object = read(OBJECT)?;
     ensure!(
-        digest(&committed) == recorded("object_sha256"),
+        digest(&object) == recorded("object_sha256"),
         "the object is not the one that its sidecar names"
     );
     ensure!(
         sources::hash(project::root())? == recorded("sources_sha256"),
         "the object is stale: run `cargo xtask ebpf build`"
     );
-    let toolchain = match Toolchain::find() {
-        Ok(toolchain)
-            if toolchain.names()
-                == ["rustc", "linker", "llvm"].map(|key| recorded(key).to_owned()) =>
-        {
-            toolchain
-        }
+    let by = ["rustc", "linker", "llvm"].map(recorded);
+    match same(&by) {
         Ok(toolchain) => {
-            println!(
-                "sources match; cannot compare bits: built by another tool chain than {:?}",
-                toolchain.names()
+            ensure!(
+                compile(&toolchain, &[])? == object,
+                "the rebuilt object differs from the committed one"
             );
-            return Ok(());
+            println!("the committed object is bit for bit what its sources give");
         }
-        Err(error) => {
-            println!("sources match; cannot compare bits: {error:#}");
-            return Ok(());
-        }
-    };
-    let rebuilt = fs::read(compile(&toolchain)?)?;
-    ensure!(
-        rebuilt == committed,
-        "the rebuilt object differs from the committed one"
-    );
-    println!("the committed object is bit for bit what its sources give");
+        Err(others) => println!(
+            "the sources match; bits are not compared, because the object was built with {}; here: {others}",
+            by.join(", ")
+        ),
+    }
     Ok(())
 }
 
-/// Builds and strips; gives the path of the result.
-fn compile(toolchain: &Toolchain) -> Result<PathBuf> {
-    let target = project::target().join("ebpf");
-    project::run(&mut toolchain.cargo(&target)?)?;
-    let built = target.join("bpfel-unknown-none/release/auditor-ebpf");
-    let stripped = target.join("auditor.bpf.o");
-    project::run(&mut toolchain.strip(&built, &stripped)?)?;
-    Ok(stripped)
+/// The tool chain of these names, or in words what is there instead.
+fn same(names: &[String; 3]) -> Result<Toolchain, String> {
+    let mut others = Vec::new();
+    for origin in Origin::ALL {
+        match Compiler::of(origin).and_then(Toolchain::of) {
+            Ok(toolchain) if toolchain.names() == *names => return Ok(toolchain),
+            Ok(toolchain) => others.push(toolchain.names().join(", ")),
+            Err(error) => others.push(format!("{error:#}")),
+        }
+    }
+    Err(others.join("; "))
+}
+
+/// Builds and strips.
+fn compile(toolchain: &Toolchain, features: &[&str]) -> Result<Vec<u8>> {
+    let built = toolchain.build(&target(), features)?;
+    let stripped = target().join(OBJECT);
+    toolchain.strip(&built, &stripped)?;
+    fs::read(&stripped).with_context(|| format!("read {}", stripped.display()))
 }
 
 fn describe(toolchain: &Toolchain, object: &[u8], sources: &str) -> String {
@@ -126,9 +178,4 @@ fn describe(toolchain: &Toolchain, object: &[u8], sources: &str) -> String {
 
 fn digest(bytes: &[u8]) -> String {
     sources::hex(&Sha256::digest(bytes))
-}
-
-/// Flags that make a build independent of where it lies.
-fn remap(from: &Path, to: &str) -> String {
-    format!("--remap-path-prefix={}={to}", from.display())
 }

@@ -59,6 +59,38 @@ fn name(command: &Command) -> String {
         .join(" ")
 }
 
+/// Whether this task can install Debian's packages.
+pub(crate) fn can_install() -> bool {
+    // SAFETY: geteuid has no preconditions.
+    let root = unsafe { libc::geteuid() } == 0;
+    root && find("apt-get").is_some()
+}
+
+/// Installs Debian's packages.
+pub(crate) fn install<S: AsRef<str>>(packages: &[S]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = packages.iter().map(AsRef::as_ref).collect();
+    ensure!(
+        can_install(),
+        "missing packages: {}; install them, or run this task as root",
+        names.join(" ")
+    );
+    eprintln!("installing {}", names.join(" "));
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["--quiet", "--yes"]);
+        command
+    };
+    run(apt().arg("update"))?;
+    run(apt()
+        .args(["install", "--no-install-recommends"])
+        .args(names))
+}
+
 /// Finds a program as a shell would, or where Debian keeps those of root.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::project::{self, Artifacts};
 use crate::tally::Tally;
-use crate::{deps, tidy, vm};
+use crate::{deps, ebpf, tidy, vm};
 
 /// Run every check and test.
 #[derive(clap::Args)]
@@ -65,8 +65,12 @@ const STEPS: [Step; 9] = [
     },
     Step {
         name: "clippy",
-        about: "lints",
-        run: |_| one("clippy", clippy),
+        about: "lints, of the kernel programs too",
+        run: |_| {
+            let mut tally = one("clippy", clippy);
+            tally += one("clippy of the kernel programs", ebpf::clippy);
+            tally
+        },
     },
     Step {
         name: "deny",
@@ -76,7 +80,7 @@ const STEPS: [Step; 9] = [
     Step {
         name: "ebpf",
         about: "the committed object matches its sources",
-        run: |_| one("ebpf", ebpf),
+        run: |_| one("ebpf", ebpf::check),
     },
     Step {
         name: "unit",
@@ -169,19 +173,24 @@ fn install() -> Result<()> {
 }
 
 fn format() -> Result<()> {
-    project::run(project::cargo().args(["fmt", "--all", "--check"]))
+    project::run(project::cargo().args(["fmt", "--all", "--check"]))?;
+    // A workspace of its own.
+    let kernel_programs = ["--manifest-path", "auditor-ebpf/Cargo.toml"];
+    project::run(
+        project::cargo()
+            .args(["fmt", "--check"])
+            .args(kernel_programs),
+    )
 }
 
 fn clippy() -> Result<()> {
-    project::run(project::cargo().args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--quiet",
-        "--",
-        "--deny",
-        "warnings",
-    ]))
+    let lint = |scope: &[&str]| {
+        let mut cargo = project::cargo();
+        cargo.arg("clippy").args(scope);
+        project::run(cargo.args(["--all-targets", "--quiet", "--", "--deny", "warnings"]))
+    };
+    lint(&["--workspace"])?;
+    lint(&["--package", "auditor", "--all-features"])
 }
 
 fn deny() -> Result<()> {
@@ -195,12 +204,6 @@ fn deny() -> Result<()> {
         "bans",
         "sources",
     ]))
-}
-
-fn ebpf() -> Result<()> {
-    project::run(
-        Command::new(std::env::current_exe().context("find this program")?).args(["ebpf", "check"]),
-    )
 }
 
 /// Runs `cargo test`, shows what it prints, and counts.

@@ -25,7 +25,7 @@ unsafe fn is_ignored(task: Ptr) -> bool {
 /// Remembers credentials that a record has just told, so that only a change of them is sent again.
 #[inline(always)]
 unsafe fn keep_creds(task: Ptr) {
-    if !KEEP_CREDS.get(0).is_some_and(|keep| *keep != 0) {
+    if KEEP_CREDS.get(0).is_none_or(|keep| *keep == 0) {
         return;
     }
     // SAFETY: the caller's promise.

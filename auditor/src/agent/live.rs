@@ -587,6 +587,10 @@ impl Agent {
         if unrecorded > 0 {
             self.lose("trace", unrecorded);
         }
+        #[cfg(feature = "debug-log")]
+        if let Some(sensor) = &mut self.sensor {
+            sensor.loaded.show_log();
+        }
         let mut lost = false;
         if let Some(loss) = self
             .sensor

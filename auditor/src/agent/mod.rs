@@ -3,6 +3,7 @@
 //! A driver gives the engine one ordered stream and answers its questions. Everything that needs the
 //! live machine is here or in the sensor; the engine never knows.
 
+pub mod cut;
 pub mod diagnose;
 pub mod live;
 pub mod once;

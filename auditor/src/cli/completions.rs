@@ -49,7 +49,9 @@ mod tests {
         for &shell in Shell::value_variants() {
             let text = String::from_utf8(script(shell)).unwrap();
             assert!(
-                text.contains("doctor") && text.contains("exit-on"),
+                ["doctor", "exit-on", "diff-policy"]
+                    .iter()
+                    .all(|word| text.contains(word)),
                 "{shell}"
             );
         }

@@ -5,7 +5,7 @@
 //! typing error in a watch's configuration is a hole in the watch.
 
 use super::failure::Failure;
-use super::units::{Bytes, Span};
+use super::units::{Bytes, Factor, Span};
 use crate::agent::record::Sync;
 use crate::model::Severity;
 use clap::ValueEnum;
@@ -98,6 +98,8 @@ pub struct FileOptions {
     pub keep_size: Option<Bytes>,
     /// `--sync`.
     pub sync: Option<Sync>,
+    /// `--speed`.
+    pub speed: Option<Factor>,
 }
 
 impl FileOptions {

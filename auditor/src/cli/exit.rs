@@ -21,7 +21,7 @@ pub enum Exit {
 pub const HELP: &str = "\
 Exit codes:
   0  clean
-  1  violations were found (scan; watch only with --exit-on)
+  1  violations were found (scan, replay; watch only with --exit-on)
   2  wrong usage, or an error at run time
   3  this environment cannot do it (no live tier); \"auditor doctor\" says why
   4  evidence was lost: silence proves nothing";

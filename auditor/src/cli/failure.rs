@@ -50,7 +50,7 @@ impl Failure {
 pub struct HungUp;
 
 /// Turns an error of writing to stdout into [`HungUp`] where it is that.
-pub(super) fn stdout_error(error: io::Error) -> anyhow::Error {
+pub(crate) fn stdout_error(error: io::Error) -> anyhow::Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return HungUp.into();
     }

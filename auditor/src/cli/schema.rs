@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::exit::Exit;
-use crate::model::output::Record;
+use crate::model::output::{Changed, Record};
 use crate::report::doctor::DoctorReport;
 use crate::report::scan::ScanReport;
 use clap::ValueEnum;
@@ -15,9 +15,11 @@ Examples:
 /// Of what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Subject {
-    /// A line of "auditor watch".
+    /// A line of "auditor watch" and "auditor replay".
     #[default]
     Record,
+    /// A line of "auditor replay --diff-policy".
+    Change,
     /// The JSON of "auditor scan".
     Scan,
     /// The JSON of "auditor doctor".
@@ -38,6 +40,7 @@ pub struct Args {
 pub fn schema(of: Subject) -> schemars::Schema {
     match of {
         Subject::Record => schemars::schema_for!(Record),
+        Subject::Change => schemars::schema_for!(Changed),
         Subject::Scan => schemars::schema_for!(ScanReport),
         Subject::Doctor => schemars::schema_for!(DoctorReport),
     }

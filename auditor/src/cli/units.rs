@@ -13,9 +13,54 @@ pub struct Span(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
+/// How many times faster than a clock: `1`, `0.5`, `10x`. Kept in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Factor {
+    thousandths: u64,
+}
+
+impl Factor {
+    /// How long something takes that takes so long by the clock.
+    #[must_use]
+    pub fn of(self, clock_ns: u64) -> Duration {
+        let ns = u128::from(clock_ns) * 1000 / u128::from(self.thousandths.max(1));
+        Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+    }
+}
+
+impl TryFrom<f64> for Factor {
+    type Error = UnitError;
+    fn try_from(value: f64) -> Result<Self, UnitError> {
+        if !(0.001..=1_000_000.0).contains(&value) {
+            return Err(UnitError {
+                text: value.to_string(),
+                what: "factor from 0.001 to 1000000",
+                example: "1, 0.5 or 10",
+            });
+        }
+        Ok(Self {
+            thousandths: (value * 1000.0).round() as u64,
+        })
+    }
+}
+
+impl FromStr for Factor {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let number = text.strip_suffix('x').unwrap_or(text);
+        // What is no number is none that is in bounds.
+        let value = number.parse::<f64>().unwrap_or(f64::NAN);
+        Self::try_from(value).map_err(|e| UnitError {
+            text: text.to_owned(),
+            ..e
+        })
+    }
+}
+
 /// Why a text is no quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{text}\" is no {what}: write a whole number and a unit, such as {example}")]
+#[error("\"{text}\" is no {what}: write it as {example}")]
 pub struct UnitError {
     text: String,
     what: &'static str,
@@ -45,7 +90,7 @@ impl FromStr for Span {
         parse().ok_or_else(|| UnitError {
             text: text.to_owned(),
             what: "duration",
-            example: "500ms, 1s, 2m or 1h",
+            example: "a whole number and a unit, such as 500ms, 1s, 2m or 1h",
         })
     }
 }
@@ -67,7 +112,7 @@ impl FromStr for Bytes {
         parse().ok_or_else(|| UnitError {
             text: text.to_owned(),
             what: "size",
-            example: "512KiB or 8MiB",
+            example: "a whole number and a unit, such as 512KiB or 8MiB",
         })
     }
 }
@@ -101,7 +146,7 @@ impl<'de> Deserialize<'de> for Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bytes, Span};
+    use super::{Bytes, Factor, Span};
     use std::time::Duration;
 
     /// Goal: quantities are read with their unit, and never without.
@@ -128,6 +173,16 @@ mod tests {
         assert_eq!(bytes("4096B"), Some(4096));
         for bad in ["", "8", "8MB", "x", "18446744073709551615GiB"] {
             assert_eq!(bytes(bad), None, "{bad}");
+        }
+        let tenth = |text: &str| {
+            let factor = text.parse::<Factor>().ok()?;
+            Some(factor.of(1_000_000).as_micros())
+        };
+        assert_eq!(tenth("1"), Some(1000));
+        assert_eq!(tenth("10x"), Some(100));
+        assert_eq!(tenth("0.5"), Some(2000));
+        for bad in ["", "x", "0", "-1", "0.0001", "nan", "inf", "1e9", "10 x"] {
+            assert_eq!(tenth(bad), None, "{bad}");
         }
         assert_eq!(Span(Duration::from_millis(1500)).to_string(), "1500ms");
         assert_eq!(Span(Duration::from_secs(60)).to_string(), "60s");

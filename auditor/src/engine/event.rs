@@ -43,7 +43,7 @@ pub enum Event<'a> {
     },
     /// What an earlier run of the agent knew. Comes before the first sweep.
     Restore(&'a Saved),
-    /// The policy in force from here on.
+    /// The policy in force from here on. After the start line, another one is told.
     Policy(&'a Policy),
     /// Events were lost before this point.
     Loss(&'a LossMark),

@@ -10,7 +10,9 @@
 //! drafts into records.
 
 mod apply;
+mod digest;
 pub mod event;
+mod exits;
 mod label;
 mod naming;
 mod report;
@@ -19,6 +21,7 @@ mod scan;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod transfers;
 pub mod world;
 
 pub use event::{Event, LossMark, Query, Saved, SavedEntity, SavedLabel};
@@ -27,9 +30,11 @@ pub use scan::{Facts, NamespaceFact};
 
 use crate::model::facts::{EntityId, HOST};
 use crate::model::isolation::{IsolationIndex, Scope};
-use crate::model::output::{Counters, Head, Heartbeat, HookState, Loss, Record, Start, Stop};
+use crate::model::output::{
+    Counters, Head, Heartbeat, HookState, Loss, PolicyChange, Record, Start, Stop,
+};
 use crate::model::policy::Policy;
-use crate::model::{Dimension, Tier};
+use crate::model::{Dimension, RuleId, Tier};
 use auditor_common::hook::HOOKS;
 use auditor_common::limits::CGROUP_SLOTS;
 use hashbrown::HashMap;
@@ -134,8 +139,8 @@ pub struct Engine {
     restored: label::Restored,
     growing: Vec<u32>,
     naming: naming::Naming,
-    /// Tasks that ended since the last sweep, by id: a sweep that read them alive must not revive them.
-    exited: HashMap<u32, u64>,
+    exits: exits::Exits,
+    transfers: transfers::Transfers,
     last_heartbeat_ns: u64,
     /// End of the first sweep.
     folded_until_ns: u64,
@@ -170,7 +175,8 @@ impl Engine {
             restored: label::Restored::default(),
             growing: Vec::new(),
             naming: naming::Naming::default(),
-            exited: HashMap::new(),
+            exits: exits::Exits::default(),
+            transfers: transfers::Transfers::default(),
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
             at_rest: false,
@@ -211,7 +217,7 @@ impl Engine {
             Event::Restore(saved) => {
                 self.restored = label::Restored::new(saved, &self.config.boot_id);
             }
-            Event::Policy(policy) => self.index.set_policy(policy),
+            Event::Policy(policy) => self.on_policy(policy, out),
             Event::Loss(mark) => self.on_loss(mark, out),
             Event::Tick { boottime_ns } => {
                 self.advance(boottime_ns);
@@ -240,10 +246,10 @@ impl Engine {
         self.advance(boottime_ns);
         self.release_all();
         self.drain_ready(out);
-        self.flush_folded(out, true);
+        self.tell_put_off(out, true);
         self.refresh_counters();
         let stop = Stop {
-            head: self.head(),
+            head: self.boot_head(),
             counters: self.counters,
             reason: reason.to_owned(),
         };
@@ -286,23 +292,35 @@ impl Engine {
         self.reporter.head(&self.config, self.now_ns)
     }
 
+    /// As [`Self::head`], of a record about the run itself.
+    fn boot_head(&mut self) -> Head {
+        let boot_id = self.config.boot_id.clone();
+        Head {
+            boot_id,
+            ..self.head()
+        }
+    }
+
     fn refresh_counters(&mut self) {
         self.counters.entities = self.world.entities.len() as u64 - 1;
         self.counters.tasks = self.world.tasks.len() as u64;
     }
 
+    #[cold]
     fn report_start(&mut self, out: &mut Vec<Record>) {
         self.started = true;
         self.starting = false;
         self.last_heartbeat_ns = self.now_ns;
         let start = Start {
-            head: self.head(),
+            head: self.boot_head(),
             version: self.config.version.clone(),
             kernel: self.config.kernel.clone(),
             arch: self.config.arch.clone(),
             tier: self.config.tier,
             hooks: self.config.hooks.clone(),
             not_evaluated: self.config.not_evaluated.clone(),
+            claim: "structural".to_owned(),
+            references: references(),
             policy_digest: self.index.policy().digest(),
             entities: self.world.entities.len() - 1,
             tasks: self.world.tasks.len(),
@@ -310,6 +328,25 @@ impl Engine {
         out.push(Record::Start(Box::new(start)));
     }
 
+    /// Before the start line there is nothing to tell: that line names the policy in force.
+    fn on_policy(&mut self, policy: &Policy, out: &mut Vec<Record>) {
+        let previous_digest = self.index.policy().digest();
+        let policy_digest = policy.digest();
+        self.index.set_policy(policy);
+        if !self.started || policy_digest == previous_digest {
+            return;
+        }
+        let change = PolicyChange {
+            head: self.head(),
+            policy_digest,
+            previous_digest,
+            message: "another policy is in force; the lines that follow are judged by it"
+                .to_owned(),
+        };
+        out.push(Record::Policy(Box::new(change)));
+    }
+
+    #[cold]
     fn on_loss(&mut self, mark: &LossMark, out: &mut Vec<Record>) {
         self.advance(mark.boottime_ns);
         if mark.count == 0 {
@@ -345,7 +382,7 @@ impl Engine {
             )
         };
         let loss = Loss {
-            head: self.head(),
+            head: self.boot_head(),
             place: mark.place.clone(),
             count: mark.count,
             total,
@@ -365,16 +402,17 @@ impl Engine {
         out.push(Record::Loss(Box::new(loss)));
     }
 
+    #[cold]
     fn on_tick(&mut self, out: &mut Vec<Record>) {
         self.retry_names();
         self.settle_growth(out);
-        self.flush_folded(out, false);
+        self.tell_put_off(out, false);
         let due = self.config.heartbeat_ns;
         if self.started && due > 0 && self.now_ns >= self.last_heartbeat_ns.saturating_add(due) {
             self.last_heartbeat_ns = self.now_ns;
             self.refresh_counters();
             let heartbeat = Heartbeat {
-                head: self.head(),
+                head: self.boot_head(),
                 counters: self.counters,
                 model_digest: self.digest(),
             };
@@ -387,4 +425,10 @@ impl Engine {
     pub fn is_nested(&self, outer: EntityId, inner: EntityId) -> bool {
         outer != HOST && self.world.contains(outer, inner)
     }
+}
+
+/// What the start line says of each rule.
+fn references() -> BTreeMap<RuleId, Vec<String>> {
+    let of = |rule: RuleId| rule.references().iter().map(|&r| r.to_owned()).collect();
+    RuleId::ALL.iter().map(|&rule| (rule, of(rule))).collect()
 }

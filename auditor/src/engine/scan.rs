@@ -1,6 +1,7 @@
 //! Reading the model: what a scan prints of each entity.
 
 use super::Engine;
+use super::world::Entity;
 use super::world::namespaces::NO_NS;
 use crate::model::NsKind;
 use crate::model::facts::EntityId;
@@ -36,7 +37,7 @@ impl Engine {
     /// Every entity, the host first.
     #[must_use]
     pub fn facts(&self) -> Vec<Facts> {
-        let fact = |(&id, entity): (&EntityId, &super::world::Entity)| Facts {
+        let fact = |id: EntityId, entity: &Entity| Facts {
             id,
             namespaces: NsKind::ALL
                 .iter()
@@ -52,8 +53,9 @@ impl Engine {
                 .collect(),
             cgroup: entity.home.clone(),
             init: self.world.task(&entity.init).map(|t| t.state),
-            tasks: entity.tasks,
+            tasks: entity.tasks(),
         };
-        self.world.entities.iter().map(fact).collect()
+        let all = self.world.entities.iter();
+        all.map(|(&id, entity)| fact(id, entity)).collect()
     }
 }

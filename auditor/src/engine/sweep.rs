@@ -9,14 +9,14 @@ use super::Engine;
 use super::apply::merge;
 use super::rule::drift::{self, Difference};
 use super::rule::{self, Change, silent_privilege_change};
-use super::world::START_TOLERANCE_NS;
 use crate::model::facts::{HOST, ObjectKey, Origin};
 use crate::model::isolation::Scope;
 use crate::model::output::Record;
 use crate::model::{Confidence, NsKind};
 use auditor_common::hook;
-use auditor_common::record::{TaskRecord, TaskState, cause, known, ns, task_flags};
+use auditor_common::record::{TaskRecord, TaskState, cause, cgroup, known, ns, task_flags};
 use hashbrown::HashSet;
+use zerocopy::IntoBytes;
 
 /// Inum of the initial pid namespace (`PROC_PID_INIT_INO`, the same since 3.8).
 const INITIAL_PID_NS: u32 = 0xefff_fffc;
@@ -51,14 +51,10 @@ impl Engine {
         if let Some(sweep) = &mut self.sweeping {
             sweep.seen.insert(tid);
         }
-        if self
-            .exited
-            .get(&tid)
-            .is_some_and(|start| start.abs_diff(state.key.start_boottime_ns) <= START_TOLERANCE_NS)
-        {
-            return;
-        }
         let Some(task) = self.world.task(&state.key) else {
+            if self.exits.contains(&state.key) {
+                return;
+            }
             if self.world.tasks.contains_key(&tid) {
                 // Another task has its id now; its exit was not seen, or is on its way.
                 self.forget(tid);
@@ -72,6 +68,12 @@ impl Engine {
         if task.seen_ns > record.header.boottime_ns {
             return;
         }
+        if task.state.as_bytes() == state.as_bytes() {
+            if let Some(task) = self.world.tasks.get_mut(&tid) {
+                task.suspect = None;
+            }
+            return;
+        }
         let model = task.state;
         let difference = Difference::between(&model, state);
         if difference.is_empty() {
@@ -79,9 +81,14 @@ impl Engine {
             return;
         }
         let kernel = merge(&model, state);
+        let difference = self.take_transfers(tid, &kernel, difference);
+        if difference.is_empty() {
+            self.refresh(record, out);
+            return;
+        }
+        let task = self.world.tasks.get(&tid);
         let confirmed = task
-            .suspect
-            .as_ref()
+            .and_then(|t| t.suspect.as_ref())
             .is_some_and(|s| Difference::between(s, &kernel).is_empty());
         if !self.started || self.lossy {
             self.repair(record, &kernel, Difference::default(), out);
@@ -120,10 +127,7 @@ impl Engine {
             let slot = kind.slot();
             let id = self.world.ns.resolve(kind, &state.ns[slot], false, HOST);
             self.world.ns.pin(id);
-            if let Some(namespace) = self.world.ns.get_mut(id) {
-                namespace.initial = true;
-            }
-            self.world.forget_members(id);
+            self.world.ns.set_initial(id);
             if let Some(host) = self.world.entities.get_mut(&HOST) {
                 host.ns[slot] = id;
             }
@@ -154,29 +158,22 @@ impl Engine {
             return;
         };
         task.suspect = None;
-        let key = task.state.key;
         let mut state = merge(&task.state, &record.state);
         // Of two start times of one task the first one stands: labels are saved by it.
-        state.key = key;
-        let (model, label) = (task.state, task.label);
-        task.state = state;
-        if model.cwd == state.cwd && model.root == state.root || label == HOST {
+        state.key = task.state.key;
+        let label = task.label;
+        let stays = task.state.cwd == state.cwd && task.state.root == state.root;
+        let model = std::mem::replace(&mut task.state, state);
+        if stays || label == HOST {
             return;
         }
         let ids = *self.world.ns.ids(task.set);
         let confidence = Confidence::Sampled.max(task.confidence);
         self.refresh_extra(tid);
+        let record = TaskRecord { state, ..*record };
         let change = Change {
-            record: &TaskRecord { state, ..*record },
-            event: self.event,
-            label,
-            label_before: label,
-            actor: label,
             before: Some(&model),
-            ids_before: Some(ids),
-            ids,
-            fresh: 0,
-            confidence,
+            ..Change::of(&record, self.event, label, ids, confidence)
         };
         let mut drafts = Vec::new();
         rule::foreign_cwd::detect(&change, &self.world, &mut drafts);
@@ -246,16 +243,9 @@ impl Engine {
             ..*record
         };
         let change = Change {
-            record: &settled,
-            event,
-            label,
-            label_before: label,
-            actor: label,
             before: Some(&model),
             ids_before: Some(ids_before),
-            ids,
-            fresh: 0,
-            confidence,
+            ..Change::of(&settled, event, label, ids, confidence)
         };
         self.report(drafts, &change, &before_iota, out);
     }
@@ -277,6 +267,10 @@ impl Engine {
         if !works(&[hook::CGROUP_ATTACH]) {
             difference.cgroups = 0;
         }
+        if !works(&[hook::CGROUP_TRANSFER]) {
+            // The kernel moves tasks by itself in hierarchies of v1 only.
+            difference.cgroups &= 1 << cgroup::V2;
+        }
         difference
     }
 
@@ -286,6 +280,7 @@ impl Engine {
             return;
         };
         if complete {
+            self.transfers.forget_before(sweep.began_ns);
             let mut gone: Vec<u32> = self
                 .world
                 .tasks
@@ -310,7 +305,7 @@ impl Engine {
                 self.discover();
             }
         }
-        self.exited.clear();
+        self.exits.clear();
         if !self.started {
             self.folded_until_ns = self.now_ns;
             self.learn_host();

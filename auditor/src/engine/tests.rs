@@ -2,8 +2,10 @@
 
 mod examples;
 mod kernel;
+mod lines;
 mod machine;
 mod oracle;
 mod properties;
 mod sim;
 mod tampering;
+mod transfers;

@@ -8,8 +8,9 @@
 use super::act::{Act, HOSTS, Seen, What};
 use super::json;
 use super::summary::{Summary, bounded};
-use super::{Evidence, Line, limits, time};
+use super::{Evidence, Line, limits};
 use crate::inventory::container::ContainerAnswer;
+use crate::model::time;
 use auditor_common::record::{Creds, ns};
 use serde_json::Value;
 

@@ -22,7 +22,6 @@ mod synth;
 #[cfg(test)]
 mod tests;
 mod tetragon;
-mod time;
 mod tool;
 mod tracee;
 
@@ -128,6 +127,12 @@ impl Importer {
                 }
             }
         }
+    }
+
+    /// The machine that the log is about, as soon as it is known.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        self.node.as_deref()
     }
 
     /// The log is over.

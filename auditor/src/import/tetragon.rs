@@ -8,9 +8,10 @@
 use super::act::{Act, Seen, What};
 use super::json;
 use super::summary::{Summary, bounded};
-use super::{Evidence, Line, limits, time};
+use super::{Evidence, Line, limits};
 use crate::inventory::container::ContainerAnswer;
 use crate::model::NsKind;
+use crate::model::time;
 use auditor_common::record::Creds;
 use serde_json::Value;
 

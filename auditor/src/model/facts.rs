@@ -8,7 +8,9 @@
 use super::kinds::{Dimension, NsKind};
 use super::output::EntityKind;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 /// An entity: the host, a container, a virtual machine. Dense, never reused within one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,8 +26,8 @@ pub const HOST: EntityId = EntityId(0);
 #[serde(transparent)]
 pub struct NsId(pub u32);
 
-/// A kernel object by which two entities can touch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A kernel object by which two entities can touch. In order of the variants, dimensions and ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectKey {
     /// A task lives in this namespace. The dimension is one of `mnt`, `pid`, `pid_for_children`,
@@ -46,6 +48,17 @@ impl ObjectKey {
         Self::Ns(kind.dimension(), id)
     }
 
+    /// All of it in one number, in order: objects are compared and hashed more often than anything else.
+    const fn rank(&self) -> u64 {
+        let (variant, dimension, id) = match self {
+            Self::Ns(dimension, id) => (0, *dimension as u64, id.0),
+            Self::Territory(id) => (1, 0, id.0),
+            Self::Root(id) => (2, 0, id.0),
+            Self::Cwd(id) => (3, 0, id.0),
+        };
+        variant << 56 | dimension << 32 | id as u64
+    }
+
     /// The dimension in which sharing this object counts.
     #[must_use]
     pub const fn dimension(&self) -> Dimension {
@@ -55,6 +68,24 @@ impl ObjectKey {
             Self::Root(_) => Dimension::Root,
             Self::Cwd(_) => Dimension::Cwd,
         }
+    }
+}
+
+impl Ord for ObjectKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for ObjectKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Hash for ObjectKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.rank());
     }
 }
 
@@ -141,7 +172,7 @@ impl EntityProfile {
 
 #[cfg(test)]
 mod tests {
-    use super::{NsId, NsKind, ObjectKey, Origin};
+    use super::{EntityId, NsId, NsKind, ObjectKey, Origin};
     use crate::model::Dimension;
 
     /// `time_for_children` counts as time; the order of origins is the order of badness.
@@ -151,5 +182,22 @@ mod tests {
         assert_eq!(time, ObjectKey::Ns(Dimension::Time, NsId(7)));
         assert_eq!(ObjectKey::Cwd(NsId(1)).dimension(), Dimension::Cwd);
         assert!(Origin::ALL.is_sorted());
+    }
+
+    /// Objects stand in order of variant, dimension and id, and no two are taken for one.
+    #[test]
+    fn objects_have_an_order() {
+        let ids = [0, 1, u32::MAX];
+        let ns = [Dimension::Mnt, Dimension::Pid, Dimension::CgroupNs]
+            .map(|dimension| ids.map(|id| ObjectKey::Ns(dimension, NsId(id))));
+        let all = ns
+            .into_iter()
+            .chain([
+                ids.map(|id| ObjectKey::Territory(EntityId(id))),
+                ids.map(|id| ObjectKey::Root(NsId(id))),
+                ids.map(|id| ObjectKey::Cwd(NsId(id))),
+            ])
+            .flatten();
+        assert!(all.is_sorted_by(|a, b| a < b && a != b));
     }
 }

@@ -33,6 +33,8 @@ pub(crate) mod tests;
 use super::facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
 use super::kinds::Dimension;
 use super::policy::{Policy, ShareSides};
+use super::sorted::SortedMap;
+use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use changes::{Changed, PENDING_PAIRS};
@@ -42,6 +44,9 @@ use sets::{Counts, DimensionSet};
 
 /// An object with more holders than this is reported once and not per pair.
 pub const WIDE_HOLDERS: usize = 64;
+
+/// What a container holds when nobody has left it: its namespaces, its root, its cgroup.
+const USUALLY_HELD: usize = 12;
 
 /// How deep entities nest at most; a longer chain of parents (or a cycle) is cut here.
 pub const NESTING_DEPTH: usize = 16;
@@ -58,9 +63,9 @@ pub enum Scope {
 /// Who holds what, and what follows from it. See the [module](self).
 #[derive(Clone, Debug)]
 pub struct IsolationIndex {
-    entities: BTreeMap<EntityId, Entity>,
+    entities: SortedMap<EntityId, Box<Entity>>,
     /// Holders by object, each with its worst origin, in order of their ids.
-    objects: BTreeMap<ObjectKey, Vec<(EntityId, Origin)>>,
+    objects: HashMap<ObjectKey, Vec<(EntityId, Origin)>>,
     children: BTreeMap<EntityId, BTreeSet<EntityId>>,
     ownership: ownership::Ownership,
     policy: Policy,
@@ -76,7 +81,7 @@ pub struct IsolationIndex {
 struct Entity {
     profile: EntityProfile,
     sides: ShareSides,
-    held: BTreeMap<ObjectKey, Counts>,
+    held: SortedMap<ObjectKey, Counts>,
     unknown: DimensionSet,
 }
 
@@ -97,8 +102,8 @@ impl IsolationIndex {
     #[must_use]
     pub fn with_wide_holders(wide: usize) -> Self {
         let mut index = Self {
-            entities: BTreeMap::new(),
-            objects: BTreeMap::new(),
+            entities: SortedMap::default(),
+            objects: HashMap::new(),
             children: BTreeMap::new(),
             ownership: ownership::Ownership::default(),
             policy: Policy::default(),
@@ -125,16 +130,13 @@ impl IsolationIndex {
             entity.sides = sides;
             self.unlink(id, old.parent);
         } else {
-            let (held, unknown) = (BTreeMap::new(), DimensionSet::default());
-            self.entities.insert(
-                id,
-                Entity {
-                    profile,
-                    sides,
-                    held,
-                    unknown,
-                },
-            );
+            let entity = Entity {
+                profile,
+                sides,
+                held: SortedMap::with_capacity(USUALLY_HELD),
+                unknown: DimensionSet::default(),
+            };
+            self.entities.insert(id, Box::new(entity));
         }
         if let Some(parent) = parent {
             self.children.entry(parent).or_default().insert(id);
@@ -166,37 +168,44 @@ impl IsolationIndex {
         self.memory.forget(id);
     }
 
-    /// One more task of an entity holds an object.
-    pub fn hold(&mut self, id: EntityId, object: ObjectKey, origin: Origin) {
-        let Some(entity) = self.entities.get_mut(&id) else {
-            self.ignored += 1;
+    /// As [`Self::hold`], for all that a task brings.
+    pub fn hold_all(&mut self, id: EntityId, objects: &[(ObjectKey, Origin)]) {
+        let Some(place) = self.entities.find(&id) else {
+            self.ignored += objects.len() as u64;
             return;
         };
-        let counts = entity.held.entry(object).or_default();
-        let before = counts.worst();
-        counts.add(origin);
-        if before < Some(origin) {
-            self.replace_holder(id, object, Some(origin));
+        for &(object, origin) in objects {
+            let counts = self.entities.at_mut(place).held.entry(object);
+            let before = counts.worst();
+            counts.add(origin);
+            if before < Some(origin) {
+                self.replace_holder(id, object, Some(origin));
+            }
         }
+    }
+
+    /// One more task of an entity holds an object.
+    pub fn hold(&mut self, id: EntityId, object: ObjectKey, origin: Origin) {
+        self.hold_all(id, &[(object, origin)]);
     }
 
     /// One task less holds it; `origin` is the one that it was held with.
     pub fn release(&mut self, id: EntityId, object: ObjectKey, origin: Origin) {
-        let counts = self
-            .entities
-            .get_mut(&id)
-            .and_then(|e| e.held.get_mut(&object));
-        let Some(counts) = counts.filter(|counts| counts.has(origin)) else {
+        let held = self.entities.get_mut(&id).map(|e| &mut e.held);
+        let Some((held, at)) = held.and_then(|held| held.find(&object).map(|at| (held, at))) else {
             self.ignored += 1;
             return;
         };
+        let counts = held.at_mut(at);
+        if !counts.has(origin) {
+            self.ignored += 1;
+            return;
+        }
         let before = counts.worst();
         counts.remove(origin);
         let after = counts.worst();
-        if after.is_none()
-            && let Some(entity) = self.entities.get_mut(&id)
-        {
-            entity.held.remove(&object);
+        if after.is_none() {
+            held.remove_at(at);
         }
         if before != after {
             self.replace_holder(id, object, after);
@@ -274,8 +283,15 @@ impl IsolationIndex {
             .entities
             .get(&id)
             .into_iter()
-            .flat_map(|entity| &entity.held);
+            .flat_map(|entity| entity.held.iter());
         held.filter_map(|(object, counts)| Some((*object, counts.worst()?)))
+    }
+
+    /// The entities directly nested in one, known or gone, in order.
+    #[must_use]
+    pub fn nested_in(&self, id: EntityId) -> Vec<EntityId> {
+        let children = self.children.get(&id).into_iter().flatten();
+        children.copied().collect()
     }
 
     /// The profile of an entity.
@@ -319,8 +335,8 @@ impl IsolationIndex {
 
     /// Sets or removes one holder of one object, and tells the pairs which that concerns.
     fn replace_holder(&mut self, id: EntityId, object: ObjectKey, origin: Option<Origin>) {
-        let was_initial = self.is_initial(object);
         let holders = self.objects.entry(object).or_default();
+        let was_initial = pair::is_initial(holders);
         match (
             holders.binary_search_by_key(&id, |(holder, _)| *holder),
             origin,
@@ -330,12 +346,17 @@ impl IsolationIndex {
             (Err(at), Some(origin)) => holders.insert(at, (id, origin)),
             (Err(_), None) => {}
         }
+        let is_initial = pair::is_initial(holders);
+        let others = holders.len() - usize::from(origin.is_some());
         if holders.is_empty() {
             self.objects.remove(&object);
         }
+        if others == 0 {
+            return;
+        }
         self.rejoin(id, object);
         // Whether it is initial matters to all who hold it.
-        if was_initial != self.is_initial(object) {
+        if was_initial != is_initial {
             self.rejoin_object(object);
         }
     }

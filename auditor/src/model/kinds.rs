@@ -291,3 +291,20 @@ names! {
         Scan = "scan",
     }
 }
+
+impl RuleId {
+    /// Where to read on: techniques of MITRE ATT&CK, statements of the formal model.
+    #[must_use]
+    pub const fn references(self) -> &'static [&'static str] {
+        match self {
+            Self::NamespaceJoin | Self::ForeignRoot | Self::ForeignCwd | Self::CgroupMigration => {
+                &["seed:3.1", "mitre:T1611"]
+            }
+            Self::NamespaceNest => &["mitre:T1611"],
+            Self::SilentPrivilegeChange | Self::Drift => &["seed:6.1", "mitre:T1068"],
+            Self::PrivilegeGain => &["seed:6.2", "mitre:T1548"],
+            Self::SharedNamespace | Self::SharedCgroup => &["seed:3.1"],
+            Self::ContainerEnter => &["mitre:T1609"],
+        }
+    }
+}

@@ -8,8 +8,10 @@ pub mod isolation;
 pub mod kinds;
 pub mod output;
 pub mod policy;
+pub mod sorted;
 pub mod syscalls;
 pub mod text;
+pub mod time;
 
 pub use facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
 pub use kinds::{

@@ -3,6 +3,9 @@
 //! These types *are* the wire format `auditor/1`: `auditor schema` prints the JSON Schema that is
 //! derived from them, and every line validates against it. A new optional field is a minor change;
 //! anything else is a new major.
+//!
+//! A line has a budget: at most [`MEDIAN_BYTES`] in the median. So a field that says nothing is absent,
+//! and what is the same in all lines of a run, or of a rule, stands once, in [`Start`].
 
 use super::kinds::{
     Confidence, Dimension, NsKind, PairClass, RuleId, Severity, Tier, Transition, Verdict,
@@ -14,6 +17,10 @@ use std::collections::BTreeMap;
 
 /// The version of the schema that stands in every line.
 pub const SCHEMA: &str = "auditor/1";
+/// Bytes that a violation may have in the median, without the newline.
+pub const MEDIAN_BYTES: usize = 900;
+/// The id of the host.
+const HOST_ID: &str = "host";
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,12 +36,52 @@ pub enum Record {
     Drift(Box<Finding>),
     /// A pair that was violated is isolated again.
     Resolved(Box<Resolved>),
+    /// Another policy is in force.
+    Policy(Box<PolicyChange>),
     /// Evidence was lost.
     Loss(Box<Loss>),
     /// Sign of life.
     Heartbeat(Box<Heartbeat>),
     /// Last line of a stream.
     Stop(Box<Stop>),
+}
+
+impl Record {
+    /// What it has in common with every other one.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        match self {
+            Self::Start(r) => &r.head,
+            Self::Violation(r) | Self::Audit(r) | Self::Drift(r) => &r.head,
+            Self::Resolved(r) => &r.head,
+            Self::Policy(r) => &r.head,
+            Self::Loss(r) => &r.head,
+            Self::Heartbeat(r) => &r.head,
+            Self::Stop(r) => &r.head,
+        }
+    }
+}
+
+/// A line of `auditor replay --diff-policy`: it comes under one of the two policies only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Changed {
+    /// Under which.
+    pub change: Change,
+    /// The line.
+    #[serde(flatten)]
+    pub record: Record,
+}
+
+/// Under which of two policies a line comes.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Under the first only.
+    Removed,
+    /// Under the second only.
+    Added,
 }
 
 /// What every line has.
@@ -50,7 +97,9 @@ pub struct Head {
     pub boottime_ns: u64,
     /// Name of the machine.
     pub node: String,
-    /// `/proc/sys/kernel/random/boot_id`.
+    /// `/proc/sys/kernel/random/boot_id`. Only in lines about the run itself (`start`, `loss`, `heartbeat`,
+    /// `stop`): any other line belongs to the last start of its node before it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_id: String,
 }
 
@@ -64,7 +113,8 @@ pub struct Finding {
     pub tier: Tier,
     /// The rule.
     pub rule: RuleId,
-    /// The transition that the rule cites; null for static pairs.
+    /// The transition that the rule cites; absent for static pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transition: Option<Transition>,
     /// In which dimension.
     pub dimension: Dimension,
@@ -76,28 +126,28 @@ pub struct Finding {
     /// ι of the pair before and after; absent in audit records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iota: Option<IotaChange>,
-    /// What the two are to each other.
+    /// What the two are to each other; absent where both are one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pair_class: Option<PairClass>,
-    /// Always `structural`: structural isolation is not non-interference.
-    pub claim: String,
-    /// How sure.
+    /// How sure; absent when exact.
+    #[serde(default = "exact", skip_serializing_if = "is_exact")]
     pub confidence: Confidence,
     /// Who did it (or the lower-named of a static pair).
     pub subject: Party,
     /// Against whom.
     pub object: Party,
-    /// What should be there.
+    /// What should be there; absent where nothing definite should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Evidence>,
     /// What is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Evidence>,
     /// What the verdict rests on.
     pub witness: Witness,
     /// One sentence.
     pub message: String,
-    /// Where to read on; absent when there is nothing.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub references: Vec<String>,
-    /// Repeats folded since the last line of this (rule, subject, object); absent when none.
+    /// Findings that this line stands for beside its own: folded repeats, or those over the rate limit;
+    /// absent when none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub suppressed: u64,
     /// Events lost before this line; absent when none.
@@ -133,12 +183,13 @@ pub enum EntityKind {
 pub struct Party {
     /// Its kind.
     pub entity: EntityKind,
-    /// Stable id: `host`, `<runtime>:<full id>`, `unknown:<cgroup path>`.
+    /// Stable id: `<runtime>:<full id>`, `unknown:<cgroup path>`; absent for the `host`.
+    #[serde(default = "host_id", skip_serializing_if = "is_host_id")]
     pub id: String,
     /// Human name, where one is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Runtime.
+    /// Runtime, where the id does not begin with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
     /// Image.
@@ -160,17 +211,19 @@ pub struct Party {
 pub struct TaskInfo {
     /// Thread group id in the initial pid namespace.
     pub pid: u32,
-    /// Thread id in the initial pid namespace.
-    pub tid: u32,
+    /// Thread id in the initial pid namespace; absent for the leader of its group, whose id is `pid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tid: Option<u32>,
     /// Start, nanoseconds since boot.
     pub start_boottime_ns: u64,
     /// Command name.
     pub comm: String,
-    /// Name of the last executed file, as the kernel kept it; null when not seen.
+    /// Name of the last executed file, as the kernel kept it; absent when not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<String>,
     /// Real user id in the initial user namespace.
     pub uid: u32,
-    /// Command names of parents, nearest first.
+    /// Command names of parents, nearest first; at most four.
     pub ancestry: Vec<String>,
 }
 
@@ -190,7 +243,8 @@ pub enum Evidence {
     },
     /// A cgroup.
     Cgroup {
-        /// Its path below the hierarchy's root; null where the id is not known by name.
+        /// Its path below the hierarchy's root; absent where the id is not known by name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<String>,
         /// Its id (inode number).
         id: u64,
@@ -214,8 +268,9 @@ pub enum Evidence {
         euid: u32,
         /// Permitted capabilities by name.
         permitted: Vec<String>,
-        /// Effective capabilities by name.
-        effective: Vec<String>,
+        /// Effective capabilities by name; absent when they are the permitted ones.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        effective: Option<Vec<String>>,
         /// Inum of their user namespace.
         user_ns: u32,
     },
@@ -226,7 +281,8 @@ pub enum Evidence {
 pub struct Witness {
     /// The hook that saw it.
     pub hook: String,
-    /// The syscall that the actor was in.
+    /// The syscall that the actor was in; absent: in none, or not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub syscall: Option<String>,
     /// Numbers of the events in the stream of events.
     pub events: Vec<u64>,
@@ -250,6 +306,20 @@ pub struct Resolved {
     pub object: Party,
     /// Always true: the pair remembers.
     pub ever_violated: bool,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Another policy took the place of the one that was in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PolicyChange {
+    /// Common part.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Digest (SHA-256, hexadecimal) of the policy that holds for the lines that follow.
+    pub policy_digest: String,
+    /// Digest of the one that held for the lines before.
+    pub previous_digest: String,
     /// One sentence.
     pub message: String,
 }
@@ -289,6 +359,11 @@ pub struct Start {
     pub hooks: Vec<HookState>,
     /// Dimensions that nothing evaluates here.
     pub not_evaluated: Vec<Dimension>,
+    /// Always `structural`: what every verdict of the run claims. Structural isolation is not
+    /// non-interference.
+    pub claim: String,
+    /// Where to read on about each rule.
+    pub references: BTreeMap<RuleId, Vec<String>>,
     /// Digest (SHA-256, hexadecimal) of the effective policy.
     pub policy_digest: String,
     /// Entities known after the first snapshot.
@@ -371,7 +446,7 @@ pub struct Counters {
     pub allowed: u64,
 }
 
-/// For fields that are absent when they say nothing: a line has a budget.
+/// For fields that are absent when they say nothing.
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -379,6 +454,26 @@ fn is_false(value: &bool) -> bool {
 /// As [`is_false`].
 fn is_zero(value: &u64) -> bool {
     *value == 0
+}
+
+/// As [`is_false`].
+fn is_exact(value: &Confidence) -> bool {
+    *value == Confidence::Exact
+}
+
+/// As [`is_false`].
+fn is_host_id(id: &str) -> bool {
+    id == HOST_ID
+}
+
+/// What an absent confidence means.
+fn exact() -> Confidence {
+    Confidence::Exact
+}
+
+/// What an absent id means.
+fn host_id() -> String {
+    HOST_ID.to_owned()
 }
 
 /// Reads a map whose keys are numbers. By itself serde cannot do that inside a tagged enum: it buffers

@@ -27,7 +27,7 @@
 //!
 //! Roles come from policy; `permitted(p) = ⋂ permissions(r)` over the roles that match p.
 
-mod glob;
+pub(crate) mod glob;
 mod parse;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,19 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
+/// An id for a person: each part of it that is nothing but hexadecimal digits is cut to the customary 12.
+#[must_use]
+pub fn short_id(id: &str) -> String {
+    const DIGITS: usize = 12;
+    let cut = |part: &str| {
+        let separator = part.len() - part.trim_end_matches([':', '/']).len();
+        let (digits, end) = part.split_at(part.len() - separator);
+        let drawn = digits.len() > DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        format!("{}{end}", if drawn { &digits[..DIGITS] } else { digits })
+    };
+    id.split_inclusive([':', '/']).map(cut).collect()
+}
+
 /// A UTC time with nanoseconds as RFC 3339 has it, from nanoseconds since 1970.
 ///
 /// Times outside of the years 0 to 9999 are clamped: they cannot come from a sane clock.
@@ -50,7 +63,7 @@ pub fn rfc3339(unix_ns: i128) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{escape, rfc3339};
+    use super::{escape, rfc3339, short_id};
 
     /// Text stays text, everything else is recoverable.
     #[test]
@@ -58,6 +71,22 @@ mod tests {
         assert_eq!(escape("nginx: worker ü".as_bytes()), "nginx: worker ü");
         assert_eq!(escape(b"a\\b"), "a\\\\b");
         assert_eq!(escape(b"a\xff\xfeb"), "a\\xff\\xfeb");
+    }
+
+    /// Goal: ids stay recognisable and short. Method: plain, nested, by path, and what is no digits.
+    #[test]
+    fn ids_are_shortened() {
+        let full = "ab".repeat(32);
+        assert_eq!(short_id(&full), "abababababab");
+        assert_eq!(short_id(&format!("docker:{full}")), "docker:abababababab");
+        assert_eq!(
+            short_id(&format!("docker:{full}/runc:web")),
+            "docker:abababababab/runc:web"
+        );
+        assert_eq!(short_id("abababababab"), "abababababab");
+        for id in ["runc:web", "host", "unknown:/system.slice/x", "", ":/"] {
+            assert_eq!(short_id(id), id);
+        }
     }
 
     /// Known instants: the epoch, a leap day, the end of a year.

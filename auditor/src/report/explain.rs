@@ -1,11 +1,11 @@
 //! A rule, or a line, for somebody who is woken by it: what happened, why it matters, what to do, how
 //! to declare it as expected.
 
+mod run;
+
 use super::rules::{self, Declare, RuleWords};
 use super::words;
-use crate::model::output::{
-    Counters, EntityKind, Finding, Head, Heartbeat, Loss, Party, Record, Resolved, Start, Stop,
-};
+use crate::model::output::{EntityKind, Finding, Head, Party, Record, Resolved};
 use crate::model::{Confidence, PairClass, RuleId, Transition};
 use crate::sink::human::{self, Paint, Style, printable};
 use std::fmt::Write;
@@ -31,8 +31,7 @@ pub fn rule(rule: RuleId, style: Style) -> String {
             "  ",
         ),
     }
-    heading(&mut out, style, "Read on");
-    let _ = writeln!(out, "  {}", rules::page(rule));
+    read_on(&mut out, rule, style);
     out
 }
 
@@ -44,10 +43,11 @@ pub fn record(record: &Record, style: Style) -> String {
         Record::Audit(f) => finding("audit record", f, style),
         Record::Drift(f) => finding("drift", f, style),
         Record::Resolved(r) => resolved(r, style),
-        Record::Loss(l) => loss(l, style),
-        Record::Start(s) => start(s, style),
-        Record::Heartbeat(h) => heartbeat(h, style),
-        Record::Stop(s) => stop(s, style),
+        Record::Policy(p) => run::policy(p, style),
+        Record::Loss(l) => run::loss(l, style),
+        Record::Start(s) => run::start(s, style),
+        Record::Heartbeat(h) => run::heartbeat(h, style),
+        Record::Stop(s) => run::stop(s, style),
     }
 }
 
@@ -84,12 +84,16 @@ fn finding(what: &str, f: &Finding, style: Style) -> String {
             snippet(&mut out, &declare(f, words.declare));
         }
     }
-    heading(&mut out, style, "Read on");
-    let _ = writeln!(out, "  {}", rules::page(f.rule));
-    for reference in &f.references {
-        let _ = writeln!(out, "  {}", printable(reference));
-    }
+    read_on(&mut out, f.rule, style);
     out
+}
+
+fn read_on(out: &mut String, rule: RuleId, style: Style) {
+    heading(out, style, "Read on");
+    let _ = writeln!(out, "  {}", rules::page(rule));
+    for reference in rule.references() {
+        let _ = writeln!(out, "  {reference}");
+    }
 }
 
 fn evidence(out: &mut String, f: &Finding, style: Style) {
@@ -104,11 +108,7 @@ fn evidence(out: &mut String, f: &Finding, style: Style) {
         words::dimension(f.dimension)
     );
     if let Some(verdict) = f.verdict {
-        let _ = writeln!(
-            out,
-            "  verdict:    {verdict} (claim: {})",
-            printable(&f.claim)
-        );
+        let _ = writeln!(out, "  verdict:    {verdict} (claim: structural)");
     }
     if let Some(iota) = f.iota {
         let (before, after) = (words::iota(iota.before), words::iota(iota.after));
@@ -182,132 +182,6 @@ fn resolved(r: &Resolved, style: Style) -> String {
         "  ",
     );
     out
-}
-
-fn loss(l: &Loss, style: Style) -> String {
-    let mut out = title(
-        "loss",
-        "Evidence was lost: what happened meanwhile may be missing from the stream",
-        style,
-    );
-    paragraph(&mut out, &printable(&l.message), "  ");
-    place(&mut out, &l.head);
-    let _ = writeln!(
-        out,
-        "  place: {}; {} now, {} since the start",
-        printable(&l.place),
-        l.count,
-        l.total
-    );
-    for (hook, count) in &l.by_hook {
-        let _ = writeln!(out, "  hook {}: {count}", printable(hook));
-    }
-    for (cpu, count) in &l.by_cpu {
-        let _ = writeln!(out, "  CPU {cpu}: {count}");
-    }
-    let unknown: Vec<String> = l.unknown.iter().map(ToString::to_string).collect();
-    let _ = writeln!(
-        out,
-        "  unknown until the next sweep: {}",
-        words::names(&unknown)
-    );
-    heading(&mut out, style, "What to do");
-    let step = match l.place.as_str() {
-        "sink" => {
-            "The reader of the output was too slow, or its disk full. Write to a file (--output) or make \
-                   room; the model itself is complete."
-        }
-        _ => {
-            "The kernel made events faster than they were read. Enlarge the buffer (--ring-size) or give the \
-              auditor more CPU time; the sweep (--sweep) repairs the model and reports what it finds as drift."
-        }
-    };
-    paragraph(&mut out, step, "  ");
-    out
-}
-
-fn start(s: &Start, style: Style) -> String {
-    let mut out = title(
-        "start",
-        "First line of a run: who looks, with what, and what it cannot see",
-        style,
-    );
-    place(&mut out, &s.head);
-    let (version, kernel, arch) = (
-        printable(&s.version),
-        printable(&s.kernel),
-        printable(&s.arch),
-    );
-    let _ = writeln!(
-        out,
-        "  auditor {version} on kernel {kernel} ({arch}), tier {}",
-        s.tier
-    );
-    let _ = writeln!(
-        out,
-        "  {} entities and {} tasks in the first snapshot",
-        s.entities, s.tasks
-    );
-    let _ = writeln!(out, "  policy digest {}", printable(&s.policy_digest));
-    for hook in &s.hooks {
-        if let Some(not_seen) = &hook.not_seen {
-            let (name, state) = (printable(&hook.hook), printable(&hook.state));
-            let _ = writeln!(
-                out,
-                "  hook {name} {state}: not seen: {}",
-                printable(not_seen)
-            );
-        }
-    }
-    let dims: Vec<String> = s.not_evaluated.iter().map(ToString::to_string).collect();
-    let _ = writeln!(
-        out,
-        "  dimensions that nothing evaluates here: {}",
-        words::names(&dims)
-    );
-    out
-}
-
-fn heartbeat(h: &Heartbeat, style: Style) -> String {
-    let mut out = title(
-        "heartbeat",
-        "The auditor lives; its counters since the start",
-        style,
-    );
-    place(&mut out, &h.head);
-    counters(&mut out, &h.counters);
-    let _ = writeln!(out, "  model digest {}", printable(&h.model_digest));
-    out
-}
-
-fn stop(s: &Stop, style: Style) -> String {
-    let mut out = title("stop", "Last line of a run that ended in order", style);
-    place(&mut out, &s.head);
-    let _ = writeln!(out, "  reason: {}", printable(&s.reason));
-    counters(&mut out, &s.counters);
-    out
-}
-
-fn counters(out: &mut String, counters: &Counters) {
-    let Counters {
-        events,
-        lost_events,
-        violations,
-        audits,
-        drifts,
-        suppressed,
-        repaired,
-        entities,
-        tasks,
-        allowed,
-    } = counters;
-    let _ = writeln!(out, "  {events} kernel events, {lost_events} lost");
-    let _ = writeln!(
-        out,
-        "  {violations} violations, {audits} audit records, {drifts} drifts; {suppressed} folded, \
-         {allowed} allowed by the policy, {repaired} states repaired by sweeps"
-    );
-    let _ = writeln!(out, "  {entities} entities and {tasks} tasks live");
 }
 
 /// The policy text that declares a finding as expected.
@@ -416,7 +290,7 @@ fn party(party: &Party) -> String {
             out,
             ", task {}[{}] uid {}",
             printable(&task.comm),
-            task.tid,
+            task.tid.unwrap_or(task.pid),
             task.uid
         );
         if let Some(exe) = &task.exe {

@@ -104,7 +104,7 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
         } => format!(
             "uid {uid}, euid {euid}, permitted {}, effective {}, in user namespace {user_ns}",
             names(permitted),
-            names(effective)
+            names(effective.as_ref().unwrap_or(permitted))
         ),
     }
 }

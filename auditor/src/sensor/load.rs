@@ -5,6 +5,8 @@
 //! see something fails, the next best is attached in its place.
 
 use super::cgroupfs::CgroupTree;
+#[cfg(feature = "debug-log")]
+use super::debug_log::DebugLog;
 use super::resolve::{LoadBtfError, ResolveError, Resolved, load_btf, resolve};
 use auditor_common::fields::FIELDS;
 use auditor_common::hook::{self, Attach, HOOKS, HookSpec};
@@ -15,8 +17,8 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The kernel programs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/auditor.bpf.o");
+/// The kernel programs: which object, the build script says.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EBPF_OBJECT"));
 
 /// Bytes of the ring for frequent events whose loss a sweep repairs.
 const BULK_BYTES: u32 = 1 << 20;
@@ -103,6 +105,8 @@ pub struct Loaded {
     filtered: PerCpuArray<MapData, u64>,
     keep_creds: Array<MapData, u32>,
     reported: BTreeMap<(u16, u32), u64>,
+    #[cfg(feature = "debug-log")]
+    log: Option<DebugLog>,
 }
 
 /// Events that did not fit into their rings since the last look.
@@ -184,6 +188,10 @@ impl Loaded {
             .override_global("NR_UNSHARE", &NR_UNSHARE, true)
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("BULK", BULK_BYTES.min(options.ring_bytes));
+        #[cfg(feature = "debug-log")]
+        let level = DebugLog::level();
+        #[cfg(feature = "debug-log")]
+        loader.override_global(aya_log::LEVEL, &level, false);
         let mut ebpf = loader
             .load(OBJECT)
             .map_err(|e| LoadError::Object(Box::new(e)))?;
@@ -211,6 +219,8 @@ impl Loaded {
                 name: "KEEP_CREDS",
             })?;
         let mut loaded = Self {
+            #[cfg(feature = "debug-log")]
+            log: DebugLog::take(&mut ebpf),
             ebpf,
             btf,
             hooks: vec![Attached::NotNeeded; HOOKS.len()],
@@ -412,9 +422,20 @@ impl Loaded {
             .collect()
     }
 
+    /// Shows what the programs have logged since the last call.
+    #[cfg(feature = "debug-log")]
+    pub fn show_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.show();
+        }
+    }
+
     /// Gives back what only attaching needed: the kernel's types are large.
     pub fn settle(&mut self) {
         self.btf = None;
+        // A diagnosis ends here.
+        #[cfg(feature = "debug-log")]
+        self.show_log();
     }
 }
 

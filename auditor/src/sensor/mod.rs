@@ -7,6 +7,8 @@ pub mod btf;
 pub mod caps;
 pub mod cgroupfs;
 pub mod clock;
+#[cfg(feature = "debug-log")]
+mod debug_log;
 pub mod decode;
 pub mod load;
 pub mod mountinfo;

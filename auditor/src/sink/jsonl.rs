@@ -26,16 +26,18 @@
 //!   `\xNN`, a backslash as `\\` (before JSON's own escaping), see [`crate::model::text::escape`]. They
 //!   are chosen by the audited: never print one on a terminal without removing control characters
 //!   (see [`super::human`]).
-//! * A field that says nothing is absent where the schema makes it optional; `null` means that the
-//!   auditor looked and does not know.
+//! * A field that says nothing is absent; what its absence means stands with it. Only the numbers of ι
+//!   can be `null`: unknown.
 //!
 //! # The records
 //!
 //! `start` is the first line of a run, `stop` the last one of a run that ended in order. Between them:
-//! `violation`, `audit`, `drift`, `resolved`, `loss`, `heartbeat`. `auditor schema` prints the JSON
+//! `violation`, `audit`, `drift`, `resolved`, `policy`, `loss`, `heartbeat`. `auditor schema` prints the JSON
 //! Schema that is derived from the types in [`crate::model::output`]; every line validates against it.
 
-use crate::model::output::{Finding, Heartbeat, Loss, Record, Resolved, SCHEMA, Start, Stop};
+use crate::model::output::{
+    Changed, Finding, Heartbeat, Loss, PolicyChange, Record, Resolved, SCHEMA, Start, Stop,
+};
 use serde::de::DeserializeOwned;
 
 /// A record that cannot be turned into a line: a bug, since all types here are plain data.
@@ -49,6 +51,14 @@ pub struct EncodeError(#[from] serde_json::Error);
 /// When a type of the model cannot be represented in JSON; none of today's types can do that.
 pub fn encode(record: &Record) -> Result<String, EncodeError> {
     Ok(serde_json::to_string(record)?)
+}
+
+/// One line of a comparison of two policies, without the newline.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_changed(changed: &Changed) -> Result<String, EncodeError> {
+    Ok(serde_json::to_string(changed)?)
 }
 
 /// Why a line is not a record.
@@ -102,6 +112,7 @@ pub const TYPES: &[&str] = &[
     "audit",
     "drift",
     "resolved",
+    "policy",
     "loss",
     "heartbeat",
     "stop",
@@ -140,6 +151,7 @@ pub fn decode(line: &str) -> Result<Record, DecodeError> {
         "audit" => Record::Audit(Box::new(body::<Finding>("audit", line)?)),
         "drift" => Record::Drift(Box::new(body::<Finding>("drift", line)?)),
         "resolved" => Record::Resolved(Box::new(body::<Resolved>("resolved", line)?)),
+        "policy" => Record::Policy(Box::new(body::<PolicyChange>("policy", line)?)),
         "loss" => Record::Loss(Box::new(body::<Loss>("loss", line)?)),
         "heartbeat" => Record::Heartbeat(Box::new(body::<Heartbeat>("heartbeat", line)?)),
         "stop" => Record::Stop(Box::new(body::<Stop>("stop", line)?)),
@@ -170,9 +182,9 @@ fn without_place(error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{DecodeError, decode, encode};
-    use crate::model::RuleId;
-    use crate::model::output::Record;
+    use super::{DecodeError, decode, encode, encode_changed};
+    use crate::model::output::{self, Change, Changed, Evidence, Record};
+    use crate::model::{Confidence, RuleId, capability};
     use crate::sink::jsonl::TYPES;
     use crate::sink::samples;
 
@@ -215,17 +227,80 @@ mod tests {
         assert!(!validator.is_valid(&serde_json::json!({"type": "violation"})));
     }
 
-    /// Goal: a line stays small enough for log pipelines. A violation with everything known, for a
-    /// container that was named by a person, and for one whose runtime gave it 64 digits.
+    /// Goal: as above, for a line of a comparison; and who reads lines can read these too.
+    #[test]
+    fn every_change_validates_against_its_schema() {
+        let schema = serde_json::to_value(schemars::schema_for!(Changed)).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for record in samples::all() {
+            let change = Change::Added;
+            let line = encode_changed(&Changed {
+                change,
+                record: record.clone(),
+            })
+            .unwrap();
+            assert!(line.starts_with(r#"{"change":"added","type":""#), "{line}");
+            assert!(validator.is_valid(&line.parse().unwrap()), "{line}");
+            assert_eq!(decode(&line).unwrap(), record);
+            let plain = encode(&record).unwrap();
+            assert!(!validator.is_valid(&plain.parse().unwrap()), "{plain}");
+        }
+    }
+
+    /// Goal: a line stays small enough for log pipelines. Method: a violation with everything that is usually
+    /// known, for a container that was named by a person, for one whose runtime gave it 64 digits, and for one
+    /// of a pod with an image beside that; then the largest evidence there is.
     #[test]
     fn a_violation_fits_the_budget() {
-        let long = samples::finding(RuleId::NamespaceJoin);
-        let mut short = long.clone();
-        short.subject.id = "runc:web".to_owned();
-        for (finding, budget) in [(short, 990), (long, 1050)] {
+        let plain = samples::finding(RuleId::NamespaceJoin);
+        let mut named = plain.clone();
+        named.subject.id = "runc:web".to_owned();
+        let mut pod = plain.clone();
+        pod.subject.image = Some("registry.example.com/shop/web:1.27.3".to_owned());
+        pod.subject.pod = Some("shop/web-6d4cf56db6-x7k2p".to_owned());
+        let mut large = pod.clone();
+        let all = capability::names(u64::MAX >> 23);
+        let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+        large.expected = Some(Evidence::Creds {
+            uid: 1000,
+            euid: 1000,
+            permitted: all.clone(),
+            effective: Some(all),
+            user_ns: 4_026_531_837,
+        });
+        large.observed.clone_from(&large.expected);
+        let median = output::MEDIAN_BYTES;
+        for (finding, budget) in [
+            (named, median),
+            (plain, median),
+            (pod, median + 110),
+            (large, 3100),
+        ] {
             let line = encode(&Record::Violation(Box::new(finding))).unwrap();
             assert!(line.len() <= budget, "{} bytes: {line}", line.len());
         }
+    }
+
+    /// Goal: what a line leaves out says what the documentation says that it says. Method: read a line without.
+    #[test]
+    fn absent_fields_have_their_meaning() {
+        let line = encode(&samples::violation()).unwrap();
+        for absent in [
+            "boot_id",
+            "confidence",
+            "\"tid\"",
+            "\"id\":\"host\"",
+            "null",
+        ] {
+            assert!(!line.contains(absent), "{absent}: {line}");
+        }
+        let Record::Violation(finding) = decode(&line).unwrap() else {
+            panic!("{line}")
+        };
+        assert_eq!(finding.confidence, Confidence::Exact);
+        assert_eq!(finding.object.id, "host");
+        let start = encode(&samples::all()[0]).unwrap();
+        assert!(start.contains("\"boot_id\":\"5f3a1c52-"), "{start}");
     }
 
     /// Goal: errors name the column, so that a hand-edited or cut line can be mended.

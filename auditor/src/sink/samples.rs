@@ -2,7 +2,7 @@
 
 use crate::model::output::{
     Counters, EntityKind, Evidence, Finding, Head, Heartbeat, HookState, IotaChange, Loss, Party,
-    Record, Resolved, SCHEMA, Start, Stop, TaskInfo, Witness,
+    PolicyChange, Record, Resolved, SCHEMA, Start, Stop, TaskInfo, Witness,
 };
 use crate::model::{
     Confidence, Dimension, NsKind, PairClass, RuleId, Severity, Tier, Transition, Verdict,
@@ -16,7 +16,15 @@ pub(crate) fn head(seq: u64) -> Head {
         time: "2026-11-23T10:30:00.123456789Z".to_owned(),
         boottime_ns: 1_883_000_123_456,
         node: "worker-17".to_owned(),
+        boot_id: String::new(),
+    }
+}
+
+/// Of a line about the run itself.
+fn boot_head(seq: u64) -> Head {
+    Head {
         boot_id: "5f3a1c52-77be-4c0e-9d34-0a9f3b6f2c11".to_owned(),
+        ..head(seq)
     }
 }
 
@@ -38,13 +46,13 @@ pub(crate) fn web() -> Party {
         entity: EntityKind::Container,
         id: "runc:9f2c4e0a7b1d5c3e8f6a2b4d0c9e7f5a3b1d8c6e4f2a0b9d7c5e3f1a8b6d4c2e".to_owned(),
         name: Some("web".to_owned()),
-        runtime: Some("runc".to_owned()),
+        runtime: None,
         image: None,
         pod: None,
         incarnation: Some(1_800_000_000_000),
         task: Some(TaskInfo {
             pid: 4321,
-            tid: 4321,
+            tid: None,
             start_boottime_ns: 1_882_990_000_000,
             comm: "nsenter".to_owned(),
             exe: Some("/bin/busybox".to_owned()),
@@ -69,7 +77,6 @@ pub(crate) fn finding(rule: RuleId) -> Finding {
             after: Some(0),
         }),
         pair_class: Some(PairClass::K3),
-        claim: "structural".to_owned(),
         confidence: Confidence::Exact,
         subject: web(),
         object: host(),
@@ -89,7 +96,6 @@ pub(crate) fn finding(rule: RuleId) -> Finding {
             events: vec![1180, 1181],
         },
         message: "container web joined the host's mount namespace".to_owned(),
-        references: vec!["mitre:T1611".to_owned()],
         suppressed: 0,
         lost_events: 0,
     }
@@ -120,7 +126,7 @@ pub(crate) fn all() -> Vec<Record> {
             uid: 0,
             euid: 0,
             permitted: vec!["SYS_ADMIN".to_owned()],
-            effective: vec![],
+            effective: Some(vec![]),
             user_ns: 4_026_531_837,
         }),
         ..finding(RuleId::ContainerEnter)
@@ -140,7 +146,7 @@ pub(crate) fn all() -> Vec<Record> {
     };
     vec![
         Record::Start(Box::new(Start {
-            head: head(1),
+            head: boot_head(1),
             version: "0.1.0".to_owned(),
             kernel: "6.12.9".to_owned(),
             arch: "x86_64".to_owned(),
@@ -153,6 +159,8 @@ pub(crate) fn all() -> Vec<Record> {
                 not_seen: Some("chroot".to_owned()),
             }],
             not_evaluated: vec![Dimension::References],
+            claim: "structural".to_owned(),
+            references: BTreeMap::from([(RuleId::NamespaceNest, vec!["mitre:T1611".to_owned()])]),
             policy_digest: "00".repeat(32),
             entities: 2,
             tasks: 80,
@@ -173,8 +181,14 @@ pub(crate) fn all() -> Vec<Record> {
             ever_violated: true,
             message: "container web has left the host's mount namespace".to_owned(),
         })),
-        Record::Loss(Box::new(Loss {
+        Record::Policy(Box::new(PolicyChange {
             head: head(44),
+            policy_digest: "01".repeat(32),
+            previous_digest: "00".repeat(32),
+            message: "another policy is in force".to_owned(),
+        })),
+        Record::Loss(Box::new(Loss {
+            head: boot_head(45),
             place: "ring".to_owned(),
             count: 3,
             total: 3,
@@ -184,12 +198,12 @@ pub(crate) fn all() -> Vec<Record> {
             message: "3 events lost in the ring buffer".to_owned(),
         })),
         Record::Heartbeat(Box::new(Heartbeat {
-            head: head(45),
+            head: boot_head(46),
             counters: counters(),
             model_digest: "0123456789abcdef".to_owned(),
         })),
         Record::Stop(Box::new(Stop {
-            head: head(46),
+            head: boot_head(47),
             counters: counters(),
             reason: "signal".to_owned(),
         })),

@@ -44,3 +44,11 @@ pub enum TraceError {
         source: Malformed,
     },
 }
+
+impl TraceError {
+    /// Whether there is no such file.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}

@@ -108,7 +108,7 @@ impl Head {
         bytes
     }
 
-    fn parse(bytes: &[u8; HEAD_BYTES]) -> Result<Self, String> {
+    pub(super) fn parse(bytes: &[u8; HEAD_BYTES]) -> Result<Self, String> {
         let u32_at = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };

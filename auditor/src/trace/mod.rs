@@ -9,7 +9,9 @@
 //! - [`frame`]: compression, checksums, lengths.
 //! - [`codec`]: items as differences from what both sides know already.
 //! - [`writer`], [`reader`]: a whole trace, to and from bytes.
+//! - [`span`]: when a trace ends, without reading it.
 //! - [`compat`]: what older majors need before they can be read.
+//! - [`tool`]: looking at traces, and making traces of traces.
 //! - [`limits`]: every bound, so that a hostile file costs no more than an honest one.
 //!
 //! `docs/trace-format.md` describes every byte. No kernel pointer is in a record, so none is in a trace.
@@ -21,8 +23,10 @@ pub mod frame;
 pub mod header;
 pub mod limits;
 pub mod reader;
+pub mod span;
 #[cfg(test)]
 mod tests;
+pub mod tool;
 mod wire;
 pub mod writer;
 
@@ -49,6 +53,28 @@ pub enum Item<'a> {
         /// Why, as the `stop` line says.
         reason: &'a str,
     },
+}
+
+impl Item<'_> {
+    /// When it happened, nanoseconds since boot; `None` for what belongs to the item before it.
+    #[must_use]
+    pub fn boottime_ns(&self) -> Option<u64> {
+        Some(match self {
+            Self::Event(Event::Task(record)) => record.header.boottime_ns,
+            Self::Event(Event::Exec(record)) => record.task.header.boottime_ns,
+            Self::Event(Event::Exit(record)) => record.header.boottime_ns,
+            Self::Event(Event::Cgroup(record)) => record.header.boottime_ns,
+            Self::Event(
+                Event::SweepBegin { boottime_ns }
+                | Event::SweepEnd { boottime_ns, .. }
+                | Event::Tick { boottime_ns },
+            )
+            | Self::Stop { boottime_ns, .. } => *boottime_ns,
+            Self::Event(Event::Loss(mark)) => mark.boottime_ns,
+            Self::Event(Event::Answer { .. } | Event::Restore(_) | Event::Policy(_))
+            | Self::Answer(_) => return None,
+        })
+    }
 }
 
 /// An answer together with its question: numbers of questions only mean something within one run.

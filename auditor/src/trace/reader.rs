@@ -4,7 +4,8 @@ use super::codec::Decoder;
 use super::error::TraceError;
 use super::frame::{Head, Kind, Next, Unpacker};
 use super::header::{Header, read_up_to};
-use super::writer::END_MAGIC;
+use super::limits::INDEX_FRAMES;
+use super::writer::{END_MAGIC, IndexEntry, TRAILER_BYTES};
 use super::{Item, TraceError as Error};
 use std::io::Read;
 
@@ -33,6 +34,17 @@ pub enum Prologue {
     Skip,
 }
 
+/// What was read so far, prologues included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Frames, but for the index.
+    pub frames: u64,
+    /// Bytes of their payloads as stored.
+    pub stored_bytes: u64,
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct TraceReader<R> {
@@ -45,7 +57,10 @@ pub struct TraceReader<R> {
     payload: Vec<u8>,
     decoder: Decoder,
     prologue: Prologue,
-    kind: Kind,
+    head: Option<Head>,
+    totals: Totals,
+    /// CRC32C of the index that the frames read so far would have.
+    index_crc: u32,
     ending: Option<Ending>,
 }
 
@@ -67,7 +82,9 @@ impl<R: Read> TraceReader<R> {
             payload: Vec::new(),
             decoder: Decoder::default(),
             prologue: Prologue::Read,
-            kind: Kind::Events,
+            head: None,
+            totals: Totals::default(),
+            index_crc: 0,
             ending: None,
         })
     }
@@ -92,9 +109,27 @@ impl<R: Read> TraceReader<R> {
         self.offset
     }
 
-    /// Whether the item given last stands in the prologue.
+    /// Byte at which the frame of the next item starts (after [`Self::more`]), or of the last one.
+    pub const fn frame_offset(&self) -> u64 {
+        self.frame_at
+    }
+
+    /// Whether the item given last, or after [`Self::more`] the next one, stands in the prologue.
     pub fn in_prologue(&self) -> bool {
-        self.kind == Kind::Prologue
+        self.head.is_some_and(|head| head.kind == Kind::Prologue)
+    }
+
+    /// As [`Self::in_prologue`], for a writer of the same.
+    pub fn kind(&self) -> Kind {
+        match self.in_prologue() {
+            true => Kind::Prologue,
+            false => Kind::Events,
+        }
+    }
+
+    /// What was read so far.
+    pub const fn totals(&self) -> Totals {
+        self.totals
     }
 
     /// How the trace ends; `None` before it does.
@@ -102,25 +137,64 @@ impl<R: Read> TraceReader<R> {
         self.ending
     }
 
+    /// Whether the next item, if there is one, has to be read from outside: that may take its time.
+    pub fn at_frame_end(&self) -> bool {
+        self.decoder.is_done(&self.payload)
+    }
+
+    /// What the trace is read from, standing behind all that was read of it.
+    pub fn into_reader(self) -> R {
+        self.from
+    }
+
+    /// Goes to the next item. Says whether there is one.
+    ///
+    /// # Errors
+    /// As [`Self::next_item`].
+    pub fn more(&mut self) -> Result<bool, TraceError> {
+        while self.decoder.is_done(&self.payload) {
+            self.check_entries()?;
+            if !self.next_frame()? {
+                return Ok(false);
+            }
+            if self.in_prologue() && self.prologue == Prologue::Skip {
+                // The states that it holds are what later entries are differences from.
+                self.pass_over()?;
+            }
+        }
+        Ok(true)
+    }
+
     /// The next item; `None` at the end.
     ///
     /// # Errors
     /// When a frame is damaged. What came before it stands; nothing after it can be read.
     pub fn next_item(&mut self) -> Result<Option<Item<'_>>, TraceError> {
-        while self.decoder.is_done(&self.payload) {
-            if !self.next_frame()? {
-                return Ok(None);
-            }
-            if self.kind == Kind::Prologue && self.prologue == Prologue::Skip {
-                // The states that it holds are what later entries are differences from.
-                self.pass_over()?;
-            }
+        if !self.more()? {
+            return Ok(None);
         }
         let offset = self.frame_at;
         self.decoder
             .next(&self.payload)
             .map(Some)
             .map_err(|source| Error::Payload { offset, source })
+    }
+
+    /// Whether the frame had as many entries as it says.
+    fn check_entries(&mut self) -> Result<(), TraceError> {
+        let have = self.decoder.entries();
+        match self.head.take() {
+            Some(head) if head.entries != have => {
+                self.end(Ending::Unfinished);
+                let what = format!("has {have} entries and claims {}", head.entries);
+                let offset = self.frame_at;
+                Err(Error::Frame { offset, what })
+            }
+            head => {
+                self.head = head;
+                Ok(())
+            }
+        }
     }
 
     fn pass_over(&mut self) -> Result<(), TraceError> {
@@ -157,26 +231,53 @@ impl<R: Read> TraceReader<R> {
                 }
             };
             self.offset += size;
-            match head.kind {
-                Kind::Events | Kind::Prologue => {
-                    self.kind = head.kind;
-                    return Ok(true);
-                }
-                Kind::Index => return self.trailer(&head),
-                Kind::Unknown(_) => {}
+            if head.kind == Kind::Index {
+                return self.trailer(&head);
             }
+            self.count(&head);
+            if matches!(head.kind, Kind::Events | Kind::Prologue) {
+                self.head = Some(head);
+                return Ok(true);
+            }
+            // Something that a newer minor version added.
+            self.payload.clear();
         }
     }
 
+    fn count(&mut self, head: &Head) {
+        if self.totals.frames < INDEX_FRAMES as u64 {
+            let entry = IndexEntry {
+                offset: self.frame_at,
+                entries: head.entries,
+                first_ns: head.first_ns,
+                last_ns: head.last_ns,
+            };
+            self.index_crc = crc32c::crc32c_append(self.index_crc, &entry.bytes());
+        }
+        self.totals.frames += 1;
+        self.totals.stored_bytes += head.stored as u64;
+        self.totals.payload_bytes += head.payload as u64;
+    }
+
     fn end(&mut self, ending: Ending) -> bool {
+        self.head = None;
         self.payload.clear();
+        self.decoder.restart();
         self.ending = Some(ending);
         false
     }
 
     /// What stands behind the index: where it starts, and the end mark.
-    fn trailer(&mut self, _index: &Head) -> Result<bool, TraceError> {
-        let mut bytes = [0; 16];
+    fn trailer(&mut self, index: &Head) -> Result<bool, TraceError> {
+        let bytes = self.totals.frames.min(INDEX_FRAMES as u64) * IndexEntry::BYTES as u64;
+        if bytes != index.payload as u64 || crc32c::crc32c(&self.payload) != self.index_crc {
+            self.end(Ending::Unfinished);
+            return Err(Error::Frame {
+                offset: self.frame_at,
+                what: "is an index that does not agree with the frames before it".to_owned(),
+            });
+        }
+        let mut bytes = [0; TRAILER_BYTES];
         let offset = self.offset;
         let have = read_up_to(&mut self.from, &mut bytes)
             .map_err(|source| Error::Io { offset, source })?;

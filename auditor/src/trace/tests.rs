@@ -1,9 +1,15 @@
 //! Goal: what is written is read again, entry by entry, and nothing that is not a trace does harm.
 //! Method: random machines through writer and reader, then the same bytes cut and damaged everywhere.
 
-use super::frame::Kind;
+use super::frame::Kind as FrameKind;
 use super::reader::Prologue;
-use super::{Answer, Ending, Header, Item, TraceError, TraceReader, TraceWriter};
+use super::tool::anonymise::{Policies, Pseudonyms, anonymise};
+use super::tool::filter::Filter;
+use super::tool::info::End;
+use super::tool::kind::Kind;
+use super::tool::merge::Merger;
+use super::tool::verify::verify;
+use super::{Answer, Ending, Header, Item, TraceError, TraceReader, TraceWriter, tool};
 use crate::engine::{Config, Event, LossMark, Saved};
 use crate::inventory::container::{ContainerAnswer, Runtime};
 use crate::model::policy::Policy;
@@ -282,6 +288,31 @@ proptest! {
         prop_assert!(ending.is_err() || got == all || got.len() < all.len());
     }
 
+    /// Goal: whatever a trace holds, the tools take it, and lose no item. Method: random items as lines, merged, and under
+    /// other names; a name that becomes another leaves kinds and times as they are.
+    #[test]
+    fn tools_take_anything(items in proptest::collection::vec(owned(), 0..60)) {
+        let bytes = write(&items);
+        let open = || TraceReader::open(bytes.as_slice()).unwrap();
+        let mut lines = Vec::new();
+        let count = tool::lines::write(&mut open(), &Filter::default(), &mut lines).unwrap();
+        prop_assert_eq!(count, items.len() as u64);
+        for line in lines.split_inclusive(|b| *b == b'\n') {
+            prop_assert!(serde_json::from_slice::<serde_json::Value>(line).is_ok());
+        }
+        let mut merger = Merger::new(&header(), Vec::new()).unwrap();
+        merger.take(&mut open()).unwrap();
+        prop_assert_eq!(read(&merger.finish().unwrap()).0, read(&bytes).0);
+        let names = Pseudonyms::new(b"key");
+        let other = anonymise(&mut open(), &names, Policies::Follow, Vec::new()).unwrap();
+        let shapes = |bytes: &[u8]| -> Vec<_> {
+            let items = read(bytes).0;
+            items.iter().map(|i| (Kind::of(&i.item()), i.item().boottime_ns())).collect()
+        };
+        prop_assert_eq!(shapes(&other), shapes(&bytes));
+        prop_assert_eq!(verify(other.as_slice()).ending, End::Finished);
+    }
+
     /// Goal: a payload with a right checksum and wrong entries is an error, never a panic or endless.
     #[test]
     fn any_payload_ends(payload in proptest::collection::vec(any::<u8>(), 0..400)) {
@@ -308,11 +339,11 @@ fn prologues_are_skipped() {
     let mut later = task;
     later.syscall = 4;
     let mut writer = TraceWriter::new(Vec::new(), &header()).unwrap();
-    writer.set_kind(Kind::Prologue).unwrap();
+    writer.set_kind(FrameKind::Prologue).unwrap();
     for item in &sweep {
         writer.push(&item.item()).unwrap();
     }
-    writer.set_kind(Kind::Events).unwrap();
+    writer.set_kind(FrameKind::Events).unwrap();
     let later = Owned::Task(Box::new(later));
     writer.push(&later.item()).unwrap();
     let bytes = writer.finish().unwrap();
@@ -368,4 +399,44 @@ fn quiet_sweeps_are_small() {
         encoder.push(&item.item()).unwrap();
     }
     assert!(encoder.pending_bytes() - first < 40, "{first}");
+}
+
+/// Goal: what a frame or the index says of itself must be so, even if its checksum is right. Method: a frame that claims
+/// one entry more, an index of another trace, an end mark that points elsewhere.
+#[test]
+fn claims_are_checked() {
+    let ticks = |count: u64| -> Vec<Owned> { (1..=count).map(Owned::Tick).collect() };
+    let mut encoder = super::codec::Encoder::default();
+    for tick in ticks(3) {
+        encoder.push(&tick.item()).unwrap();
+    }
+    let mut frame = encoder.take_frame(FrameKind::Events).unwrap();
+    frame.entries += 1;
+    let mut writer = super::writer::FrameWriter::new(Vec::new(), &header()).unwrap();
+    writer.write(&frame).unwrap();
+    let (got, ending) = read(&writer.finish().unwrap());
+    assert_eq!(got, ticks(3));
+    let error = ending.unwrap_err().to_string();
+    assert!(error.contains("has 3 entries and claims 4"), "{error}");
+
+    // Both begin with the same frame; the index of the second one has another.
+    let (one, two) = (write(&ticks(7)), write(&ticks(14)));
+    let index_of = |bytes: &[u8]| {
+        let at = bytes.len() - 16;
+        u64::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize
+    };
+    let mixed = [&one[..index_of(&one)], &two[index_of(&two)..]].concat();
+    let (got, ending) = read(&mixed);
+    assert_eq!(got, ticks(7));
+    assert!(ending.unwrap_err().to_string().contains("does not agree"));
+    let mut elsewhere = one;
+    let at = elsewhere.len() - 16;
+    elsewhere[at] ^= 1;
+    assert!(
+        read(&elsewhere)
+            .1
+            .unwrap_err()
+            .to_string()
+            .contains("end mark")
+    );
 }

@@ -5,10 +5,13 @@ use super::codec::Encoder;
 use super::frame::{Frame, Kind, Packer};
 use super::header::Header;
 use super::limits::{FRAME_TARGET_BYTES, INDEX_FRAMES};
+use super::reader::Ending;
 use std::io::{self, Write};
 
 /// Last bytes of a finished trace: where its index starts, and this mark.
 pub const END_MAGIC: [u8; 8] = *b"AUDTREND";
+/// Bytes behind the index: where it starts, and [`END_MAGIC`].
+pub const TRAILER_BYTES: usize = size_of::<u64>() + END_MAGIC.len();
 
 /// Frames to a writer, and where they are.
 #[derive(Debug)]
@@ -36,11 +39,19 @@ impl IndexEntry {
     /// Bytes of one entry in an index.
     pub const BYTES: usize = 28;
 
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.offset.to_le_bytes());
-        out.extend_from_slice(&self.entries.to_le_bytes());
-        out.extend_from_slice(&self.first_ns.to_le_bytes());
-        out.extend_from_slice(&self.last_ns.to_le_bytes());
+    pub(super) fn bytes(&self) -> [u8; Self::BYTES] {
+        let Self {
+            offset,
+            entries,
+            first_ns,
+            last_ns,
+        } = self;
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&offset.to_le_bytes());
+        bytes[8..12].copy_from_slice(&entries.to_le_bytes());
+        bytes[12..20].copy_from_slice(&first_ns.to_le_bytes());
+        bytes[20..].copy_from_slice(&last_ns.to_le_bytes());
+        bytes
     }
 }
 
@@ -83,6 +94,15 @@ impl<W: Write> FrameWriter<W> {
         self.offset
     }
 
+    /// Gives the writer back, with neither index nor end mark: what is copied was not finished either.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn leave(mut self) -> io::Result<W> {
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
     /// Writes the index and the end mark, and gives the writer back.
     ///
     /// # Errors
@@ -90,7 +110,7 @@ impl<W: Write> FrameWriter<W> {
     pub fn finish(mut self) -> io::Result<W> {
         let mut payload = Vec::with_capacity(self.index.len() * IndexEntry::BYTES);
         for entry in &self.index {
-            entry.put(&mut payload);
+            payload.extend_from_slice(&entry.bytes());
         }
         let index = Frame {
             kind: Kind::Index,
@@ -129,13 +149,15 @@ impl<W: Write> TraceWriter<W> {
         })
     }
 
-    /// What follows is a prologue, or is not one.
+    /// What follows is a prologue, or is not one, from here on.
     ///
     /// # Errors
     /// The writer's.
     pub fn set_kind(&mut self, kind: Kind) -> io::Result<()> {
-        self.end_frame()?;
-        self.kind = kind;
+        if self.kind != kind {
+            self.end_frame()?;
+            self.kind = kind;
+        }
         Ok(())
     }
 
@@ -169,5 +191,18 @@ impl<W: Write> TraceWriter<W> {
     pub fn finish(mut self) -> io::Result<W> {
         self.end_frame()?;
         self.frames.finish()
+    }
+    /// Writes what is left and ends as a trace that was copied ended.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn finish_as(mut self, ending: Option<Ending>) -> io::Result<W> {
+        match ending {
+            Some(Ending::Finished) => self.finish(),
+            Some(Ending::Unfinished | Ending::Cut { .. }) | None => {
+                self.end_frame()?;
+                self.frames.leave()
+            }
+        }
     }
 }

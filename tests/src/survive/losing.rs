@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Survival;
 use crate::act::Kind;
-use crate::identity::is_type;
+use crate::identity::{confidence, is_type, told};
 use crate::runtime::Runtime;
 use crate::sys;
 
@@ -35,12 +35,12 @@ pub(super) fn stalled_reader(survival: &Survival<'_>, runtime: &Runtime) -> Resu
         "the join after the loss",
         container.broke("namespace-join", "net"),
     )?;
-    ensure!(join["confidence"] == "exact", "not exact: {join}");
+    ensure!(confidence(&join) == "exact", "not exact: {join}");
     let missed = watch.expect(
         "the join during the loss",
         container.broke("namespace-join", "uts"),
     )?;
-    ensure!(missed["confidence"] == "inferred", "not inferred: {missed}");
+    ensure!(confidence(&missed) == "inferred", "not inferred: {missed}");
     watch.heartbeats(4)?;
     container.end()?;
     let lines = survival.stop(watch, 4)?;
@@ -261,11 +261,12 @@ pub(super) fn flood(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
     let visit = |line: &&Value| {
         is_type(line, "violation") && line["rule"] == "foreign-cwd" && survival.is_ours(line)
     };
-    let visits = lines.iter().filter(visit).count() as u64;
+    let walked: Vec<&Value> = lines.iter().filter(visit).collect();
+    let visits = walked.len() as u64;
     // All are of one short-lived task, and yet none may come after its end.
     let inexact = lines
         .iter()
-        .find(|line| visit(line) && line["confidence"] != "exact");
+        .find(|line| visit(line) && confidence(line) != "exact");
     ensure!(inexact.is_none(), "not exact: {inexact:?}");
     let stop = lines.last().context("no line at all")?;
     ensure!(
@@ -275,6 +276,11 @@ pub(super) fn flood(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
     ensure!(
         stop["suppressed"] == DIRECTORIES - visits,
         "{visits} lines of {DIRECTORIES}, but {stop}"
+    );
+    ensure!(
+        told(&walked) == DIRECTORIES,
+        "{visits} lines stand for {} of {DIRECTORIES}",
+        told(&walked)
     );
     Ok(())
 }

@@ -5,10 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use super::Survival;
 use crate::act::Kind;
+use crate::identity::is_type;
 use crate::runtime::Runtime;
 
 /// The running kernel's types.
@@ -134,8 +136,14 @@ pub(super) fn policy_changes(survival: &Survival<'_>, runtime: &Runtime) -> Resu
     let mut container = survival.container(runtime, "policy")?;
     let path = survival.file("policy.toml", b"")?;
     let text = path.display().to_string();
-    let watch = survival.watch(&["--policy", &text, "-v"])?;
+    let watch = survival.watch(&["--policy", &text])?;
     let nest = |dimension| container.broke("namespace-nest", dimension);
+    let start = watch
+        .seen(|line| is_type(line, "start"))
+        .context("no start line")?;
+    let default = &start["policy_digest"];
+    let is_back = |line: &Value| is_type(line, "policy") && line["policy_digest"] == *default;
+    let is_another = |line: &Value| is_type(line, "policy") && line["policy_digest"] != *default;
     let [uts, ipc, net, mnt] = ["uts", "ipc", "net", "mnt"].map(nest);
 
     container.unshare(Kind::Uts)?;
@@ -158,7 +166,7 @@ pub(super) fn policy_changes(survival: &Survival<'_>, runtime: &Runtime) -> Resu
     // Good, by a changed file.
     let next = survival.file("next.toml", ALLOWING.as_bytes())?;
     std::fs::rename(&next, &path).context("replace the policy")?;
-    watch.expect_log("policy loaded", 1)?;
+    watch.expect("another policy", is_another)?;
     container.unshare(Kind::Net)?;
     container.join_host(Kind::Net)?;
     watch.expect("a join", container.broke("namespace-join", "net"))?;
@@ -167,9 +175,21 @@ pub(super) fn policy_changes(survival: &Survival<'_>, runtime: &Runtime) -> Resu
     // Good, by a signal alone.
     write_unseen(&path, "[defaults]\nprivilege_gain = \"audit\"\n")?;
     watch.signal(libc::SIGHUP)?;
-    watch.expect_log("policy loaded", 2)?;
+    watch.expect("the default again", is_back)?;
     container.unshare(Kind::Mnt)?;
     watch.expect("a nest that is allowed no more", mnt)?;
     container.end()?;
-    survival.stop(watch, 0).map(drop)
+    let lines = survival.stop(watch, 0)?;
+    let changes: Vec<&Value> = (lines.iter().filter(|line| is_type(line, "policy"))).collect();
+    let [first, second] = changes[..] else {
+        bail!("not two changes: {changes:?}");
+    };
+    ensure!(
+        is_another(first)
+            && first["previous_digest"] == *default
+            && is_back(second)
+            && second["previous_digest"] == first["policy_digest"],
+        "each is to name the one before: {start}, {first}, {second}"
+    );
+    Ok(())
 }

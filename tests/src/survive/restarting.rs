@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Contained, Survival, Wanderer};
 use crate::act::Kind;
-use crate::identity::is_type;
+use crate::identity::{confidence, is_type};
 use crate::runtime::Runtime;
 
 /// A task that joined the host's network and was moved out of its cgroup while one auditor watched and was killed.
@@ -37,8 +37,16 @@ pub(super) fn killed(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
         container.broke("namespace-join", "net"),
     )?;
     ensure!(
-        standing["confidence"] == "inferred",
+        confidence(&standing) == "inferred",
         "not inferred: {standing}"
+    );
+    let moved = watch.expect(
+        "where it was moved",
+        container.broke("cgroup-migration", "cgroup"),
+    )?;
+    ensure!(
+        confidence(&moved) == "inferred" && moved["subject"]["task"]["pid"] == task.pid,
+        "not inferred, or another task: {moved}"
     );
     task.join_host(Kind::Uts)?;
     let next = watch.expect("the next join", container.broke("namespace-join", "uts"))?;
@@ -49,7 +57,7 @@ pub(super) fn killed(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
         );
     }
     ensure!(
-        next["confidence"] == "exact" && next["subject"]["task"]["pid"] == task.pid,
+        confidence(&next) == "exact" && next["subject"]["task"]["pid"] == task.pid,
         "not that task, or not exact: {next}"
     );
     survival.stop(watch, 0)?;
@@ -65,12 +73,12 @@ pub(super) fn forgetful(survival: &Survival<'_>, runtime: &Runtime) -> Result<()
     let (mut task, first) = escaped(survival, &container, &state)?;
     let watch = survival.watch(&[])?;
     task.join_host(Kind::Uts)?;
-    for (dimension, confidence) in [("net", "inferred"), ("uts", "exact")] {
+    for (dimension, sure) in [("net", "inferred"), ("uts", "exact")] {
         let join = container.broke("namespace-join", dimension);
         let line = watch.expect(&format!("the join in {dimension}"), join)?;
         ensure!(
-            line["confidence"] == confidence && line["subject"]["id"] == first["subject"]["id"],
-            "not {confidence}, or another subject: {line}"
+            confidence(&line) == sure && line["subject"]["id"] == first["subject"]["id"],
+            "not {sure}, or another subject: {line}"
         );
     }
     survival.stop(watch, 0)?;
@@ -90,7 +98,7 @@ pub(super) fn started_after(survival: &Survival<'_>, runtime: &Runtime) -> Resul
     let join = watch.expect("the join", container.broke("namespace-join", "net"))?;
     let id = format!("{}:{}", runtime.name, container.id());
     ensure!(
-        join["confidence"] == "exact" && join["subject"]["id"] == id.as_str(),
+        confidence(&join) == "exact" && join["subject"]["id"] == id.as_str(),
         "not exact, or not {id}: {join}"
     );
     container.end()?;

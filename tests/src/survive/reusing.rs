@@ -5,14 +5,8 @@ use serde_json::Value;
 
 use super::Survival;
 use crate::act::Kind;
-use crate::identity::is_type;
+use crate::identity::{is_type, told};
 use crate::runtime::Runtime;
-
-/// How many findings lines stand for.
-fn told(lines: &[&Value]) -> u64 {
-    let suppressed = |line: &&Value| line["suppressed"].as_u64().unwrap_or(0);
-    lines.len() as u64 + lines.iter().map(suppressed).sum::<u64>()
-}
 
 /// Goal: repeats are folded and counted exactly. Method: five fresh UTS namespaces, one after the other.
 pub(super) fn folded(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {

@@ -1,168 +1,97 @@
-//! Finds a compiler for BPF, or brings it.
-//!
-//! Debian ships a stable compiler with a prebuilt core library for BPF, which needs neither a nightly compiler nor the
-//! sources of core. Elsewhere a nightly of rustup with `rust-src` does. Both need bpf-linker, built against the LLVM of
-//! the compiler.
+//! A compiler for BPF and what makes an object of its output: bpf-linker, built with the compiler's LLVM or a newer
+//! one, and objcopy. Brings what is missing, where it can.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use super::remap;
+use super::compiler::{Compiler, Origin};
 use crate::project;
 
 /// The programs' crate in mangled names, with the end of its disambiguator.
 const CRATE: &str = "_12auditor_ebpf";
-const TARGET: &str = "bpfel-unknown-none";
 const LINKER_VERSION: &str = "0.13.0";
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-const DEBIAN_LLVM: &str = "/usr/lib/llvm-22";
-const DEBIAN_PACKAGES: [&str; 4] = [
-    "rustc-web",
-    "libstd-rust-web-dev-bpf",
-    "llvm-22-dev",
-    "llvm-22",
-];
-
-/// Where the compiler comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// Debian's packages.
-    Debian,
-    /// A nightly of rustup.
-    Nightly,
-}
 
 /// A complete tool chain.
 pub(super) struct Toolchain {
-    origin: Origin,
-    rustc: String,
+    compiler: Compiler,
     linker: PathBuf,
     objcopy: PathBuf,
-    names: [String; 3],
 }
 
 impl Toolchain {
-    /// Looks for a tool chain.
-    pub(super) fn find() -> Result<Self> {
-        let origin = match (debian(), nightly()) {
-            (true, _) => Origin::Debian,
-            (false, true) => Origin::Nightly,
-            (false, false) => bail!(
-                "no compiler for BPF: install {} (Debian), or a nightly with rust-src (rustup toolchain install \
-                 nightly --component rust-src)",
-                DEBIAN_PACKAGES.join(" ")
-            ),
-        };
-        Self::of(origin)
-    }
-
-    /// Looks for a tool chain, and installs what is missing.
-    pub(super) fn find_or_install() -> Result<Self> {
-        // SAFETY: geteuid has no preconditions.
-        let root = unsafe { libc::geteuid() } == 0;
-        if !debian() && !nightly() && root && project::find("apt-get").is_some() {
-            install_packages()?;
+    /// Completes the first compiler that is there, or the wanted one; installs what is missing.
+    pub(super) fn find_or_install(wanted: Option<Origin>) -> Result<Self> {
+        let compiler = Compiler::find_or_install(wanted)?;
+        let llvm = Llvm::of(&compiler);
+        if (find_linker().is_none() || find_objcopy(&compiler).is_err()) && !llvm.is_installed() {
+            project::install(&[&llvm.package(), &format!("{}-dev", llvm.package())])?;
         }
         if find_linker().is_none() {
-            install_linker()?;
+            llvm.install_linker()?;
         }
-        Self::find()
+        Self::of(compiler)
     }
 
-    fn of(origin: Origin) -> Result<Self> {
+    /// Completes this compiler with what is there.
+    pub(super) fn of(compiler: Compiler) -> Result<Self> {
+        compiler.needs_sources()?;
         let linker = find_linker().with_context(|| {
-            format!("no bpf-linker {LINKER_VERSION}: cargo install bpf-linker --version {LINKER_VERSION} --locked")
+            format!(
+                "no bpf-linker {LINKER_VERSION}: cargo install bpf-linker --version {LINKER_VERSION} --locked \
+                 --no-default-features --features {}",
+                Llvm::of(&compiler).package()
+            )
         })?;
-        let rustc = match origin {
-            Origin::Debian => DEBIAN_RUSTC.to_owned(),
-            Origin::Nightly => {
-                let path = project::output(Command::new("rustup").args([
-                    "which",
-                    "--toolchain",
-                    "nightly",
-                    "rustc",
-                ]))?;
-                path.trim().to_owned()
-            }
-        };
-        let version = project::output(Command::new(&rustc).arg("-vV"))?;
-        let line = |start: &str| {
-            version
-                .lines()
-                .find(|line| line.starts_with(start))
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let linker_version = project::output(Command::new(&linker).arg("--version"))?
-            .trim()
-            .to_owned();
         Ok(Self {
-            origin,
-            objcopy: find_objcopy(&rustc)?,
-            names: [
-                line("rustc "),
-                linker_version,
-                line("LLVM version: ").replace("version: ", ""),
-            ],
-            rustc,
+            objcopy: find_objcopy(&compiler)?,
             linker,
+            compiler,
         })
     }
 
     /// Versions of compiler, linker and LLVM, as the sidecar records them.
     pub(super) fn names(&self) -> [String; 3] {
-        self.names.clone()
+        [
+            self.compiler.name().to_owned(),
+            format!("bpf-linker {LINKER_VERSION}"),
+            format!("LLVM {}", self.compiler.llvm()),
+        ]
     }
 
-    /// The command that builds the programs below `target`.
-    pub(super) fn cargo(&self, target: &Path) -> Result<Command> {
-        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-        let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
-        let registry = home.context("no home directory")?.join("registry/src");
-        let flags = [
-            "-Cdebuginfo=2".to_owned(),
-            "-Clink-arg=--btf".to_owned(),
-            remap(project::root(), "/auditor"),
-            remap(&registry, "/registry"),
-        ];
-        let mut cargo = project::cargo();
-        cargo
-            .current_dir(project::root().join("auditor-ebpf"))
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--quiet",
-                "--target",
-                TARGET,
-            ])
-            .env("CARGO_TARGET_DIR", target)
-            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-            .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &self.linker)
-            .env("RUSTC", &self.rustc)
-            .env_remove("RUSTC_WORKSPACE_WRAPPER");
-        match self.origin {
-            // Inline assembly for BPF is unstable in name only; no other crate may use unstable features.
-            Origin::Debian => cargo.env("RUSTC_BOOTSTRAP", "aya_ebpf,auditor_ebpf"),
-            Origin::Nightly => cargo.arg("-Zbuild-std=core"),
-        };
-        Ok(cargo)
+    /// Builds the programs below `target`; gives the path of the result.
+    pub(super) fn build(&self, target: &Path, features: &[&str]) -> Result<PathBuf> {
+        let mut command = self.compiler.build(target, &self.linker)?;
+        project::run(command.args(features)).with_context(|| {
+            format!(
+                "build with {} and {}, whose LLVM must not be older than the compiler's {}",
+                self.compiler.name(),
+                self.linker.display(),
+                self.compiler.llvm()
+            )
+        })?;
+        Ok(target.join("bpfel-unknown-none/release/auditor-ebpf"))
     }
 
-    /// The command that drops what only a debugger needs, and from symbols the hash of where the sources lie; the
-    /// kernel's type information stays.
-    pub(super) fn strip(&self, from: &Path, to: &Path) -> Result<Command> {
+    /// Drops what only a debugger needs, and from symbols the hash of where the sources lie; the kernel's type
+    /// information stays.
+    pub(super) fn strip(&self, from: &Path, to: &Path) -> Result<()> {
         let object = std::fs::read(from).with_context(|| format!("read {}", from.display()))?;
+        let names: String = mangled(&object)
+            .into_iter()
+            .map(|symbol| format!("{symbol} {}\n", without_hash(symbol)))
+            .collect();
+        let list = to.with_extension("symbols");
+        std::fs::write(&list, names).with_context(|| format!("write {}", list.display()))?;
         let mut command = Command::new(&self.objcopy);
-        command.arg("--strip-debug");
-        for symbol in mangled(&object) {
-            command.arg(format!("--redefine-sym={symbol}={}", without_hash(symbol)));
+        command.args(["--strip-debug", "--redefine-syms"]).arg(list);
+        if self.compiler.origin == Origin::Nightly {
+            // Its tools do not find its LLVM by themselves.
+            command.env("LD_LIBRARY_PATH", self.compiler.libraries());
         }
-        command.arg(from).arg(to);
-        Ok(command)
+        project::run(command.arg(from).arg(to))
     }
 }
 
@@ -188,25 +117,51 @@ fn without_hash(symbol: &str) -> String {
     }
 }
 
-fn debian() -> bool {
-    let asked = project::output(Command::new(DEBIAN_RUSTC).args([
-        "--print",
-        "target-libdir",
-        "--target",
-        TARGET,
-    ]));
-    asked.is_ok_and(|libraries| Path::new(libraries.trim()).is_dir())
+/// The LLVM of a compiler, as Debian packages it.
+struct Llvm {
+    major: String,
 }
 
-fn nightly() -> bool {
-    let asked = project::output(
-        Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]),
-    );
-    asked.is_ok_and(|root| {
-        Path::new(root.trim())
-            .join("lib/rustlib/src/rust/library/core")
-            .is_dir()
-    })
+impl Llvm {
+    fn of(compiler: &Compiler) -> Self {
+        let major = compiler.llvm().split('.').next().unwrap_or_default();
+        Self {
+            major: major.to_owned(),
+        }
+    }
+
+    /// The name of the package, which is that of bpf-linker's feature too.
+    fn package(&self) -> String {
+        format!("llvm-{}", self.major)
+    }
+
+    fn prefix(&self) -> PathBuf {
+        Path::new("/usr/lib").join(self.package())
+    }
+
+    /// Whether one can build with it.
+    fn is_installed(&self) -> bool {
+        self.prefix().join("include").is_dir() && self.prefix().join("bin/llvm-objcopy").is_file()
+    }
+
+    fn install_linker(&self) -> Result<()> {
+        let prefix = self.prefix();
+        ensure!(
+            self.is_installed(),
+            "no bpf-linker {LINKER_VERSION}, and no LLVM in {} to build it with",
+            prefix.display()
+        );
+        eprintln!("building bpf-linker {LINKER_VERSION}; this takes some minutes, once");
+        project::run(
+            project::cargo()
+                .args(["install", "bpf-linker", "--version", LINKER_VERSION])
+                .args(["--locked", "--quiet", "--no-default-features"])
+                .args(["--features", &self.package()])
+                .env("LLVM_PREFIX", &prefix)
+                .env(format!("LLVM_SYS_{}1_PREFIX", self.major), &prefix)
+                .env("CARGO_TARGET_DIR", project::target().join("tools")),
+        )
+    }
 }
 
 fn find_linker() -> Option<PathBuf> {
@@ -219,61 +174,13 @@ fn find_linker() -> Option<PathBuf> {
         .then_some(linker)
 }
 
-fn find_objcopy(rustc: &str) -> Result<PathBuf> {
-    let root = project::output(Command::new(rustc).args(["--print", "sysroot"]))?;
-    let own = Path::new(root.trim())
-        .join("lib/rustlib")
-        .join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
-    [
-        Path::new(DEBIAN_LLVM).join("bin/llvm-objcopy"),
-        own.join("bin/rust-objcopy"),
-    ]
-    .into_iter()
-    .find(|path| path.is_file())
-    .or_else(|| project::find("llvm-objcopy"))
-    .context("no llvm-objcopy: install llvm")
-}
-
-fn install_packages() -> Result<()> {
-    eprintln!("installing {}", DEBIAN_PACKAGES.join(" "));
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(["--quiet", "--yes"])
-            .args(arguments);
-        project::run(&mut command)
-    };
-    apt(&["update"])?;
-    apt(&[
-        &["install", "--no-install-recommends"][..],
-        &DEBIAN_PACKAGES[..],
-    ]
-    .concat())
-}
-
-fn install_linker() -> Result<()> {
-    let llvm = Path::new(DEBIAN_LLVM);
-    ensure!(
-        llvm.is_dir(),
-        "no bpf-linker {LINKER_VERSION}, and no LLVM in {DEBIAN_LLVM} to build it with"
-    );
-    eprintln!("building bpf-linker {LINKER_VERSION}; this takes some minutes, once");
-    project::run(
-        project::cargo()
-            .args([
-                "install",
-                "bpf-linker",
-                "--version",
-                LINKER_VERSION,
-                "--locked",
-                "--quiet",
-            ])
-            .args(["--no-default-features", "--features", "llvm-22"])
-            .env("LLVM_PREFIX", llvm)
-            .env("LLVM_SYS_221_PREFIX", llvm)
-            .env("CARGO_TARGET_DIR", project::target().join("tools")),
-    )
+fn find_objcopy(compiler: &Compiler) -> Result<PathBuf> {
+    let debian = Llvm::of(compiler).prefix().join("bin/llvm-objcopy");
+    [compiler.objcopy(), debian]
+        .into_iter()
+        .find(|path| path.is_file())
+        .or_else(|| project::find("llvm-objcopy"))
+        .context("no llvm-objcopy: install llvm")
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 /// What a trace's name ends with, where the recorder chooses it.
 pub const EXTENSION: &str = "atrace";
-const PARTIAL: &str = "partial";
+/// What the name of a part that is being written ends with.
+pub const PARTIAL: &str = "partial";
 /// Traces of one directory that are looked through for old ones.
 const MAX_LISTED: usize = 1 << 16;
 

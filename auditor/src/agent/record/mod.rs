@@ -9,18 +9,17 @@
 //! read alone when older ones are gone, and in a row when they are not.
 
 pub mod files;
+pub(super) mod known;
 mod writer;
 
 pub use files::{Destination, EXTENSION, RecordOptions, Retention, Sync};
 
 use crate::engine::Event;
-use crate::inventory::container::ContainerAnswer;
 use crate::trace::codec::Encoder;
 use crate::trace::frame::Kind;
 use crate::trace::limits::FRAME_TARGET_BYTES;
-use crate::trace::{Answer, Header, Item};
-use auditor_common::record::cgroup_op;
-use std::collections::BTreeMap;
+use crate::trace::{Header, Item};
+use known::Known;
 use std::io;
 use std::time::Duration;
 use writer::{Job, WriterThread};
@@ -31,15 +30,6 @@ pub use writer::Privileges;
 const FRAME_PATIENCE: Duration = Duration::from_secs(2);
 /// After a failure of the disk the next part is tried so much later.
 const RETRY: Duration = Duration::from_secs(5);
-/// Compartments whose names are remembered for the next part's prologue.
-const MAX_KNOWN: usize = 1 << 16;
-
-/// What the inventory said last about a compartment.
-#[derive(Debug)]
-struct Known {
-    init_pid: Option<u32>,
-    answer: ContainerAnswer,
-}
 
 /// What every part's prologue begins with.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +49,7 @@ pub struct Recorder {
     /// Of the part under way.
     header: Header,
     writer: WriterThread,
-    known: BTreeMap<String, Known>,
+    known: Known,
     kind: Kind,
     /// When the first entry of the frame under way came, nanoseconds since boot.
     frame_began_ns: Option<u64>,
@@ -82,7 +72,7 @@ impl Recorder {
             part_began_ns: header.began_boottime_ns,
             header,
             writer,
-            known: BTreeMap::new(),
+            known: Known::default(),
             kind: Kind::Events,
             frame_began_ns: None,
             rotate_after: options.rotate_after,
@@ -93,7 +83,7 @@ impl Recorder {
 
     /// Keeps an item.
     pub fn take(&mut self, item: &Item<'_>) {
-        self.remember(item);
+        self.known.note(item);
         if self.broken.is_some() {
             self.lost += 1;
             return;
@@ -105,29 +95,6 @@ impl Recorder {
         }
         if self.encoder.pending_bytes() >= FRAME_TARGET_BYTES {
             self.end_frame();
-        }
-    }
-
-    fn remember(&mut self, item: &Item<'_>) {
-        match item {
-            Item::Answer(Answer {
-                cgroup_path,
-                init_pid,
-                answer: Some(answer),
-            }) if self.known.len() < MAX_KNOWN || self.known.contains_key(*cgroup_path) => {
-                let known = Known {
-                    init_pid: *init_pid,
-                    answer: (*answer).clone(),
-                };
-                self.known.insert((*cgroup_path).to_owned(), known);
-            }
-            Item::Event(Event::Cgroup(record)) if record.op == cgroup_op::RMDIR => {
-                let used = record.path.len().min(record.path_len as usize);
-                if let Ok(path) = std::str::from_utf8(&record.path[..used]) {
-                    self.known.remove(path);
-                }
-            }
-            _ => {}
         }
     }
 
@@ -201,12 +168,7 @@ impl Recorder {
         }
         self.kind = Kind::Prologue;
         self.take(&Item::Event(Event::Policy(start.policy)));
-        for (path, known) in &self.known {
-            let answer = Answer {
-                cgroup_path: path,
-                init_pid: known.init_pid,
-                answer: Some(&known.answer),
-            };
+        for answer in self.known.answers() {
             // As long as the answer that it is a copy of.
             let _ = self.encoder.push(&Item::Answer(answer));
         }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::engine::world::namespaces::NsIds;
 use crate::engine::world::{Entity, World};
-use crate::model::facts::{EntityId, HOST};
+use crate::model::facts::{EntityId, HOST, ObjectKey};
 use crate::model::output::Evidence;
 use crate::model::{Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict};
 use auditor_common::record::{TaskState, cgroup, known, ns};
@@ -223,9 +223,20 @@ fn place(world: &World, difference: Difference, model: &TaskState, kernel: &Task
     Part {
         dimension: Dimension::Cgroup,
         severity: Severity::High,
-        object: HOST,
+        object: whose_cgroup(world, kernel),
         expected: evidence(model),
         observed: evidence(kernel),
         what: "sits in another cgroup".to_owned(),
     }
+}
+
+/// Whose cgroup a task sits in, if that is not its own container's; else the host.
+fn whose_cgroup(world: &World, state: &TaskState) -> EntityId {
+    let mut extra = world.task(&state.key).into_iter().flat_map(|t| &t.extra);
+    extra
+        .find_map(|(object, _)| match object {
+            ObjectKey::Territory(place) => Some(*place),
+            ObjectKey::Ns(..) | ObjectKey::Root(_) | ObjectKey::Cwd(_) => None,
+        })
+        .unwrap_or(HOST)
 }

@@ -20,7 +20,7 @@ use super::world::namespaces::NsIds;
 use crate::model::facts::{EntityId, HOST, NsId};
 use crate::model::output::Evidence;
 use crate::model::{
-    Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict, capability,
+    Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict, capability, text,
 };
 use auditor_common::record::{Creds, PathRef, TaskRecord, TaskState};
 
@@ -47,6 +47,32 @@ pub struct Change<'a> {
     pub fresh: u16,
     /// How sure the label is.
     pub confidence: Confidence,
+}
+
+impl<'a> Change<'a> {
+    /// What a record says of a task that keeps its label and its namespaces. Where more than that changes, its
+    /// maker says what.
+    #[must_use]
+    pub fn of(
+        record: &'a TaskRecord,
+        event: u64,
+        label: EntityId,
+        ids: NsIds,
+        confidence: Confidence,
+    ) -> Self {
+        Self {
+            record,
+            event,
+            label,
+            label_before: label,
+            actor: label,
+            before: None,
+            ids_before: Some(ids),
+            ids,
+            fresh: 0,
+            confidence,
+        }
+    }
 }
 
 impl Change<'_> {
@@ -98,7 +124,7 @@ pub struct Draft {
     pub subject: EntityId,
     /// Against whom.
     pub object: EntityId,
-    /// The kernel object between them, for folding.
+    /// The kernel object between them, for folding: a number that no other object gets within a window.
     pub object_id: u64,
     /// Whether the verdict must be `violated` by ι for the draft to stand: a share that the policy
     /// declares, or a nesting, then silences it.
@@ -125,7 +151,7 @@ pub fn owner(world: &World, id: NsId) -> EntityId {
     }
 }
 
-/// How an entity is called in a sentence.
+/// How an entity is called in a sentence: by name, else by its id, which stands in full in the party.
 #[must_use]
 pub fn name(world: &World, id: EntityId) -> String {
     if id == HOST {
@@ -133,10 +159,14 @@ pub fn name(world: &World, id: EntityId) -> String {
     }
     match world.entities.get(&id) {
         Some(entity) => {
-            let name = entity.answer.as_ref().map_or(entity.key.as_str(), |a| {
-                a.name.as_deref().unwrap_or(a.id.as_str())
-            });
-            format!("container {name}")
+            let answer = entity.answer.as_ref();
+            match answer.and_then(|a| a.name.as_deref()) {
+                Some(name) => format!("container {name}"),
+                None => {
+                    let id = answer.map_or(entity.key.as_str(), |a| a.id.as_str());
+                    format!("container {}", text::short_id(id))
+                }
+            }
         }
         None => "a container that is gone".to_owned(),
     }
@@ -189,16 +219,15 @@ pub const fn path_evidence(path: &PathRef) -> Evidence {
 #[must_use]
 pub fn creds_evidence(creds: &Creds, user_ns: u32) -> Evidence {
     let names = |set| {
-        capability::names(set)
-            .into_iter()
-            .map(str::to_owned)
-            .collect()
+        let names = capability::names(set);
+        names.into_iter().map(str::to_owned).collect()
     };
+    let same = creds.cap_effective == creds.cap_permitted;
     Evidence::Creds {
         uid: creds.uid,
         euid: creds.euid,
         permitted: names(creds.cap_permitted),
-        effective: names(creds.cap_effective),
+        effective: (!same).then(|| names(creds.cap_effective)),
         user_ns,
     }
 }

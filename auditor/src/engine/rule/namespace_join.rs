@@ -42,7 +42,7 @@ pub fn detect(change: &Change<'_>, world: &World, out: &mut Vec<Draft>) {
             confidence: change.confidence,
             subject: change.label,
             object,
-            object_id: u64::from(id.0),
+            object_id: world.ns.serial(id),
             by_iota: !kept,
             verdict: kept.then_some(Verdict::Violated),
             expected: ns_evidence(world, kind, entity.ns[kind.slot()]),

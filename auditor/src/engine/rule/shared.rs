@@ -29,7 +29,7 @@ pub fn draft(
             (
                 RuleId::SharedNamespace,
                 evidence,
-                u64::from(id.0),
+                world.ns.serial(id),
                 format!("a {}", ns_words(shown)),
             )
         }

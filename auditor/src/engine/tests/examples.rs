@@ -227,6 +227,56 @@ fn reused_inums_are_counted() {
     assert_eq!(found[0].suppressed, 3, "the line itself is the fourth");
 }
 
+/// Goal: joins of two objects are two findings, even where the second got the number and the place of the
+/// first. Method: a namespace that the host made is joined, ends, and another one takes its place.
+#[test]
+fn joins_of_different_objects_are_not_folded() {
+    let mut m = Machine::new("");
+    let a = m.runc(50, "/a");
+    let keeper = m.fork(a, 0);
+    let inum = m.next_inum;
+    for _ in 0..2 {
+        // The kernel gives the lowest free number.
+        m.next_inum = inum;
+        let maker = m.fork(1, 0);
+        m.unshare(maker, NsKind::Net.clone_flag());
+        m.setns(a, maker, &[NsKind::Net]);
+        let found = m.violations();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].rule, RuleId::NamespaceJoin);
+        // The same object again is a repeat.
+        m.setns(a, keeper, &[NsKind::Net]);
+        m.setns(a, maker, &[NsKind::Net]);
+        assert!(m.violations().is_empty());
+        m.setns(a, keeper, &[NsKind::Net]);
+        m.exit(maker);
+    }
+}
+
+/// Goal: a cgroup with strangers in it is no unnamed container's own, even if their pid namespace had the number
+/// that the container's has now. Method: with and without a task whose end was lost.
+#[test]
+fn strangers_are_told_by_identity() {
+    for stranger in [false, true] {
+        let mut m = Machine::new("");
+        m.cgroup(50, "/a");
+        let pid = m.next_inum + 1;
+        if stranger {
+            let lost = m.fork(1, NsKind::Pid.clone_flag());
+            assert_eq!(m.tasks[&lost].ns[ns::PID].inum, pid);
+            m.attach(lost, 1, 50);
+            m.tasks.remove(&lost);
+        }
+        // Of the five namespaces the one for processes is made last.
+        m.next_inum = pid - 5;
+        let a = m.runc_unnamed(50, "/a");
+        assert_eq!(m.tasks[&a].ns[ns::PID].inum, pid);
+        let world = m.engine.world();
+        let entity = &world.entities[&world.label(&m.tasks[&a].key)];
+        assert_eq!((entity.init.tid, entity.slots == 0), (a, stranger));
+    }
+}
+
 /// Moving out of the cgroup, into a neighbour's, and being born there.
 #[test]
 fn migrations_are_violations() {

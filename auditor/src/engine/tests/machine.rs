@@ -64,6 +64,11 @@ impl Machine {
     pub(super) fn new(policy: &str) -> Self {
         let mut hierarchies = [None; CGROUP_SLOTS];
         hierarchies[cgroup::V2] = Some(0);
+        Self::on(hierarchies, policy)
+    }
+
+    /// A machine with these hierarchies.
+    pub(super) fn on(hierarchies: [Option<u32>; CGROUP_SLOTS], policy: &str) -> Self {
         let config = Config {
             hierarchies,
             ..Config::default()
@@ -84,6 +89,18 @@ impl Machine {
         machine.sweep();
         assert!(matches!(machine.out.remove(0), Record::Start(_)));
         machine
+    }
+
+    /// The same machine with another engine, which knows nothing yet.
+    pub(super) fn restarted(&self) -> Self {
+        let config = self.engine.config.clone();
+        Self {
+            engine: Engine::new(config, self.engine.index().policy()),
+            out: Vec::new(),
+            tasks: self.tasks.clone(),
+            specs: self.specs.clone(),
+            ..*self
+        }
     }
 
     pub(super) fn step(&mut self, event: Event<'_>) {
@@ -135,20 +152,20 @@ impl Machine {
     }
 
     pub(super) fn cgroup(&mut self, id: u64, path: &str) {
-        self.change_cgroup(id, path, cgroup_op::MKDIR);
+        self.cgroup_event(0, id, path, cgroup_op::MKDIR);
     }
 
     pub(super) fn rmdir(&mut self, id: u64, path: &str) {
-        self.change_cgroup(id, path, cgroup_op::RMDIR);
+        self.cgroup_event(0, id, path, cgroup_op::RMDIR);
     }
 
-    fn change_cgroup(&mut self, id: u64, path: &str, op: u32) {
+    pub(super) fn cgroup_event(&mut self, hierarchy: u32, id: u64, path: &str, op: u32) {
         let mut record = CgroupRecord {
             header: self.header(kind::CGROUP),
             actor: TaskKey::default(),
             id,
             parent_id: 0,
-            hierarchy: 0,
+            hierarchy,
             op,
             path_len: u32::try_from(path.len()).unwrap(),
             reserved: 0,
@@ -160,8 +177,13 @@ impl Machine {
 
     pub(super) fn sweep(&mut self) {
         self.now_ns += 1000;
+        self.sweep_as_of(self.now_ns);
+    }
+
+    /// A sweep that began earlier.
+    pub(super) fn sweep_as_of(&mut self, began_ns: u64) {
         self.step(Event::SweepBegin {
-            boottime_ns: self.now_ns,
+            boottime_ns: began_ns,
         });
         let tids: Vec<u32> = self.tasks.keys().copied().collect();
         for tid in tids {

@@ -5,6 +5,7 @@
 //! `PROPTEST_CASES` sets the number of cases.
 
 use super::kernel::Kernel;
+use super::lines::{counted, told};
 use super::machine::Machine;
 use super::oracle::Oracle;
 use super::sim::{Owned, Sim, Step};
@@ -143,9 +144,8 @@ impl Driver {
         let labelled = |id| world.tasks.values().filter(|t| t.label == id).count();
         for (&id, entity) in &world.entities {
             if id != HOST {
-                assert_eq!(entity.tasks as usize, labelled(id), "tasks of {id:?}");
-                let in_sets: u32 = entity.sets.values().map(|h| h.tasks).sum();
-                assert_eq!(in_sets, entity.tasks, "sets of {id:?}");
+                assert_eq!(entity.tasks() as usize, labelled(id), "tasks of {id:?}");
+                assert!(entity.sets.values().all(|h| h.tasks > 0), "sets of {id:?}");
             }
         }
         let used: BTreeSet<_> = world
@@ -160,6 +160,7 @@ impl Driver {
             living.iter().all(|id| world.ns.get(*id).is_some()),
             "held and retired"
         );
+        assert!(world.ns.counts_makers(), "who made what");
     }
 }
 
@@ -381,6 +382,7 @@ fn lines(events: &[Owned]) -> (Vec<String>, String) {
     driver
         .engine
         .stop(u64::MAX, "end_of_input", &mut driver.out);
+    assert_eq!(told(&driver.out), counted(driver.engine.counters()));
     let line = |record: &Record| serde_json::to_string(record).unwrap();
     (driver.out.iter().map(line).collect(), digest)
 }
@@ -487,7 +489,7 @@ fn churn_leaves_nothing() {
             ("pending", engine.pending.len()),
             ("queries", engine.queries.len()),
             ("growing", engine.growing.len()),
-            ("exited", engine.exited.len()),
+            ("exits", engine.exits.len()),
             ("folds", folds),
             ("buckets", buckets),
             ("pairs", pairs),

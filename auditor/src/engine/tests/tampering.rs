@@ -77,7 +77,7 @@ fn capabilities_written_to_memory() {
         for finding in found {
             assert_eq!(finding.transition, Some(Transition::T7));
             assert_eq!(finding.confidence, Confidence::Sampled);
-            assert_eq!(finding.subject.task.unwrap().tid, a);
+            assert_eq!(finding.subject.task.unwrap().pid, a);
             assert!(
                 finding.message.contains("SYS_MODULE"),
                 "{}",
@@ -147,7 +147,7 @@ fn namespaces_written_to_memory() {
             ),
         ]
     );
-    assert_eq!(found[1].subject.task.as_ref().unwrap().tid, a);
+    assert_eq!(found[1].subject.task.as_ref().unwrap().pid, a);
     assert_eq!(found[1].confidence, Confidence::Inferred);
 
     let Some(Evidence::Ns { inum, .. }) = found[0].expected else {

@@ -4,18 +4,21 @@
 //! the rules.
 
 pub mod cgroups;
+pub mod names;
 pub mod namespaces;
 
 use crate::inventory::container::ContainerAnswer;
 use crate::model::Confidence;
 use crate::model::facts::{EntityId, HOST, NsId, ObjectKey, Origin};
 use crate::model::output::EntityKind;
+use crate::model::sorted::SortedMap;
 use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
-use auditor_common::record::{TaskKey, TaskState, cgroup, ns};
+use auditor_common::record::{TaskKey, TaskRecord, TaskState, cgroup};
 use cgroups::{CgroupKey, Cgroups};
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use names::Names;
 use namespaces::{NO_NS, Namespaces, NsIds, SetId};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Two start times of one task may differ by a clock tick: /proc is no more precise.
@@ -48,6 +51,46 @@ pub struct Task {
     pub suspect: Option<Box<TaskState>>,
     /// What the entity holds because of this task alone, beside its namespaces.
     pub extra: Vec<(ObjectKey, Origin)>,
+}
+
+impl Task {
+    /// A task of the host of which only a record is known.
+    #[must_use]
+    pub fn new(record: &TaskRecord, set: SetId, event: u64) -> Self {
+        Self {
+            state: record.state,
+            set,
+            label: HOST,
+            confidence: Confidence::Exact,
+            entered: None,
+            exe: None,
+            pivoted: false,
+            seen_ns: record.header.boottime_ns,
+            event,
+            growth: None,
+            suspect: None,
+            extra: Vec::new(),
+        }
+    }
+
+    /// What is born of it: it is in the same namespaces, and has the same label and past.
+    #[must_use]
+    pub fn child(&self, record: &TaskRecord, event: u64) -> Box<Self> {
+        Box::new(Self {
+            state: record.state,
+            set: self.set,
+            label: self.label,
+            confidence: self.confidence,
+            entered: self.entered,
+            exe: self.exe.clone(),
+            pivoted: self.pivoted,
+            seen_ns: record.header.boottime_ns,
+            event,
+            growth: None,
+            suspect: None,
+            extra: Vec::new(),
+        })
+    }
 }
 
 /// See [`Task::growth`].
@@ -90,12 +133,18 @@ pub struct Entity {
     pub root: (u32, u64),
     /// The container that it is nested in, or the host.
     pub parent: EntityId,
-    /// Labelled tasks by set of namespaces.
-    pub sets: BTreeMap<SetId, Holding>,
-    /// Labelled tasks.
-    pub tasks: u32,
+    /// Labelled tasks by set of namespaces. The last one ends a container.
+    pub sets: SortedMap<SetId, Holding>,
     /// How sure it is.
     pub confidence: Confidence,
+}
+
+impl Entity {
+    /// Number of labelled tasks. The host's are not counted.
+    #[must_use]
+    pub fn tasks(&self) -> u32 {
+        self.sets.values().map(|holding| holding.tasks).sum()
+    }
 }
 
 /// Tasks of one entity that share one set of namespaces.
@@ -115,16 +164,18 @@ pub struct World {
     pub tasks: HashMap<u32, Box<Task>>,
     /// Threads other than leaders, by thread group.
     pub threads: HashMap<u32, Vec<u32>>,
-    /// Threads in each mount and pid namespace that is not the machine's own.
-    members: HashMap<NsId, Vec<u32>>,
+    /// Names of executed files.
+    pub names: Names,
     /// Namespaces.
     pub ns: Namespaces,
     /// Cgroups.
     pub cgroups: Cgroups,
     /// Living entities; the host is always there.
-    pub entities: BTreeMap<EntityId, Entity>,
+    pub entities: SortedMap<EntityId, Box<Entity>>,
     /// Hierarchy id of each cgroup slot; `None`: not mounted as v1. Slot 0 is v2.
     pub hierarchies: [Option<u32>; CGROUP_SLOTS],
+    /// Entities by whose territory they sit in, oldest first.
+    tenants: HashMap<EntityId, Vec<EntityId>>,
     next_entity: u32,
 }
 
@@ -150,20 +201,60 @@ impl World {
             origins: [Origin::Own; NS_SLOTS],
             root: (0, 0),
             parent: HOST,
-            sets: BTreeMap::new(),
-            tasks: 0,
+            sets: SortedMap::default(),
             confidence: Confidence::Exact,
         };
+        let mut entities = SortedMap::default();
+        entities.insert(HOST, Box::new(host));
         Self {
             tasks: HashMap::new(),
             threads: HashMap::new(),
-            members: HashMap::new(),
+            names: Names::default(),
             ns: Namespaces::default(),
             cgroups: Cgroups::default(),
-            entities: BTreeMap::from([(HOST, host)]),
+            entities,
             hierarchies,
+            tenants: HashMap::new(),
             next_entity: 1,
         }
+    }
+
+    /// A container is there from here on.
+    pub fn begin(&mut self, id: EntityId, entity: Entity) {
+        self.tenants.entry(entity.territory).or_default().push(id);
+        self.entities.insert(id, Box::new(entity));
+    }
+
+    /// A container is gone.
+    pub fn end(&mut self, id: EntityId) -> Option<Box<Entity>> {
+        let entity = self.entities.remove(&id)?;
+        if let Some(tenants) = self.tenants.get_mut(&entity.territory) {
+            tenants.retain(|tenant| *tenant != id);
+            if tenants.is_empty() {
+                self.tenants.remove(&entity.territory);
+            }
+        }
+        Some(entity)
+    }
+
+    /// Who sits in an entity's territory, itself included, oldest first. Nobody is listed in the host's.
+    #[must_use]
+    pub fn tenants(&self, territory: EntityId) -> &[EntityId] {
+        self.tenants.get(&territory).map_or(&[], Vec::as_slice)
+    }
+
+    /// A territory is another's from here on. Gives who sits in it.
+    pub fn pass_territory(&mut self, from: EntityId, to: EntityId) -> Vec<EntityId> {
+        let tenants = self.tenants.remove(&from).unwrap_or_default();
+        for id in &tenants {
+            if let Some(entity) = self.entities.get_mut(id) {
+                entity.territory = to;
+            }
+        }
+        let all = self.tenants.entry(to).or_default();
+        all.extend(&tenants);
+        all.sort_unstable();
+        tenants
     }
 
     /// The host.
@@ -265,7 +356,7 @@ impl World {
     }
 
     /// A thread is known from here on. Whoever had its id before is gone.
-    pub fn insert(&mut self, task: Task) {
+    pub fn insert(&mut self, task: Box<Task>) {
         let key = task.state.key;
         if key.tid != key.tgid {
             let threads = self.threads.entry(key.tgid).or_default();
@@ -274,17 +365,17 @@ impl World {
             }
         }
         let set = task.set;
-        if let Some(old) = self.tasks.insert(key.tid, Box::new(task)) {
-            self.leave(key.tid, old.set);
+        if let Some(old) = self.tasks.insert(key.tid, task) {
+            self.ns.leave(key.tid, old.set);
         }
-        self.join(key.tid, set);
+        self.ns.join(key.tid, set);
     }
 
     /// The threads in a mount or pid namespace, in no order. Walks all threads for the machine's own ones.
     #[must_use]
     pub fn members(&self, id: NsId) -> Vec<u32> {
-        if self.has_members(id) {
-            return self.members.get(&id).cloned().unwrap_or_default();
+        if let Some(members) = self.ns.members(id) {
+            return members.to_vec();
         }
         self.tasks
             .values()
@@ -297,54 +388,34 @@ impl World {
     pub fn switch(&mut self, tid: u32, set: SetId) -> Option<SetId> {
         let task = self.tasks.get_mut(&tid)?;
         let old = std::mem::replace(&mut task.set, set);
-        self.leave(tid, old);
-        self.join(tid, set);
+        self.ns.leave(tid, old);
+        self.ns.join(tid, set);
         Some(old)
-    }
-
-    /// What the machine's own namespaces are is known from here on: their members are not listed.
-    pub fn forget_members(&mut self, id: NsId) {
-        self.members.remove(&id);
-    }
-
-    /// Whether members are listed: those of the machine's own namespaces are nearly all.
-    fn has_members(&self, id: NsId) -> bool {
-        self.ns.get(id).is_some_and(|ns| !ns.initial)
-    }
-
-    fn join(&mut self, tid: u32, set: SetId) {
-        let ids = *self.ns.ids(set);
-        for id in [ids[ns::MNT], ids[ns::PID]] {
-            if self.has_members(id) {
-                self.members.entry(id).or_default().push(tid);
-            }
-        }
-    }
-
-    fn leave(&mut self, tid: u32, set: SetId) {
-        let ids = *self.ns.ids(set);
-        for id in [ids[ns::MNT], ids[ns::PID]] {
-            if !self.has_members(id) {
-                continue;
-            }
-            let Some(members) = self.members.get_mut(&id) else {
-                continue;
-            };
-            // The young end first.
-            if let Some(at) = members.iter().rposition(|&t| t == tid) {
-                members.swap_remove(at);
-            }
-            if members.is_empty() {
-                self.members.remove(&id);
-            }
-        }
     }
 
     /// Forgets a thread and gives what the caller must account for.
     pub fn remove(&mut self, tid: u32) -> Option<Box<Task>> {
         let task = self.tasks.remove(&tid)?;
-        self.leave(tid, task.set);
-        let tgid = task.state.key.tgid;
+        self.depart(&task);
+        Some(task)
+    }
+
+    /// As [`Self::remove`], if it is the one that the key means.
+    pub fn take(&mut self, key: &TaskKey) -> Option<Box<Task>> {
+        let Entry::Occupied(entry) = self.tasks.entry(key.tid) else {
+            return None;
+        };
+        if !same_task(&entry.get().state.key, key) {
+            return None;
+        }
+        let task = entry.remove();
+        self.depart(&task);
+        Some(task)
+    }
+
+    fn depart(&mut self, task: &Task) {
+        let TaskKey { tid, tgid, .. } = task.state.key;
+        self.ns.leave(tid, task.set);
         if tid != tgid
             && let Some(threads) = self.threads.get_mut(&tgid)
         {
@@ -353,6 +424,5 @@ impl World {
                 self.threads.remove(&tgid);
             }
         }
-        Some(task)
     }
 }

@@ -10,7 +10,7 @@
 use crate::model::NsKind;
 use crate::model::facts::{EntityId, HOST, NsId};
 use auditor_common::limits::NS_SLOTS;
-use auditor_common::record::NsRef;
+use auditor_common::record::{NsRef, ns};
 use hashbrown::HashMap;
 
 /// Makers remembered of namespaces that no task holds any more.
@@ -26,6 +26,8 @@ pub struct Namespace {
     pub kind: NsKind,
     /// Inode number on nsfs.
     pub inum: u32,
+    /// Number of the object, never given twice: ids are, once nobody holds them.
+    pub serial: u64,
     /// The kernel's unique id, or 0.
     pub unique_id: u64,
     /// Inum of the owning user namespace (of the parent, for a user namespace), or 0.
@@ -37,6 +39,8 @@ pub struct Namespace {
     /// The entity whose own namespace it is, by baseline.
     pub entity: Option<EntityId>,
     refs: u32,
+    /// The threads in it, if it is a mount or pid namespace and not the machine's own.
+    members: Vec<u32>,
 }
 
 /// A task's namespaces, by slot.
@@ -52,14 +56,41 @@ struct NsSet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SetId(u32);
 
+/// How many namespaces each container made; the host is not counted.
+#[derive(Debug, Default)]
+struct Made {
+    counts: HashMap<EntityId, u32>,
+}
+
+impl Made {
+    fn more(&mut self, maker: EntityId) {
+        if maker != HOST {
+            *self.counts.entry(maker).or_default() += 1;
+        }
+    }
+
+    fn less(&mut self, maker: EntityId) {
+        let Some(count) = self.counts.get_mut(&maker) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&maker);
+        }
+    }
+}
+
 /// All namespaces.
 #[derive(Debug, Default)]
 pub struct Namespaces {
     slots: Vec<Option<Namespace>>,
     free: Vec<u32>,
+    last_serial: u64,
     by_inum: HashMap<(NsKind, u32), NsId>,
     /// Containers that made what no task holds any more.
     makers: HashMap<(NsKind, u32), EntityId>,
+    /// How often a container stands in `made_by` and in `makers`.
+    made: Made,
     sets: Vec<NsSet>,
     free_sets: Vec<u32>,
     /// Mount namespaces that retired and that nobody was told of.
@@ -84,6 +115,12 @@ impl Namespaces {
         self.by_inum.get(&(kind.object_kind(), inum)).copied()
     }
 
+    /// What tells a namespace from all that were and will be; 0 for [`NO_NS`] and retired ids.
+    #[must_use]
+    pub fn serial(&self, id: NsId) -> u64 {
+        self.get(id).map_or(0, |ns| ns.serial)
+    }
+
     /// Number of living namespaces.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -97,15 +134,18 @@ impl Namespaces {
     }
 
     fn allocate(&mut self, kind: NsKind, ns: &NsRef, made_by: EntityId) -> NsId {
+        self.last_serial += 1;
         let namespace = Namespace {
             kind,
             inum: ns.inum,
+            serial: self.last_serial,
             unique_id: ns.unique_id,
             owner_inum: ns.owner_inum,
             initial: false,
             made_by,
             entity: None,
             refs: 0,
+            members: Vec::new(),
         };
         let id = if let Some(place) = self.free.pop() {
             self.slots[place as usize] = Some(namespace);
@@ -115,6 +155,7 @@ impl Namespaces {
             NsId(u32::try_from(self.slots.len() - 1).expect("fewer namespaces than 2^32 - 1"))
         };
         self.by_inum.insert((kind, ns.inum), id);
+        self.made.more(made_by);
         id
     }
 
@@ -142,13 +183,58 @@ impl Namespaces {
             }
         }
         // Who joins what no task held has not made it: its maker is remembered, or is the host.
+        let remembered = self.makers.remove(&(object, ns.inum));
+        self.made.less(remembered.unwrap_or(HOST));
         let maker = if fresh {
             actor
         } else {
-            self.makers.get(&(object, ns.inum)).copied().unwrap_or(HOST)
+            remembered.unwrap_or(HOST)
         };
-        self.makers.remove(&(object, ns.inum));
         self.allocate(object, ns, maker)
+    }
+
+    /// The machine's own namespace is known: nearly all threads are in it, so they are not listed.
+    pub fn set_initial(&mut self, id: NsId) {
+        if let Some(ns) = self.get_mut(id) {
+            ns.initial = true;
+            ns.members = Vec::new();
+        }
+    }
+
+    /// The threads in a mount or pid namespace, in no order; `None` where they are not listed.
+    #[must_use]
+    pub fn members(&self, id: NsId) -> Option<&[u32]> {
+        self.get(id)
+            .filter(|ns| !ns.initial)
+            .map(|ns| &ns.members[..])
+    }
+
+    /// A thread has this set of namespaces from here on.
+    pub fn join(&mut self, tid: u32, set: SetId) {
+        for id in self.listing(set) {
+            if let Some(ns) = self.get_mut(id).filter(|ns| !ns.initial) {
+                ns.members.push(tid);
+            }
+        }
+    }
+
+    /// A thread has it no more.
+    pub fn leave(&mut self, tid: u32, set: SetId) {
+        for id in self.listing(set) {
+            let Some(ns) = self.get_mut(id).filter(|ns| !ns.initial) else {
+                continue;
+            };
+            // The young end first.
+            if let Some(at) = ns.members.iter().rposition(|&t| t == tid) {
+                ns.members.swap_remove(at);
+            }
+        }
+    }
+
+    /// The namespaces of a set that list their members.
+    fn listing(&self, set: SetId) -> [NsId; 2] {
+        let ids = self.ids(set);
+        [ids[ns::MNT], ids[ns::PID]]
     }
 
     /// Keeps an identity alive.
@@ -166,10 +252,14 @@ impl Namespaces {
             return;
         }
         let key = (ns.kind, ns.inum);
-        let maker = ns.entity.unwrap_or(ns.made_by);
+        let made_by = ns.made_by;
+        let maker = ns.entity.unwrap_or(made_by);
+        self.made.less(made_by);
         if maker != HOST && self.makers.len() < MAX_MAKERS {
             // A bind mount or a descriptor may keep it alive without any task.
-            self.makers.insert(key, maker);
+            let before = self.makers.insert(key, maker);
+            self.made.less(before.unwrap_or(HOST));
+            self.made.more(maker);
         }
         if self.by_inum.get(&key) == Some(&id) {
             self.by_inum.remove(&key);
@@ -187,21 +277,32 @@ impl Namespaces {
         std::mem::take(&mut self.retired_mounts)
     }
 
-    /// What one made is another's from here on.
-    pub fn bequeath(&mut self, from: EntityId, to: EntityId) {
+    /// What one made, or has as its own, is another's from here on. `own`: its baseline.
+    pub fn bequeath(&mut self, from: EntityId, own: &NsIds, to: EntityId) {
+        for &id in own {
+            let Some(ns) = self.get_mut(id).filter(|ns| ns.entity == Some(from)) else {
+                continue;
+            };
+            ns.entity = None;
+            let before = std::mem::replace(&mut ns.made_by, to);
+            self.made.less(before);
+            self.made.more(to);
+        }
+        // Most containers make nothing, and this walks all that there is.
+        if self.made.counts.remove(&from).is_none() {
+            return;
+        }
         self.makers.retain(|_, maker| {
             if *maker == from {
                 *maker = to;
+                self.made.more(to);
             }
             *maker != HOST
         });
         for namespace in self.slots.iter_mut().flatten() {
             if namespace.made_by == from {
                 namespace.made_by = to;
-            }
-            if namespace.entity == Some(from) {
-                namespace.entity = None;
-                namespace.made_by = to;
+                self.made.more(to);
             }
         }
     }
@@ -225,6 +326,18 @@ impl Namespaces {
     #[cfg(test)]
     pub(crate) fn places(&self) -> [usize; 2] {
         [self.slots.len(), self.sets.len()]
+    }
+
+    /// Whether what each container made is counted right.
+    #[cfg(test)]
+    pub(crate) fn counts_makers(&self) -> bool {
+        let living = self.slots.iter().flatten().map(|ns| ns.made_by);
+        let mut counts: HashMap<EntityId, u32> = HashMap::new();
+        for maker in living.chain(self.makers.values().copied()) {
+            *counts.entry(maker).or_default() += 1;
+        }
+        counts.remove(&HOST);
+        counts == self.made.counts
     }
 
     /// The namespaces of a set.

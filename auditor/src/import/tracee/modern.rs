@@ -4,8 +4,8 @@ use super::Event;
 use crate::import::act::Seen;
 use crate::import::json;
 use crate::import::summary::Summary;
-use crate::import::time;
 use crate::inventory::container::ContainerAnswer;
+use crate::model::time;
 use serde_json::Value;
 
 const TOP: [&str; 9] = [

@@ -149,15 +149,16 @@ impl IsolationIndex {
             .get(&a)
             .is_some_and(|others| others.contains(&b));
         narrow
-            || self.common(a, b).any(|(object, of_a, of_b)| {
-                let Some(offenders) = self.memory.wide.get(&object) else {
-                    return false;
-                };
-                let worst = |id, now: Origin| offenders.get(&id).map_or(now, |o| now.max(*o));
-                let (a, b) = ((a, worst(a, of_a)), (b, worst(b, of_b)));
-                let sharing = self.sharing(relation, object, a, b);
-                super::rules::judge(&sharing).verdict == Verdict::Violated
-            })
+            || !self.memory.wide.is_empty()
+                && self.common(a, b).any(|(object, of_a, of_b)| {
+                    let Some(offenders) = self.memory.wide.get(&object) else {
+                        return false;
+                    };
+                    let worst = |id, now: Origin| offenders.get(&id).map_or(now, |o| now.max(*o));
+                    let (a, b) = ((a, worst(a, of_a)), (b, worst(b, of_b)));
+                    let sharing = self.sharing(relation, object, a, b);
+                    super::rules::judge(&sharing).verdict == Verdict::Violated
+                })
     }
 
     /// One holder of one object changed: tells its pairs with the other holders.
@@ -214,6 +215,9 @@ impl IsolationIndex {
 
     /// Nesting changed at an entity: that concerns it and all that is nested in it.
     pub(super) fn rejoin_family(&mut self, id: EntityId) {
+        if !self.children.contains_key(&id) {
+            return self.rejoin_entity(id);
+        }
         let mut family = BTreeSet::from([id]);
         let mut todo = vec![id];
         while let Some(next) = todo.pop() {

@@ -278,10 +278,13 @@ impl IsolationIndex {
 
     fn shared(&self) -> Vec<SharedObject> {
         let mut shared = Vec::new();
-        for (object, holders) in &self.objects {
-            if holders.len() < 2 || !self.is_for_many(*object) {
-                continue;
-            }
+        let mut many: Vec<(&ObjectKey, &Vec<(EntityId, Origin)>)> = self
+            .objects
+            .iter()
+            .filter(|(object, holders)| holders.len() >= 2 && self.is_for_many(**object))
+            .collect();
+        many.sort_unstable_by_key(|(object, _)| **object);
+        for (object, holders) in many {
             let mut members: Vec<EntityId> = holders.iter().map(|(id, _)| *id).collect();
             let (verdict, mut offenders) = self.worst_among(*object, holders);
             self.sort_by_key(&mut members);

@@ -1,6 +1,6 @@
 //! One pair: what both hold, judged dimension by dimension, and ι.
 
-use super::sets::DimensionSet;
+use super::sets::{Counts, DimensionSet};
 use super::{IsolationIndex, NESTING_DEPTH, rules};
 use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
 use crate::model::kinds::{Dimension, PairClass, Severity, Verdict};
@@ -85,6 +85,23 @@ impl IsolationIndex {
         }
     }
 
+    /// Whether any dimension of the pair is violated: what [`Self::pair`] says, at the price of what both hold.
+    #[must_use]
+    pub fn is_violated(&self, a: EntityId, b: EntityId) -> bool {
+        let (a, b) = (a.min(b), a.max(b));
+        let entity = |id| self.entities.get(&id);
+        let offends = |id| entity(id).is_some_and(|e| e.held.values().any(Counts::offends));
+        if !offends(a) && !offends(b) {
+            return false;
+        }
+        let relation = self.relation(a, b);
+        self.common(a, b).any(|(object, of_a, of_b)| {
+            let sharing = self.sharing(&relation, object, (a, of_a), (b, of_b));
+            !self.not_evaluated.contains(object.dimension())
+                && rules::judge(&sharing).verdict == Verdict::Violated
+        })
+    }
+
     /// Objects that both hold, each with its worst origin on both sides.
     pub(super) fn common(
         &self,
@@ -93,16 +110,13 @@ impl IsolationIndex {
     ) -> impl Iterator<Item = (ObjectKey, Origin, Origin)> + '_ {
         let held = |id| self.entities.get(&id).map(|entity| &entity.held);
         let sides = held(a).zip(held(b)).filter(|_| a != b);
+        // Both are in order, so one walk over both finds what is in both.
         sides.into_iter().flat_map(|(of_a, of_b)| {
-            let swap = of_a.len() > of_b.len();
-            let (few, many) = if swap { (of_b, of_a) } else { (of_a, of_b) };
-            few.iter().filter_map(move |(object, counts)| {
-                let (x, y) = (counts.worst()?, many.get(object)?.worst()?);
-                Some(if swap {
-                    (*object, y, x)
-                } else {
-                    (*object, x, y)
-                })
+            let mut others = of_b.iter().peekable();
+            of_a.iter().filter_map(move |(object, counts)| {
+                while others.next_if(|(other, _)| *other < object).is_some() {}
+                let (_, of_b) = others.next_if(|(other, _)| *other == object)?;
+                Some((*object, counts.worst()?, of_b.worst()?))
             })
         })
     }
@@ -130,9 +144,10 @@ impl IsolationIndex {
     ) -> rules::Sharing {
         let dimension = object.dimension();
         let sides = |id| self.entities.get(&id).map(|entity| &entity.sides);
-        let by_policy = sides(a.0)
-            .zip(sides(b.0))
-            .is_some_and(|(x, y)| self.policy.share_between(x, y, dimension).is_some());
+        let by_policy = !self.policy.shares.is_empty()
+            && sides(a.0)
+                .zip(sides(b.0))
+                .is_some_and(|(x, y)| self.policy.share_between(x, y, dimension).is_some());
         let initial = self.is_initial(object);
         rules::Sharing {
             relation: *relation,
@@ -156,9 +171,9 @@ impl IsolationIndex {
         rules::judge(&self.sharing(&self.relation(a.0, b.0), object, a, b)).verdict
     }
 
-    /// Initial: the host's own. The host has the lowest id and so stands first.
+    /// Initial: the host's own.
     pub(super) fn is_initial(&self, object: ObjectKey) -> bool {
-        self.holders(object).first() == Some(&(HOST, Origin::Own))
+        is_initial(self.holders(object))
     }
 
     /// All share it on an ordinary machine.
@@ -265,6 +280,11 @@ impl DimensionVerdict {
             self.severity = Severity::Info;
         }
     }
+}
+
+/// Whether what they hold is the host's own. The host has the lowest id and so stands first.
+pub(super) fn is_initial(holders: &[(EntityId, Origin)]) -> bool {
+    holders.first() == Some(&(HOST, Origin::Own))
 }
 
 /// Where a dimension stands in a pair's vector.

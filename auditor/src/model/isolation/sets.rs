@@ -26,6 +26,11 @@ impl Counts {
         self.0[origin as usize] > 0
     }
 
+    /// Whether it is held in a way that may violate anything.
+    pub(super) const fn offends(&self) -> bool {
+        self.has(Origin::Undeclared) || self.has(Origin::Acquired)
+    }
+
     pub(super) fn worst(&self) -> Option<Origin> {
         Origin::ALL
             .into_iter()

@@ -4,7 +4,7 @@
 //! both lengths whatever a policy or a label says.
 
 /// Whether a pattern matches all of a text.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (mut p, mut t) = (pattern.chars(), text.chars());
     // Where to resume when a literal fails: behind the last `*`, one character further.
     let mut resume = None;

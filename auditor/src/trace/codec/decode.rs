@@ -27,6 +27,8 @@ pub struct Decoder {
     sweep_hook: u16,
     /// Unchanged tasks of a row that are still to be given.
     row: u64,
+    /// Entries of the payload so far.
+    entries: u32,
     exit: ExitRecord,
     cgroup: CgroupRecord,
     path: String,
@@ -46,6 +48,7 @@ impl Default for Decoder {
             sweep_ns: None,
             sweep_hook: 0,
             row: 0,
+            entries: 0,
             exit: ExitRecord::new_zeroed(),
             cgroup: CgroupRecord::new_zeroed(),
             path: String::new(),
@@ -64,6 +67,13 @@ impl Decoder {
     pub fn restart(&mut self) {
         self.place = Place::default();
         self.row = 0;
+        self.entries = 0;
+    }
+
+    /// Entries of the payload so far. One entry may give several items.
+    #[must_use]
+    pub const fn entries(&self) -> u32 {
+        self.entries
     }
 
     /// Whether all of the payload has been given.
@@ -81,6 +91,7 @@ impl Decoder {
             return self.same();
         }
         let tag = self.place.byte(payload)?;
+        self.entries = self.entries.saturating_add(1);
         match tag {
             tag::BIRTH | tag::TASK | tag::SWEEP_TASK => self.task(tag, payload),
             tag::EXEC => self.exec(payload),

@@ -7,7 +7,6 @@ mod host;
 mod load;
 mod measure;
 mod model;
-mod node;
 mod replay;
 
 use std::path::PathBuf;

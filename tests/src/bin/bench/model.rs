@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use auditor::agent::once;
 use auditor::model::policy::Policy;
 use auditor::sensor::clock::Machine;
+use auditor_tests::node::{self, Node};
 
 use crate::measure::{Goal, median, processor_seconds, say};
-use crate::node::{self, Node};
 
 /// Containers that live while others come and go.
 const LIVING: usize = 100;

@@ -8,15 +8,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use auditor::agent::replay::Replay;
-use auditor::engine::{Config, Event};
+use auditor::engine::Event;
 use auditor::model::policy::Policy;
 use auditor::sink::jsonl;
 use auditor::trace::{Answer, Header, Item, TraceReader, TraceWriter};
-use auditor_common::limits::CGROUP_SLOTS;
-use auditor_common::record::cgroup;
+use auditor_tests::node::{self, Node};
 
 use crate::measure::{Goal, median, processor_seconds, say};
-use crate::node::{self, Node};
 
 /// Containers that live while others come and go.
 const LIVING: usize = 100;
@@ -28,15 +26,7 @@ const TURNS: usize = 5;
 
 /// A trace of a node, and how many kernel records it holds.
 fn record(path: &Path, name: &str, chunks: usize) -> Result<u64> {
-    let mut hierarchies = [None; CGROUP_SLOTS];
-    hierarchies[cgroup::V2] = Some(0);
-    let config = Config {
-        node: name.to_owned(),
-        boot_id: name.to_owned(),
-        hierarchies,
-        ..Config::default()
-    };
-    let header = Header::new(&config, 1, Policy::default().digest());
+    let header = Header::new(&node::config(name), 1, Policy::default().digest());
     let file = BufWriter::new(File::create_new(path).context("make a trace")?);
     let mut trace = TraceWriter::new(file, &header)?;
     let mut engine = node::engine();
@@ -75,6 +65,10 @@ fn record(path: &Path, name: &str, chunks: usize) -> Result<u64> {
         }
         node.sweep(&mut take);
     }
+    trace.push(&Item::Stop {
+        boottime_ns: node.now_ns(),
+        reason: "duration",
+    })?;
     trace.finish()?;
     Ok(count)
 }

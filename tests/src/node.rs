@@ -32,16 +32,22 @@ const ALL_CAPABILITIES: u64 = 0x1ff_ffff_ffff;
 const HOST_INUM: u32 = 1000;
 
 /// A record, owned. Not boxed: a chunk of records is read in order and dropped.
-pub(crate) enum Owned {
+#[derive(Clone, Copy, Debug)]
+pub enum Owned {
+    /// See [`Event::Task`].
     Task(TaskRecord),
+    /// See [`Event::Exec`].
     Exec(ExecRecord),
+    /// See [`Event::Exit`].
     Exit(ExitRecord),
+    /// See [`Event::Cgroup`].
     Cgroup(CgroupRecord),
 }
 
 impl Owned {
     /// As the engine takes it.
-    pub(crate) fn event(&self) -> Event<'_> {
+    #[must_use]
+    pub fn event(&self) -> Event<'_> {
         match self {
             Self::Task(record) => Event::Task(record),
             Self::Exec(record) => Event::Exec(record),
@@ -52,6 +58,7 @@ impl Owned {
 }
 
 /// A living container.
+#[derive(Debug)]
 struct Container {
     tids: Vec<u32>,
     cgroup: u64,
@@ -59,9 +66,10 @@ struct Container {
 }
 
 /// The machine that the records are about.
-pub(crate) struct Node {
+#[derive(Debug)]
+pub struct Node {
     /// Records since they were last taken.
-    pub(crate) records: Vec<Owned>,
+    pub records: Vec<Owned>,
     tasks: BTreeMap<u32, TaskState>,
     containers: std::collections::VecDeque<Container>,
     now_ns: u64,
@@ -70,19 +78,27 @@ pub(crate) struct Node {
     next_cgroup: u64,
 }
 
-/// An engine for such a node.
-pub(crate) fn engine() -> Engine {
+/// What an engine is told of such a node.
+#[must_use]
+pub fn config(name: &str) -> Config {
     let mut hierarchies = [None; CGROUP_SLOTS];
     hierarchies[cgroup::V2] = Some(0);
-    let config = Config {
+    Config {
+        node: name.to_owned(),
+        boot_id: name.to_owned(),
         hierarchies,
         ..Config::default()
-    };
-    Engine::new(config, &Policy::default())
+    }
+}
+
+/// An engine for such a node.
+#[must_use]
+pub fn engine() -> Engine {
+    Engine::new(config("bench"), &Policy::default())
 }
 
 /// Steps the engine, and names each container as a runtime's state directory would.
-pub(crate) fn step(engine: &mut Engine, event: Event<'_>, out: &mut Vec<Record>) {
+pub fn step(engine: &mut Engine, event: Event<'_>, out: &mut Vec<Record>) {
     engine.step(event, out);
     while let Some(query) = engine.next_query() {
         let answer = named(&query.cgroup_path);
@@ -95,14 +111,16 @@ pub(crate) fn step(engine: &mut Engine, event: Event<'_>, out: &mut Vec<Record>)
 }
 
 /// What a runtime's state directory would say of a container.
-pub(crate) fn named(cgroup_path: &str) -> ContainerAnswer {
+#[must_use]
+pub fn named(cgroup_path: &str) -> ContainerAnswer {
     let id = cgroup_path.rsplit('/').next().unwrap_or_default();
     ContainerAnswer::bare(cgroup_path.to_owned(), Runtime::Runc, id.to_owned())
 }
 
 impl Node {
     /// A node with tasks of the host and no container.
-    pub(crate) fn new(host_tasks: u32) -> Self {
+    #[must_use]
+    pub fn new(host_tasks: u32) -> Self {
         let mut node = Self {
             records: Vec::new(),
             tasks: BTreeMap::new(),
@@ -120,7 +138,7 @@ impl Node {
     }
 
     /// A sweep over every task, as the iterator gives it.
-    pub(crate) fn sweep(&mut self, mut take: impl FnMut(Event<'_>)) {
+    pub fn sweep(&mut self, mut take: impl FnMut(Event<'_>)) {
         for record in std::mem::take(&mut self.records) {
             take(record.event());
         }
@@ -145,8 +163,38 @@ impl Node {
         take(end);
     }
 
+    /// Now, nanoseconds since boot.
+    #[must_use]
+    pub const fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// So much time passes.
+    pub const fn pass(&mut self, ns: u64) {
+        self.now_ns += ns;
+    }
+
+    /// The cgroups that there are, as a walk finds them.
+    pub fn walk(&mut self) {
+        let places = self.containers.iter().map(|c| (c.cgroup, c.path.clone()));
+        let root = (1, "/".to_owned());
+        for (id, path) in std::iter::once(root).chain(places).collect::<Vec<_>>() {
+            self.cgroup(id, &path, cgroup_op::WALK);
+        }
+    }
+
+    /// The first task of the oldest container joins a namespace of the host.
+    pub fn join_host(&mut self, kind: NsKind) {
+        let Some(tid) = self.containers.front().map(|c| c.tids[0]) else {
+            return;
+        };
+        let host = host_task(1);
+        self.change(tid, |state| state.ns[kind.slot()] = host.ns[kind.slot()]);
+        self.emit(tid, tid, cause::SETNS, 0, 0);
+    }
+
     /// One container starts, with `tasks` tasks.
-    pub(crate) fn start(&mut self, tasks: u32) {
+    pub fn start(&mut self, tasks: u32) {
         let runc = self.fork(1);
         self.exec(runc, "/usr/sbin/runc");
         let stage0 = self.fork(runc);
@@ -191,7 +239,7 @@ impl Node {
     }
 
     /// The oldest container ends.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         let Some(Container { tids, cgroup, path }) = self.containers.pop_front() else {
             return;
         };
@@ -202,7 +250,7 @@ impl Node {
     }
 
     /// A short program runs as a child of a task of some container.
-    pub(crate) fn work_inside(&mut self, seed: usize) {
+    pub fn work_inside(&mut self, seed: usize) {
         let at = seed % self.containers.len().max(1);
         let Some(parent) = self.containers.get(at).map(|c| c.tids[0]) else {
             return;
@@ -211,12 +259,12 @@ impl Node {
     }
 
     /// A short program runs on the host.
-    pub(crate) fn work_outside(&mut self, seed: u32) {
+    pub fn work_outside(&mut self, seed: u32) {
         self.work(1 + seed % 100, "/usr/bin/env");
     }
 
     /// One unit of churn: a container comes, another goes, and programs run meanwhile. 103 records.
-    pub(crate) fn churn(&mut self, seed: usize) {
+    pub fn churn(&mut self, seed: usize) {
         self.start(4);
         for n in 0..16 {
             self.work_inside(seed.wrapping_mul(31).wrapping_add(n * 7));

@@ -1,9 +1,9 @@
-//! Times as logs write them.
+//! Times as logs and people write them.
 
 /// Nanoseconds since 1970 of a time as RFC 3339 has it; `None` if it is none, or lies outside of the years
 /// 1970 to 2554.
 #[must_use]
-pub(super) fn unix_ns(text: &str) -> Option<u64> {
+pub fn unix_ns(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();
     let separated = bytes.len() >= 20
         && (bytes[4], bytes[7], bytes[13], bytes[16]) == (b'-', b'-', b':', b':')
@@ -15,7 +15,7 @@ pub(super) fn unix_ns(text: &str) -> Option<u64> {
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
     let valid = (1..=12).contains(&month)
-        && (1..=31).contains(&day)
+        && (1..=month_days(year, month)).contains(&day)
         && hour < 24
         && minute < 60
         && second <= 60;
@@ -79,6 +79,14 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
+fn month_days(year: i64, month: i64) -> i64 {
+    if month == 12 {
+        31
+    } else {
+        days(year, month + 1, 1) - days(year, month, 1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::unix_ns;
@@ -102,6 +110,8 @@ mod tests {
             "1969-12-31T23:59:59Z",
             "2000-02-29",
             "2000-13-01T00:00:00Z",
+            "2000-12-32T00:00:00Z",
+            "2001-02-29T00:00:00Z",
             "2000-01-01T00:00:00",
             "2000-01-01T00:00:00.Z",
             "9999-01-01T00:00:00Z",

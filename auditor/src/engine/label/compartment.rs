@@ -1,0 +1,243 @@
+//! Tasks in a compartment of their own: asking who they are, until one is known to be a container's init.
+
+use super::Engine;
+use crate::engine::apply::record_of;
+use crate::engine::event::Query;
+use crate::engine::rule::{self, Change};
+use crate::engine::world::Task;
+use crate::engine::world::namespaces::{NO_NS, NsIds};
+use crate::inventory::cgroup_path;
+use crate::inventory::container::ContainerAnswer;
+use crate::model::Confidence;
+use crate::model::facts::{EntityId, HOST, NsId};
+use auditor_common::hook;
+use auditor_common::limits::CGROUP_SLOTS;
+use auditor_common::record::{TaskKey, TaskState, cause, known, ns};
+use std::collections::BTreeSet;
+
+/// Questions that may be open at once. A driver answers each before the next event, so more are a bug
+/// of the driver; they are dropped and their compartments stay the host's.
+pub(super) const MAX_PENDING: usize = 1024;
+
+/// How often one cgroup's tasks are asked about in vain.
+const MAX_ASKS: u32 = 64;
+
+/// Living containers at most: beyond it new ones are not modelled (and counted as ignored).
+const MAX_ENTITIES: usize = 1 << 16;
+
+/// A compartment that waits for its name.
+#[derive(Clone, Debug)]
+pub(in crate::engine) enum Pending {
+    /// It becomes a container, or does not.
+    Start(Compartment),
+    /// It is one already.
+    Name(EntityId),
+}
+
+/// A task in a compartment of its own.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Compartment {
+    key: TaskKey,
+    label: EntityId,
+    /// It has a pid namespace of its own.
+    own_pid: bool,
+}
+
+impl Engine {
+    /// After an exec: is this the first program of a container?
+    pub(in crate::engine) fn consider(&mut self, tid: u32) {
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return;
+        };
+        let Some(pending) = self.compartment(task) else {
+            return;
+        };
+        let state = task.state;
+        if !pending.own_pid {
+            // Services of the host with a private mount namespace look like this too, and exec often:
+            // a cgroup whose tasks nobody knows is not asked about for ever.
+            let slot = (0..CGROUP_SLOTS).find_map(|slot| self.world.cgroup_key(&state, slot));
+            if let Some(key) = slot {
+                let asked = self.asked.entry(key).or_insert(0);
+                if *asked >= MAX_ASKS {
+                    return;
+                }
+                *asked += 1;
+            }
+        }
+        self.ask(pending, &state);
+    }
+
+    fn ask(&mut self, compartment: Compartment, state: &TaskState) {
+        if self.pending.len() >= MAX_PENDING {
+            return;
+        }
+        let id = self.next_query;
+        self.next_query += 1;
+        self.pending.insert(id, Pending::Start(compartment));
+        if compartment.label != HOST {
+            // What a container calls its own containers is its claim: runtimes of the host know nothing
+            // of them, and a name that one forges must not be looked up.
+            self.on_answer(id, None);
+            return;
+        }
+        let cgroup_path = self.home_of(state);
+        self.queries.push_back(Query {
+            id,
+            cgroup_path,
+            init_pid: Some(state.key.tgid),
+        });
+    }
+
+    /// The path that names a compartment.
+    pub(super) fn home_of(&self, state: &TaskState) -> String {
+        let paths = self.world.cgroup_paths(state);
+        if let [only] = paths[..] {
+            return only.to_owned();
+        }
+        match cgroup_path::identify_any(paths.iter().copied()) {
+            Some((index, _)) => paths[index].to_owned(),
+            None => self.world.home_path(state).to_owned(),
+        }
+    }
+
+    /// Whether a task lives in a compartment of its own that no container is known for.
+    pub(in crate::engine) fn compartment(&self, task: &Task) -> Option<Compartment> {
+        let around = self.world.entities.get(&task.label)?;
+        let ids = self.world.ns.ids(task.set);
+        let own = |slot: usize| ids[slot] != around.ns[slot] && ids[slot] != NO_NS;
+        if !own(ns::MNT) || around.ns[ns::MNT] == NO_NS {
+            return None;
+        }
+        if self
+            .world
+            .ns
+            .get(ids[ns::MNT])
+            .is_some_and(|n| n.entity.is_some())
+        {
+            // It entered a container that is known already.
+            return None;
+        }
+        let root = (task.state.root.dev, task.state.root.ino);
+        let left = task.pivoted || task.state.known & known::ROOT != 0 && root != around.root;
+        left.then_some(Compartment {
+            key: task.state.key,
+            label: task.label,
+            own_pid: own(ns::PID),
+        })
+    }
+
+    /// The inventory answered.
+    pub(in crate::engine) fn on_answer(&mut self, query: u64, answer: Option<&ContainerAnswer>) {
+        if self.answer_retry(query, answer) {
+            return;
+        }
+        match self.pending.remove(&query) {
+            Some(Pending::Start(compartment)) => self.start(&compartment, answer),
+            Some(Pending::Name(id)) => self.rename(id, answer),
+            None => {}
+        }
+    }
+
+    /// A compartment becomes a container, if its task is the init of one.
+    pub(in crate::engine) fn start(
+        &mut self,
+        pending: &Compartment,
+        answer: Option<&ContainerAnswer>,
+    ) {
+        let Some(task) = self.world.task(&pending.key) else {
+            return;
+        };
+        if task.label != pending.label {
+            return;
+        }
+        let state = task.state;
+        let ids = *self.world.ns.ids(task.set);
+        let pid_is_anothers = self
+            .world
+            .ns
+            .get(ids[ns::PID])
+            .is_some_and(|n| n.entity.is_some());
+        let named = answer
+            .and_then(|a| a.init_pid)
+            .is_some_and(|pid| pid == state.key.tgid);
+        let first = named || state.ns_tid == 1 || pid_is_anothers;
+        let is_init = match answer {
+            // Hooks of the runtime run inside before the init does.
+            Some(a) if pending.own_pid => first || a.init_pid.is_none() && state.ns_tid == 0,
+            Some(a) => named || a.init_pid.is_none(),
+            None => pending.own_pid,
+        };
+        if is_init && self.world.entities.len() < MAX_ENTITIES {
+            self.freeze(&state, pending.label, answer);
+            self.report_first_exec(&state, pending.label, ids);
+            if let Some(slot) =
+                (0..CGROUP_SLOTS).find_map(|slot| self.world.cgroup_key(&state, slot))
+            {
+                self.asked.remove(&slot);
+            }
+        }
+        if answer.is_none() && pending.label == HOST {
+            let home = self.home_of(&state);
+            let label = self.world.label(&pending.key);
+            let unnamed = self
+                .world
+                .entities
+                .get(&label)
+                .is_some_and(|e| e.answer.is_none());
+            if label == HOST {
+                self.ask_again(Pending::Start(*pending), home, Some(state.key.tgid));
+            } else if unnamed {
+                self.ask_again(Pending::Name(label), home, Some(state.key.tgid));
+            }
+        }
+    }
+
+    /// What the container's first program brought with it: a root or working directory that leaked.
+    fn report_first_exec(&mut self, state: &TaskState, around: EntityId, ids: NsIds) {
+        let label = self.world.label(&state.key);
+        if label == around || !self.started {
+            return;
+        }
+        let record = record_of(state, cause::EXEC, -1, hook::SCHED_EXEC, self.now_ns);
+        let change = Change {
+            label_before: around,
+            actor: around,
+            ..Change::of(&record, self.event, label, ids, Confidence::Exact)
+        };
+        let mut drafts = Vec::new();
+        rule::foreign_root::detect(&change, &self.world, &mut drafts);
+        rule::foreign_cwd::detect(&change, &self.world, &mut drafts);
+        if drafts.is_empty() {
+            return;
+        }
+        let before = self.iotas_before(label, &ids, state);
+        let mut out = Vec::new();
+        self.report(drafts, &change, &before, &mut out);
+        self.tell_later(out);
+    }
+
+    /// After a sweep that may show what no event did: which compartments are there that no container is
+    /// known for? Their first exec was not seen, so each one's oldest task stands for its init.
+    pub(in crate::engine) fn discover(&mut self) {
+        let mut candidates: Vec<(u64, u32)> = self
+            .world
+            .tasks
+            .values()
+            .filter(|t| t.state.key.tid == t.state.key.tgid)
+            .filter(|t| self.compartment(t).is_some())
+            .map(|t| (t.state.key.start_boottime_ns, t.state.key.tid))
+            .collect();
+        candidates.sort_unstable();
+        let mut seen: BTreeSet<(NsId, NsId)> = BTreeSet::new();
+        for (_, tid) in candidates {
+            let Some(task) = self.world.tasks.get(&tid) else {
+                continue;
+            };
+            let ids = *self.world.ns.ids(task.set);
+            if seen.insert((ids[ns::MNT], ids[ns::PID])) {
+                self.consider(tid);
+            }
+        }
+    }
+}
