@@ -94,7 +94,10 @@ impl Engine {
         }
         let retry = self.naming.retries.swap_remove(place);
         match retry.pending {
-            Pending::Start(compartment) if answer.is_some() => self.start(&compartment, answer),
+            Pending::Start(compartment) if answer.is_some() => {
+                self.start(&compartment, answer);
+                self.gather_late(&compartment);
+            }
             Pending::Start(_) => {}
             Pending::Name(id) => {
                 self.rename(id, answer);

@@ -193,6 +193,11 @@ impl Engine {
         }
     }
 
+    /// The compartment's name came late: see [`Self::gather_children`].
+    pub(in crate::engine) fn gather_late(&mut self, pending: &Compartment) {
+        self.gather_children(&pending.key, pending.label);
+    }
+
     /// What the container's first program brought with it: a root or working directory that leaked.
     fn report_first_exec(&mut self, state: &TaskState, around: EntityId, ids: NsIds) {
         let label = self.world.label(&state.key);

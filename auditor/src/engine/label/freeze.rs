@@ -12,8 +12,11 @@ use crate::model::output::EntityKind;
 use crate::model::sorted::SortedMap;
 use crate::model::{Confidence, NsKind};
 use auditor_common::limits::CGROUP_SLOTS;
-use auditor_common::record::{TaskState, ns};
+use auditor_common::record::{TaskKey, TaskState, ns};
 use std::collections::BTreeSet;
+
+/// Generations that are looked through for an ancestor.
+const MAX_DESCENT: usize = 64;
 
 impl Engine {
     /// A container starts: what its first task has now is its baseline.
@@ -222,6 +225,44 @@ impl Engine {
         for tid in tids {
             self.label_as(tid, id, entry);
         }
+    }
+
+    /// What a container's init bore before anybody knew that it is one is the container's too, wherever it has
+    /// gone meanwhile: without a pid namespace of its own, a container begins when its runtime has written it down.
+    pub(super) fn gather_children(&mut self, init: &TaskKey, around: EntityId) {
+        let label = self.world.label(init);
+        if label == around {
+            return;
+        }
+        let mut children: Vec<u32> = self
+            .world
+            .tasks
+            .values()
+            .filter(|task| task.label == around && self.descends(&task.state, init))
+            .map(|task| task.state.key.tid)
+            .collect();
+        children.sort_unstable();
+        for tid in children {
+            if let Some(task) = self.world.tasks.get_mut(&tid) {
+                task.confidence = Confidence::Inferred;
+            }
+            self.set_label(tid, label);
+        }
+    }
+
+    /// Whether a task is a child, or a child of a child, of another.
+    fn descends(&self, state: &TaskState, from: &TaskKey) -> bool {
+        let mut parent = state.parent;
+        for _ in 0..MAX_DESCENT {
+            if parent == *from {
+                return true;
+            }
+            match self.world.task(&parent) {
+                Some(task) => parent = task.state.parent,
+                None => return false,
+            }
+        }
+        false
     }
 
     /// What policy and pair classes look at.

@@ -7,7 +7,7 @@ use crate::inventory::container::{DeclaredNamespace, NamespaceKind, SpecSummary}
 use crate::model::facts::{EntityId, HOST};
 use crate::model::output::{Evidence, Finding, Record};
 use crate::model::policy::Policy;
-use crate::model::{Dimension, NsKind, RuleId, Severity, Verdict};
+use crate::model::{Confidence, Dimension, NsKind, RuleId, Severity, Verdict};
 use auditor_common::limits::{CGROUP_SLOTS, FILENAME_LEN};
 use auditor_common::record::*;
 
@@ -607,7 +607,7 @@ fn labels_survive() {
         .into_iter()
         .find(|f| f.dimension == Dimension::Net)
         .unwrap();
-    assert_eq!(net.confidence, crate::model::Confidence::Inferred);
+    assert_eq!(net.confidence, Confidence::Inferred);
 }
 
 /// The same events give the same lines.
@@ -787,6 +787,35 @@ fn findings_wait_for_names() {
     assert_eq!(m.violations().len(), 1, "now it has a name");
 }
 
+/// Goal: what a container without a pid namespace of its own does before its runtime has written it down is not
+/// forgotten. Method: a child of its init joins the host's network before anybody knows whose child it is.
+#[test]
+fn children_of_a_late_container_are_its_own() {
+    let mut m = Machine::new("");
+    let a = m.runc_unnamed_with_host_pids(50, "/late");
+    let child = m.fork(a, 0);
+    let grandchild = m.fork(child, 0);
+    m.setns(grandchild, 1, &[NsKind::Net]);
+    assert!(m.violations().is_empty(), "nobody knows yet who that is");
+    m.name("/late", "late");
+    m.tick(100_000_000);
+    let found = m.violations();
+    assert_eq!(
+        facts(&found),
+        [(
+            RuleId::NamespaceJoin,
+            "runc:late".into(),
+            "host".into(),
+            Dimension::Net
+        )]
+    );
+    let task = found[0].subject.task.as_ref().unwrap();
+    assert_eq!(
+        (task.pid, found[0].confidence),
+        (grandchild, Confidence::Inferred)
+    );
+}
+
 /// The start line comes first, and counts the containers that were there before the agent.
 #[test]
 fn the_start_line_counts_containers() {
@@ -887,5 +916,5 @@ fn a_sweep_recognises_who_left() {
             Dimension::Net
         )]
     );
-    assert_eq!(found[0].confidence, crate::model::Confidence::Inferred);
+    assert_eq!(found[0].confidence, Confidence::Inferred);
 }

@@ -324,6 +324,12 @@ impl Machine {
         self.runc_started(1, cgroup_id, path, CLONE_NEW_ALL)
     }
 
+    /// As [`Self::runc_unnamed`], for a container that has the host's pid namespace.
+    pub(super) fn runc_unnamed_with_host_pids(&mut self, cgroup_id: u64, path: &str) -> u32 {
+        let flags = CLONE_NEW_ALL & !NsKind::Pid.clone_flag();
+        self.runc_started(1, cgroup_id, path, flags)
+    }
+
     fn runc_started(&mut self, starter: u32, cgroup_id: u64, path: &str, flags: u64) -> u32 {
         let runc = self.fork(starter, 0);
         self.exec(runc, "/usr/sbin/runc");
