@@ -229,7 +229,9 @@ impl Engine {
             self.report_start(out);
         }
         self.at_rest |= self.sweeping.is_some();
-        self.report_pairs(out);
+        if self.started && self.index.has_changed() {
+            self.report_pairs(out);
+        }
         if self.started && self.sweeping.is_none() {
             self.at_rest = false;
         }

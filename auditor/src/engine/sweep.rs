@@ -39,6 +39,7 @@ impl Sweep {
 
 impl Engine {
     /// One task of a sweep.
+    #[inline(never)]
     pub(super) fn on_sweep_task(&mut self, record: &TaskRecord, out: &mut Vec<Record>) {
         let state = &record.state;
         let tid = state.key.tid;
@@ -275,6 +276,7 @@ impl Engine {
     }
 
     /// The sweep is over: what it did not list is gone.
+    #[inline(never)]
     pub(super) fn end_sweep(&mut self, complete: bool) {
         let Some(sweep) = self.sweeping.take() else {
             return;

@@ -9,6 +9,7 @@ use auditor_common::limits::CGROUP_SLOTS;
 use auditor_common::record::{ATTACH_THREADGROUP, TaskRecord};
 
 impl Engine {
+    #[inline(never)]
     pub(super) fn on_attach(&mut self, record: &TaskRecord, out: &mut Vec<Record>) {
         let tid = record.state.key.tid;
         if self.world.task(&record.state.key).is_none() {

@@ -66,6 +66,7 @@ impl Engine {
     }
 
     /// A birth into other namespaces or cgroups than the parent's.
+    #[inline(never)]
     fn be_born_elsewhere(
         &mut self,
         record: &TaskRecord,
@@ -109,6 +110,7 @@ impl Engine {
     }
 
     /// A task whose birth was not seen.
+    #[inline(never)]
     pub(in crate::engine) fn adopt(&mut self, record: &TaskRecord) {
         let state = &record.state;
         let parent_label = self.world.label(&state.parent);

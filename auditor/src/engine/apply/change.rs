@@ -4,7 +4,7 @@ use super::Engine;
 use super::growth::explained_by_exec;
 use crate::engine::report::Iotas;
 use crate::engine::rule::{self, Change};
-use crate::engine::world::Task;
+use crate::engine::world::{Entity, Task};
 use crate::model::NsKind;
 use crate::model::facts::{HOST, NsId};
 use crate::model::output::Record;
@@ -46,9 +46,10 @@ impl Engine {
         if self.is_stale(record) {
             return;
         }
-        if self.is_quiet(task, record) {
+        let entity = self.world.entity(task.label);
+        if self.is_quiet(task, entity, record) {
             // Nothing changes what kind of place it is in either, so it can be asked before.
-            let is_apart = record.cause == cause::EXEC && self.compartment(task).is_some();
+            let is_apart = record.cause == cause::EXEC && self.is_apart(task, entity);
             self.take_in(record, &record.state, filename);
             if is_apart {
                 self.consider(tid);
@@ -63,7 +64,7 @@ impl Engine {
     }
 
     /// Whether a record tells nothing that a rule could judge: most execs, and calls that had no effect.
-    fn is_quiet(&self, task: &Task, record: &TaskRecord) -> bool {
+    fn is_quiet(&self, task: &Task, entity: &Entity, record: &TaskRecord) -> bool {
         let (before, after) = (&task.state, &record.state);
         // The other causes say by themselves that something was made or moved.
         let cause = matches!(
@@ -76,7 +77,7 @@ impl Engine {
             && task.growth.is_none()
             && task.extra.is_empty()
             // The same place may have become foreign: its owner may be known only now.
-            && (task.label == HOST || self.extra_of(task.label, after).is_empty())
+            && (task.label == HOST || self.extra_in(task.label, entity, after).is_empty())
     }
 
     /// A task's state is this from here on.
@@ -95,7 +96,9 @@ impl Engine {
         }
     }
 
-    /// Takes a change in and reports what the rules make of it.
+    /// Takes a change in and reports what the rules make of it. Apart from the quiet ones, so that those need no
+    /// room for all that this needs.
+    #[inline(never)]
     fn judge_change(
         &mut self,
         record: &TaskRecord,

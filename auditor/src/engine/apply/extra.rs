@@ -3,8 +3,8 @@
 
 use super::Engine;
 use crate::engine::rule::directory::Directory;
-use crate::engine::world::Task;
 use crate::engine::world::cgroups::slots_in;
+use crate::engine::world::{Entity, Task};
 use crate::model::facts::{EntityId, HOST, ObjectKey};
 use auditor_common::record::TaskState;
 
@@ -36,6 +36,17 @@ impl Engine {
     }
 
     pub(super) fn extra_of(&self, label: EntityId, state: &TaskState) -> Vec<ObjectKey> {
+        let entity = self.world.entities.get(&label);
+        entity.map_or_else(Vec::new, |entity| self.extra_in(label, entity, state))
+    }
+
+    /// What a task in this state makes its container hold.
+    pub(super) fn extra_in(
+        &self,
+        label: EntityId,
+        entity: &Entity,
+        state: &TaskState,
+    ) -> Vec<ObjectKey> {
         let mut extra = Vec::new();
         if let Some(id) = Directory::Root.foreign_mount_ns(&self.world, state) {
             extra.push(ObjectKey::Root(id));
@@ -43,17 +54,13 @@ impl Engine {
         if let Some(id) = Directory::Cwd.foreign_mount_ns(&self.world, state) {
             extra.push(ObjectKey::Cwd(id));
         }
-        let (slots, territory) = self
-            .world
-            .entities
-            .get(&label)
-            .map_or((0, HOST), |e| (e.slots, e.territory));
-        for slot in slots_in(slots) {
+        for slot in slots_in(entity.slots) {
             let Some(key) = self.world.cgroup_key(state, slot) else {
                 continue;
             };
             let place = self.world.cgroups.territory(key);
-            let inside = place == territory || place != HOST && self.world.contains(label, place);
+            let inside =
+                place == entity.territory || place != HOST && self.world.contains(label, place);
             if !inside && !extra.contains(&ObjectKey::Territory(place)) {
                 extra.push(ObjectKey::Territory(place));
             }

@@ -64,6 +64,7 @@ impl Engine {
     }
 
     /// A cgroup appeared or went.
+    #[inline(never)]
     pub(in crate::engine) fn on_cgroup(&mut self, record: &CgroupRecord) {
         let key = (record.hierarchy, record.id);
         match record.op {

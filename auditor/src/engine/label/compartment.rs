@@ -4,8 +4,8 @@ use super::Engine;
 use crate::engine::apply::record_of;
 use crate::engine::event::Query;
 use crate::engine::rule::{self, Change};
-use crate::engine::world::Task;
 use crate::engine::world::namespaces::{NO_NS, NsIds};
+use crate::engine::world::{Entity, Task};
 use crate::inventory::cgroup_path;
 use crate::inventory::container::ContainerAnswer;
 use crate::model::Confidence;
@@ -101,29 +101,29 @@ impl Engine {
         }
     }
 
-    /// Whether a task lives in a compartment of its own that no container is known for.
-    pub(in crate::engine) fn compartment(&self, task: &Task) -> Option<Compartment> {
-        let around = self.world.entities.get(&task.label)?;
-        let ids = self.world.ns.ids(task.set);
-        let own = |slot: usize| ids[slot] != around.ns[slot] && ids[slot] != NO_NS;
-        if !own(ns::MNT) || around.ns[ns::MNT] == NO_NS {
-            return None;
+    /// Whether a task has a mount namespace that neither its entity nor another one started with.
+    pub(in crate::engine) fn is_apart(&self, task: &Task, around: &Entity) -> bool {
+        let (own, theirs) = (self.world.ns.ids(task.set)[ns::MNT], around.ns[ns::MNT]);
+        if own == theirs || own == NO_NS || theirs == NO_NS {
+            return false;
         }
-        if self
-            .world
-            .ns
-            .get(ids[ns::MNT])
-            .is_some_and(|n| n.entity.is_some())
-        {
-            // It entered a container that is known already.
+        // If it is somebody's, the task entered a container that is known already.
+        self.world.ns.get(own).is_none_or(|n| n.entity.is_none())
+    }
+
+    /// Whether a task lives in a compartment of its own that no container is known for.
+    fn compartment(&self, task: &Task) -> Option<Compartment> {
+        let around = self.world.entities.get(&task.label)?;
+        if !self.is_apart(task, around) {
             return None;
         }
         let root = (task.state.root.dev, task.state.root.ino);
         let left = task.pivoted || task.state.known & known::ROOT != 0 && root != around.root;
+        let pid = self.world.ns.ids(task.set)[ns::PID];
         left.then_some(Compartment {
             key: task.state.key,
             label: task.label,
-            own_pid: own(ns::PID),
+            own_pid: pid != around.ns[ns::PID] && pid != NO_NS,
         })
     }
 

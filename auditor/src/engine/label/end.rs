@@ -6,6 +6,7 @@ use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
 use auditor_common::record::path_flags;
 
 impl Engine {
+    #[inline(never)]
     pub(super) fn end_entity(&mut self, id: EntityId) {
         // Later it has no name any more.
         self.release_held(id);

@@ -35,15 +35,10 @@ impl Engine {
 
     /// After each event: pairs that became violated without anybody's deed, and pairs that are
     /// isolated again.
+    #[inline(never)]
     pub(in crate::engine) fn report_pairs(&mut self, out: &mut Vec<Record>) {
-        if !self.started {
-            return;
-        }
-        if !self.index.has_changed() {
-            return;
-        }
         let changed = self.index.changed();
-        let mut pairs: BTreeSet<(EntityId, EntityId)> = changed.pairs.into_iter().collect();
+        let mut pairs = changed.pairs;
         if changed.everything {
             pairs.extend(self.reporter.pairs.keys().copied());
         }
@@ -51,6 +46,8 @@ impl Engine {
             let remembered = self.reporter.pairs.keys().copied();
             pairs.extend(remembered.filter(|(a, b)| *a == entity || *b == entity));
         }
+        pairs.sort_unstable();
+        pairs.dedup();
         for (a, b) in pairs {
             if self.world.entities.contains_key(&a) && self.world.entities.contains_key(&b) {
                 self.report_pair(a, b, out);

@@ -263,7 +263,20 @@ impl World {
     /// Never: the host is put there by [`World::new`] and nothing removes it.
     #[must_use]
     pub fn host(&self) -> &Entity {
-        self.entities.get(&HOST).expect("the host is never removed")
+        let mut oldest = self.entities.values();
+        oldest.next().expect("the host is never removed")
+    }
+
+    /// The entity that a task is labelled with.
+    #[must_use]
+    pub fn entity(&self, label: EntityId) -> &Entity {
+        if label == HOST {
+            return self.host();
+        }
+        // A label ends with its entity.
+        self.entities
+            .get(&label)
+            .map_or_else(|| self.host(), AsRef::as_ref)
     }
 
     /// An id that was never used.
