@@ -1,26 +1,16 @@
 //! A task appears: born, or found without its birth having been seen.
 
 use super::Engine;
+use super::state::{are_same, fresh_at_birth};
 use crate::engine::label::Entry;
 use crate::engine::rule::cgroup_migration::Move;
 use crate::engine::rule::{self, Change, Draft};
 use crate::engine::world::Task;
+use crate::model::Confidence;
 use crate::model::facts::HOST;
 use crate::model::output::Record;
-use crate::model::{Confidence, NsKind};
-use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
-use auditor_common::record::{NsRef, TaskRecord, TaskState, cause, known};
-use zerocopy::IntoBytes;
-
-/// Flags of a clone that makes any namespace.
-const ANY_NEW: u64 = {
-    let (mut all, mut at) = (0, 0);
-    while at < NsKind::ALL.len() {
-        all |= NsKind::ALL[at].clone_flag();
-        at += 1;
-    }
-    all
-};
+use auditor_common::limits::CGROUP_SLOTS;
+use auditor_common::record::{TaskRecord, TaskState, cause, known};
 
 impl Engine {
     pub(super) fn on_fork(&mut self, record: &TaskRecord, out: &mut Vec<Record>) {
@@ -161,22 +151,4 @@ impl Engine {
             rule::cgroup_migration::detect(change, &moved, &self.world, drafts);
         }
     }
-}
-
-/// Whether parent and child are in the same namespaces. One side may know more of them than the other.
-fn are_same(parent: &[NsRef; NS_SLOTS], child: &[NsRef; NS_SLOTS]) -> bool {
-    let mut both = parent.iter().zip(child);
-    parent.as_bytes() == child.as_bytes() || both.all(|(a, b)| a.inum == b.inum)
-}
-
-/// Slots that a clone made anew.
-fn fresh_at_birth(record: &TaskRecord) -> u16 {
-    let flags = record.arg0;
-    if flags & ANY_NEW == 0 {
-        return 0;
-    }
-    NsKind::ALL
-        .iter()
-        .filter(|kind| flags & kind.clone_flag() != 0 && record.state.ns[kind.slot()].inum != 0)
-        .fold(0, |mask, kind| mask | 1 << kind.slot())
 }

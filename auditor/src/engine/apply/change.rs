@@ -2,27 +2,14 @@
 
 use super::Engine;
 use super::growth::explained_by_exec;
+use super::state::{fresh_by_cause, look_alike, merge, same_place};
 use crate::engine::report::Iotas;
-use crate::engine::rule::{self, Change};
+use crate::engine::rule::{self, Change, Draft};
 use crate::engine::world::{Entity, Task};
 use crate::model::NsKind;
-use crate::model::facts::{HOST, NsId};
+use crate::model::facts::{EntityId, HOST, NsId};
 use crate::model::output::Record;
-use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
-use auditor_common::record::{Creds, NsRef, PathRef, TaskRecord, TaskState, cause, known, ns};
-use std::mem::offset_of;
-use std::ops::Range;
-use zerocopy::IntoBytes;
-
-/// The bytes of a state that rules look at: namespaces, cgroups, credentials, directories.
-const JUDGED: Range<usize> = offset_of!(TaskState, ns)..offset_of!(TaskState, comm);
-const _: () = assert!(
-    JUDGED.end - JUDGED.start
-        == size_of::<[NsRef; NS_SLOTS]>()
-            + size_of::<[u64; CGROUP_SLOTS]>()
-            + size_of::<Creds>()
-            + 2 * size_of::<PathRef>()
-);
+use auditor_common::record::{Creds, TaskRecord, TaskState, cause, ns};
 
 impl Engine {
     pub(super) fn on_change(
@@ -72,8 +59,7 @@ impl Engine {
             cause::EXEC | cause::CRED | cause::SETNS | cause::CHDIR
         );
         cause
-            && before.known == after.known
-            && before.as_bytes()[JUDGED] == after.as_bytes()[JUDGED]
+            && look_alike(before, after)
             && task.growth.is_none()
             && task.extra.is_empty()
             // The same place may have become foreign: its owner may be known only now.
@@ -117,11 +103,7 @@ impl Engine {
         };
         let (label, confidence, entered) = (task.label, task.confidence, task.entered);
         let ids_before = *self.world.ns.ids(task.set);
-        // An exec commits its credentials before it is reported: compare with what was before both.
-        let explained = task.growth.as_ref().filter(|growth| {
-            record.cause == cause::EXEC && explained_by_exec(growth, self.config.syscalls)
-        });
-        let grown = explained.map_or(before.creds, |growth| growth.before.creds);
+        let creds_before = self.creds_before(task, record);
         let fresh = self.fresh_by_change(record, before);
         let ids = if fresh == 0 && merged.ns == before.ns {
             ids_before
@@ -129,8 +111,7 @@ impl Engine {
             self.resolve(&merged, fresh, label)
         };
         let switched = ids != ids_before;
-        let task = self.world.tasks.get(&tid);
-        let stays = !switched && task.is_some_and(|task| self.stays(task, &merged));
+        let stays = !switched && self.stays(tid, &merged);
         let before_iota = if stays {
             // Nothing that ι looks at changes: what it was is what it is.
             Iotas::new()
@@ -158,22 +139,41 @@ impl Engine {
             ..Change::of(record, self.event, label, ids, confidence)
         };
         let mut drafts = Vec::new();
-        if switched
-            && let Some(object) =
-                rule::container_enter::detect(&change, entered, &self.world, &mut drafts)
-            && let Some(task) = self.world.tasks.get_mut(&tid)
-        {
-            task.entered = Some(object);
+        if switched {
+            self.follow_entry(&change, entered, &mut drafts);
         }
         if taken != HOST {
             rule::namespace_join::detect(&change, &self.world, &mut drafts);
             rule::namespace_nest::detect(&change, &self.world, &mut drafts);
             rule::foreign_root::detect(&change, &self.world, &mut drafts);
             rule::foreign_cwd::detect(&change, &self.world, &mut drafts);
-            rule::privilege_gain::detect(&change, &grown, &self.world, &mut drafts);
+            rule::privilege_gain::detect(&change, &creds_before, &self.world, &mut drafts);
             self.watch_growth(&change, before);
         }
         self.report(drafts, &change, &before_iota, out);
+    }
+
+    /// The credentials that a task's new ones are compared with. An exec commits its credentials before it is
+    /// reported: there it is those before both.
+    fn creds_before(&self, task: &Task, record: &TaskRecord) -> Creds {
+        let explained = task.growth.as_ref().filter(|growth| {
+            record.cause == cause::EXEC && explained_by_exec(growth, self.config.syscalls)
+        });
+        explained.map_or(task.state.creds, |growth| growth.before.creds)
+    }
+
+    /// The first entry of a task into a container is told; what it does there after it is not.
+    fn follow_entry(
+        &mut self,
+        change: &Change<'_>,
+        entered: Option<EntityId>,
+        drafts: &mut Vec<Draft>,
+    ) {
+        let object = rule::container_enter::detect(change, entered, &self.world, drafts);
+        let task = self.world.tasks.get_mut(&change.record.state.key.tid);
+        if let (Some(object), Some(task)) = (object, task) {
+            task.entered = Some(object);
+        }
     }
 
     /// Whether the first sweep read this task after the record was written: attaching comes before it, so
@@ -250,86 +250,4 @@ impl Engine {
         }
         fresh
     }
-}
-
-/// Whether two paths are one directory of one mount namespace: a copy of a mount tree has the same
-/// inodes.
-fn same_place(a: &PathRef, b: &PathRef) -> bool {
-    (a.dev, a.ino, a.mnt_ns_inum) == (b.dev, b.ino, b.mnt_ns_inum)
-}
-
-/// Slots that a change made anew, by what caused it.
-fn fresh_by_cause(record: &TaskRecord, before: &TaskState) -> u16 {
-    let differs = |slot: usize| {
-        let (a, b) = (before.ns[slot], record.state.ns[slot]);
-        a.inum != b.inum || a.unique_id != 0 && b.unique_id != 0 && a.unique_id != b.unique_id
-    };
-    let mut fresh = 0;
-    for kind in NsKind::ALL {
-        let slot = kind.slot();
-        let made = match record.cause {
-            cause::UNSHARE => match kind {
-                // A task never changes its own pid namespace, and its time namespace only at exec.
-                NsKind::Pid | NsKind::Time => false,
-                // The user namespace comes with the credentials, where those are committed later.
-                NsKind::User => differs(slot),
-                _ => differs(slot) || record.arg0 & kind.clone_flag() != 0,
-            },
-            // unshare(CLONE_NEWUSER) commits credentials; a join of a user namespace does too, and
-            // only the parent tells: a fresh one is a child of the namespace that the task was in.
-            cause::CRED => {
-                *kind == NsKind::User
-                    && differs(slot)
-                    && record.state.ns[slot].owner_inum == before.ns[slot].inum
-            }
-            _ => false,
-        };
-        if made && record.state.ns[slot].inum != 0 {
-            fresh |= 1 << slot;
-        }
-    }
-    fresh
-}
-
-/// The new state, with what it does not know taken from the old one.
-pub(in crate::engine) fn merge(before: &TaskState, after: &TaskState) -> TaskState {
-    let mut merged = *after;
-    let lacks = |bit| after.known & bit == 0 && before.known & bit != 0;
-    if lacks(known::NS) {
-        merged.ns = before.ns;
-        merged.known |= known::NS;
-    } else {
-        for (new, old) in merged.ns.iter_mut().zip(&before.ns) {
-            if new.inum == 0 {
-                *new = *old;
-            }
-            if new.inum == old.inum && new.owner_inum == 0 {
-                new.owner_inum = old.owner_inum;
-            }
-            if new.inum == old.inum && new.unique_id == 0 {
-                new.unique_id = old.unique_id;
-            }
-        }
-    }
-    if lacks(known::CGROUPS) {
-        merged.cgroups = before.cgroups;
-        merged.known |= known::CGROUPS;
-    }
-    if lacks(known::CREDS) {
-        merged.creds = before.creds;
-        merged.known |= known::CREDS;
-    }
-    if lacks(known::ROOT) {
-        merged.root = before.root;
-        merged.known |= known::ROOT;
-    }
-    if lacks(known::CWD) {
-        merged.cwd = before.cwd;
-        merged.known |= known::CWD;
-    }
-    if lacks(known::PARENT) {
-        merged.parent = before.parent;
-        merged.known |= known::PARENT;
-    }
-    merged
 }

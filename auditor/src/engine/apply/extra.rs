@@ -3,14 +3,17 @@
 
 use super::Engine;
 use crate::engine::rule::directory::Directory;
+use crate::engine::world::Entity;
 use crate::engine::world::cgroups::slots_in;
-use crate::engine::world::{Entity, Task};
 use crate::model::facts::{EntityId, HOST, ObjectKey};
 use auditor_common::record::TaskState;
 
 impl Engine {
     /// Whether a task makes its container hold, beside namespaces, just what it did.
-    pub(super) fn stays(&self, task: &Task, after: &TaskState) -> bool {
+    pub(super) fn stays(&self, tid: u32, after: &TaskState) -> bool {
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return false;
+        };
         let before = &task.state;
         if before.root != after.root || before.cwd != after.cwd || before.cgroups != after.cgroups {
             return false;

@@ -1,15 +1,17 @@
 //! From a kernel record to a change of the world.
 //!
 //! Inside: `birth` and `change` take in what tasks do, `attach` what is done to them, `growth` holds credentials
-//! that grew until an exec explains them, `extra` says what a task makes its container hold beside namespaces.
+//! that grew until an exec explains them, `extra` says what a task makes its container hold beside namespaces, and
+//! `state` compares two states of a task.
 
 mod attach;
 mod birth;
 mod change;
 mod extra;
 mod growth;
+mod state;
 
-pub(super) use change::merge;
+pub(super) use state::merge;
 
 use super::Engine;
 use super::world::Task;
