@@ -8,7 +8,7 @@ use crate::model::output::{IotaChange, Record, Resolved, Witness};
 use crate::model::{Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict};
 use auditor_common::hook::{self, HOOKS};
 use auditor_common::record::TaskKey;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Pairs whose violations are remembered until resolved.
 const MAX_PAIRS: usize = 1 << 16;
