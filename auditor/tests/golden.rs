@@ -30,7 +30,12 @@ fn golden_traces_give_their_lines() {
                 .output()
                 .unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(1), "{}: {said}", directory.display());
+            assert_eq!(
+                output.status.code(),
+                Some(1),
+                "{}: {said}",
+                directory.display()
+            );
             let lines = String::from_utf8(output.stdout).unwrap();
             let golden = directory.join(LINES);
             if std::env::var_os("AUDITOR_GOLDEN").is_some_and(|v| v == "write") {

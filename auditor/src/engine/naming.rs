@@ -88,6 +88,10 @@ impl Engine {
             .iter()
             .position(|r| r.asked == Some(query));
         let Some(place) = place else { return false };
+        let answer = match self.naming.retries[place].pending {
+            Pending::Name(id) => answer.filter(|a| !self.is_about_another(id, a)),
+            Pending::Start(_) => answer,
+        };
         if answer.is_none() && self.naming.retries[place].left > 0 {
             self.naming.retries[place].asked = None;
             return true;

@@ -43,7 +43,28 @@ pub(in crate::engine) struct Compartment {
     own_pid: bool,
 }
 
+/// Whether an answer is about another container in the same cgroup: its first process is another than this one,
+/// which is the first of its pid namespace. A runtime may write this container down only later.
+fn names_another(answer: &ContainerAnswer, state: &TaskState) -> bool {
+    state.ns_tid == 1 && answer.init_pid.is_some_and(|pid| pid != state.key.tgid)
+}
+
 impl Engine {
+    /// Whether an answer is about another container than this one, see [`names_another`].
+    pub(in crate::engine) fn is_about_another(
+        &self,
+        id: EntityId,
+        answer: &ContainerAnswer,
+    ) -> bool {
+        let Some(entity) = self.world.entities.get(&id) else {
+            return false;
+        };
+        let around = self.world.entities.get(&entity.parent);
+        let own_pid = around.is_some_and(|p| p.ns[ns::PID] != entity.ns[ns::PID]);
+        let init = self.world.task(&entity.init);
+        own_pid && init.is_some_and(|task| names_another(answer, &task.state))
+    }
+
     /// After an exec: is this the first program of a container?
     pub(in crate::engine) fn consider(&mut self, tid: u32) {
         let Some(task) = self.world.tasks.get(&tid) else {
@@ -134,7 +155,10 @@ impl Engine {
         }
         match self.pending.remove(&query) {
             Some(Pending::Start(compartment)) => self.start(&compartment, answer),
-            Some(Pending::Name(id)) => self.rename(id, answer),
+            Some(Pending::Name(id)) => {
+                let answer = answer.filter(|a| !self.is_about_another(id, a));
+                self.rename(id, answer);
+            }
             None => {}
         }
     }
@@ -153,6 +177,7 @@ impl Engine {
         }
         let state = task.state;
         let ids = *self.world.ns.ids(task.set);
+        let answer = answer.filter(|a| !(pending.own_pid && names_another(a, &state)));
         let pid_is_anothers = self
             .world
             .ns

@@ -816,6 +816,31 @@ fn children_of_a_late_container_are_its_own() {
     );
 }
 
+/// Goal: of two containers in one cgroup, the one that is written down late does not get the other's name. Method: an
+/// answer that names another first process, then the right one.
+#[test]
+fn a_neighbours_name_is_not_taken() {
+    let mut m = Machine::new("");
+    m.name("/shared", "first");
+    let first = m.runc(50, "/shared");
+    m.names_init("/shared", first);
+    let second = m.runc_unnamed(50, "/shared");
+    let key = |m: &Machine, tid: u32| {
+        let world = m.engine.world();
+        world.entities[&world.label(&m.tasks[&tid].key)].key.clone()
+    };
+    assert_eq!(key(&m, second), "unknown:/shared");
+    m.tick(100_000_000);
+    assert_eq!(key(&m, second), "unknown:/shared");
+    m.name("/shared", "second");
+    m.names_init("/shared", second);
+    m.tick(100_000_000);
+    assert_eq!(
+        (key(&m, first), key(&m, second)),
+        ("runc:first".into(), "runc:second".into())
+    );
+}
+
 /// The start line comes first, and counts the containers that were there before the agent.
 #[test]
 fn the_start_line_counts_containers() {

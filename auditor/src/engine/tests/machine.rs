@@ -380,6 +380,11 @@ impl Machine {
         self.specs.insert(path.to_owned(), answer);
     }
 
+    /// What is known of a path is about the container of this first process.
+    pub(super) fn names_init(&mut self, path: &str, init: u32) {
+        self.specs.get_mut(path).unwrap().init_pid = Some(init);
+    }
+
     pub(super) fn name(&mut self, path: &str, id: &str) {
         let answer = ContainerAnswer::bare(path.to_owned(), Runtime::Runc, id.to_owned());
         self.specs.insert(path.to_owned(), answer);
