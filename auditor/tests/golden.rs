@@ -8,20 +8,13 @@ use std::process::Command;
 const FORMATS: [&str; 1] = ["1"];
 const LINES: &str = "lines.jsonl";
 
-fn directories(format: &str) -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/traces");
-    let mut found: Vec<PathBuf> = std::fs::read_dir(root.join(format))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    found.sort();
-    found
-}
-
 #[test]
 fn golden_traces_give_their_lines() {
     for format in FORMATS {
-        let directories = directories(format);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/traces");
+        let entries = std::fs::read_dir(root.join(format)).unwrap();
+        let mut directories: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        directories.sort();
         assert!(directories.len() >= 4, "one for each kernel of the matrix");
         for directory in directories {
             let output = Command::new(env!("CARGO_BIN_EXE_auditor"))
