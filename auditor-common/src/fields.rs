@@ -146,6 +146,20 @@ macro_rules! kernel_fields {
             MOUNT_NS: ["mount.mnt_ns"], Ptr, Optional, "mount namespaces of root and working directories";
             MOUNT_ID: ["mount.mnt_id"], Int(4), Optional, "mount ids of root and working directories";
 
+            SIGINFO_CODE: ["kernel_siginfo.si_code"], Int(4), Optional, "whether user space sent a signal";
+
+            FILE_MNT: ["file.f_path.mnt"], Ptr, Optional, "files that are opened";
+            FILE_DENTRY: ["file.f_path.dentry"], Ptr, Optional, "files that are opened";
+            FILE_INODE: ["file.f_inode"], Ptr, Optional, "files that are opened";
+            FILE_FLAGS: ["file.f_flags"], Int(4), Optional, "how files are opened";
+            FILE_MODE: ["file.f_mode"], Int(4), Optional, "how files are opened";
+            DENTRY_NAME: ["dentry.d_name.name", "dentry.__d_name.name"], Ptr, Optional, "names of files";
+            DENTRY_PARENT: ["dentry.d_parent"], Ptr, Optional, "paths of files";
+            INODE_MODE: ["inode.i_mode"], Int(2), Optional, "types of files";
+            INODE_RDEV: ["inode.i_rdev"], Int(4), Optional, "device nodes";
+            SB_MAGIC: ["super_block.s_magic"], Int(8), Optional, "kinds of file systems";
+            SB_USERNS: ["super_block.s_user_ns"], Ptr, Optional, "owners of file systems";
+
             TASK_CGROUPS: ["task_struct.cgroups"], Ptr, Optional, "cgroups";
             CSET_DFL: ["css_set.dfl_cgrp"], Ptr, Optional, "cgroups of the v2 hierarchy";
             CSET_SUBSYS: ["css_set.subsys"], Array, Optional, "cgroups of v1 hierarchies";

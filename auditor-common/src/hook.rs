@@ -9,8 +9,12 @@ pub enum Attach {
     Fexit(&'static str),
     /// Typed tracepoint (`tp_btf`).
     TpBtf(&'static str),
-    /// Exit tracepoints of these syscalls (`syscalls:sys_exit_*`).
+    /// Entry tracepoints of these syscalls (`syscalls:sys_enter_*`). A machine need not have all of them.
+    SyscallEnter(&'static [&'static str]),
+    /// Exit tracepoints of these syscalls (`syscalls:sys_exit_*`). A machine need not have all of them.
     SyscallExit(&'static [&'static str]),
+    /// The root cgroup's writes of sysctls (`cgroup/sysctl`).
+    CgroupSysctl,
     /// Iterator.
     Iter(&'static str),
     /// No kernel program: the agent reads /proc or cgroupfs.
@@ -78,4 +82,33 @@ hooks! {
     EXIT_CHROOT = 20: "exit_chroot", "sys_exit_chroot", Attach::SyscallExit(&["chroot"]), Tracepoint, "chroot";
     EXIT_PIVOT = 21: "exit_pivot", "sys_exit_pivot_root", Attach::SyscallExit(&["pivot_root"]), Tracepoint, "pivot_root";
     EXIT_CHDIR = 22: "exit_chdir", "sys_exit_chdir", Attach::SyscallExit(&["chdir", "fchdir"]), Tracepoint, "chdir, fchdir";
+    SIGNAL_GENERATE = 23: "signal_generate", "signal_generate", Attach::TpBtf("signal_generate"), Both, "signals that containers send to others";
+    PTRACE_ACCESS = 24: "ptrace_access", "__ptrace_may_access", Attach::Fexit("__ptrace_may_access"), Trampoline, "containers that trace or read others' processes";
+    TASK_PRLIMIT = 25: "task_prlimit", "security_task_prlimit", Attach::Fentry("security_task_prlimit"), Trampoline, "containers that change others' limits";
+    TASK_SETSCHED = 26: "task_setsched", "security_task_setscheduler", Attach::Fentry("security_task_setscheduler"), Trampoline, "containers that change others' scheduling";
+    ENTER_ACCESS = 27: "enter_access", "sys_enter_access", Attach::SyscallEnter(&["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise", "move_pages", "prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"]), Tracepoint, "containers that trace or read others' processes";
+    EXIT_ACCESS = 28: "exit_access", "sys_exit_access", Attach::SyscallExit(&["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise", "move_pages", "prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"]), Tracepoint, "containers that trace or read others' processes";
+    UNIX_CONNECT = 29: "unix_connect", "security_unix_stream_connect", Attach::Fentry("security_unix_stream_connect"), Trampoline, "connections to others' unix sockets";
+    UNIX_SEND = 30: "unix_send", "security_unix_may_send", Attach::Fentry("security_unix_may_send"), Trampoline, "messages to others' unix sockets";
+    EXIT_CONNECT = 31: "exit_connect", "sys_exit_connect", Attach::SyscallExit(&["connect"]), Tracepoint, "connections to others' unix sockets";
+    FILE_OPEN = 32: "file_open", "security_file_open", Attach::Fentry("security_file_open"), Trampoline, "files, knobs and devices that containers open";
+    FILE_RECEIVE = 33: "file_receive", "security_file_receive", Attach::Fentry("security_file_receive"), Trampoline, "descriptors that containers receive (found by sweep instead)";
+    MMAP_FILE = 34: "mmap_file", "security_mmap_file", Attach::Fentry("security_mmap_file"), Trampoline, "containers' files that the host maps to execute them";
+    EXIT_OPEN = 35: "exit_open", "sys_exit_open", Attach::SyscallExit(&["open", "openat", "openat2", "creat", "open_by_handle_at", "pidfd_getfd"]), Tracepoint, "files, knobs and devices that containers open";
+    ITER_FILE = 36: "iter_file", "iter/task_file", Attach::Iter("task_file"), Both, "files that containers hold open";
+    INODE_MKNOD = 37: "inode_mknod", "security_inode_mknod", Attach::Fentry("security_inode_mknod"), Trampoline, "device nodes that containers make";
+    EXIT_MKNOD = 38: "exit_mknod", "sys_exit_mknod", Attach::SyscallExit(&["mknod", "mknodat"]), Tracepoint, "device nodes that containers make";
+    SYSCTL = 39: "sysctl", "cgroup/sysctl", Attach::CgroupSysctl, Both, "values that containers write to sysctls";
+    SB_MOUNT = 40: "sb_mount", "security_sb_mount", Attach::Fentry("security_sb_mount"), Trampoline, "mounts at once (found by sweep instead)";
+    MOVE_MOUNT = 41: "move_mount", "security_move_mount", Attach::Fentry("security_move_mount"), Trampoline, "moved and attached mounts at once (found by sweep instead)";
+    SB_UMOUNT = 42: "sb_umount", "security_sb_umount", Attach::Fentry("security_sb_umount"), Trampoline, "unmounts at once (found by sweep instead)";
+    EXIT_MOUNT = 43: "exit_mount", "sys_exit_mount", Attach::SyscallExit(&["mount", "umount2", "move_mount", "mount_setattr"]), Tracepoint, "changes of mounts at once (found by sweep instead)";
+    KERNEL_BPF = 44: "kernel_bpf", "security_bpf", Attach::Fentry("security_bpf"), Trampoline, "containers that use bpf";
+    KERNEL_READ = 45: "kernel_read", "security_kernel_read_file", Attach::Fentry("security_kernel_read_file"), Trampoline, "containers that load kernel code from files";
+    KERNEL_LOAD = 46: "kernel_load", "security_kernel_load_data", Attach::Fentry("security_kernel_load_data"), Trampoline, "containers that load kernel code from memory";
+    PERF_OPEN = 47: "perf_open", "security_perf_event_open", Attach::Fentry("security_perf_event_open"), Trampoline, "containers that open perf events";
+    ENTER_KERNEL = 48: "enter_kernel", "sys_enter_kernel", Attach::SyscallEnter(&["bpf", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "perf_event_open", "userfaultfd"]), Tracepoint, "containers that use bpf, load kernel code, or open perf events";
+    EXIT_KERNEL = 49: "exit_kernel", "sys_exit_kernel", Attach::SyscallExit(&["bpf", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "perf_event_open", "userfaultfd"]), Tracepoint, "containers that use bpf, load kernel code, or open perf events";
+    SOCKET_CREATE = 50: "socket_create", "security_socket_create", Attach::Fentry("security_socket_create"), Trampoline, "containers that open sockets into the kernel's crypto or netlink";
+    ENTER_SOCKET = 51: "enter_socket", "sys_enter_socket", Attach::SyscallEnter(&["socket"]), Tracepoint, "containers that open sockets into the kernel's crypto or netlink";
 }

@@ -14,4 +14,4 @@ pub mod limits;
 pub mod record;
 
 /// Version of every layout in this crate; stored in the object's `.rodata` and in traces.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -6,6 +6,12 @@ pub const COMM_LEN: usize = 16;
 pub const FILENAME_LEN: usize = 128;
 /// Bytes kept of a cgroup path. Longer paths are marked truncated and resolved by the agent.
 pub const CGROUP_PATH_LEN: usize = 512;
+/// Bytes kept of the name of what a task acted on, see [`crate::record::ActRecord`].
+pub const ACT_NAME_LEN: usize = 256;
+/// Components of a file's path that are kept.
+pub const PATH_COMPONENTS: usize = 12;
+/// Thread ids that there can be at most on a 64-bit kernel (`PID_MAX_LIMIT`).
+pub const PID_LIMIT: usize = 1 << 22;
 /// Namespace slots in a task's state, see [`crate::record::ns`].
 pub const NS_SLOTS: usize = 10;
 /// Cgroup slots in a task's state: the v2 leaf and one for each v1 controller, see [`crate::record::cgroup`].

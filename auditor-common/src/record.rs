@@ -4,7 +4,9 @@
 //! fact**, plus what caused it. The engine compares it with what it knew; it never has to trust
 //! a syscall's arguments, and a sweep's ground truth is the same record with another cause.
 
-use crate::limits::{CGROUP_PATH_LEN, CGROUP_SLOTS, COMM_LEN, FILENAME_LEN, NS_SLOTS};
+use crate::limits::{
+    ACT_NAME_LEN, CGROUP_PATH_LEN, CGROUP_SLOTS, COMM_LEN, FILENAME_LEN, NS_SLOTS,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Values of [`RecordHeader::kind`].
@@ -17,6 +19,8 @@ pub mod kind {
     pub const EXIT: u16 = 3;
     /// A [`super::CgroupRecord`].
     pub const CGROUP: u16 = 4;
+    /// An [`super::ActRecord`].
+    pub const ACT: u16 = 5;
 }
 
 /// Values of [`TaskRecord::cause`]: why this state was captured.
@@ -379,6 +383,120 @@ pub struct CgroupRecord {
     pub path: [u8; CGROUP_PATH_LEN],
 }
 
+/// Values of [`ActRecord::act`]: what a task did to something outside of its own state. What is not
+/// mentioned for an act is 0.
+pub mod act {
+    /// Opened a file. `object` and `name`: the file; `arg0`: the open flags as the kernel keeps them (`file.f_flags`),
+    /// `arg1`: `file.f_mode`.
+    pub const OPEN: u32 = 1;
+    /// Opened a file in order to execute it; as [`OPEN`].
+    pub const EXEC: u32 = 2;
+    /// Received a descriptor from another process; as [`OPEN`].
+    pub const RECEIVE: u32 = 3;
+    /// Has a file open, as a sweep found; as [`OPEN`], `target.tid`: the descriptor's number.
+    pub const HOLD: u32 = 4;
+    /// Mapped a file executable; as [`OPEN`], `arg0`: the protection bits.
+    pub const MAP: u32 = 5;
+    /// Made a device node. `object`: its mode and device number; `name`: its last component.
+    pub const MKNOD: u32 = 6;
+    /// Wrote a sysctl. `name`: its name, a NUL, the new value.
+    pub const SYSCTL: u32 = 7;
+    /// Changed the mount table of its mount namespace; `object.mnt_ns_inum`: that namespace.
+    pub const MOUNT: u32 = 16;
+    /// Asked for access to another task (`__ptrace_may_access`). `target`: that task; `arg0`: the mode
+    /// (`PTRACE_MODE_*`); `result`: 0 granted, else the negative error.
+    pub const ACCESS: u32 = 32;
+    /// Sent a signal from user space. `target`: who got it; `arg0`: the signal; `arg1`: 0 delivered, else why it was
+    /// not queued (`TRACE_SIGNAL_*`).
+    pub const SIGNAL: u32 = 33;
+    /// Changed the limits, the scheduling or the priority of another task. `target`: that task.
+    pub const CONTROL: u32 = 34;
+    /// Connected to a unix socket. `target`: the listener's process; `object`: the socket's file, where it has
+    /// one; `name`: its path, or a NUL and its abstract name.
+    pub const CONNECT: u32 = 40;
+    /// Sent to a unix datagram socket; as [`CONNECT`].
+    pub const SEND: u32 = 41;
+    /// bpf(2). `arg0`: the command.
+    pub const BPF: u32 = 48;
+    /// Asked the kernel to load code: a module, a kernel image. `arg0`: the kernel's id of what is loaded
+    /// (`enum kernel_read_file_id`); `object`, `name`: the file, where there is one.
+    pub const KERNEL_LOAD: u32 = 49;
+    /// perf_event_open. `arg0`: the type of access asked for.
+    pub const PERF: u32 = 50;
+    /// Made a userfaultfd. `arg0`: its flags.
+    pub const USERFAULTFD: u32 = 51;
+    /// Made a socket by which a program reaches deep into the kernel: `arg0` family, `arg1` type and protocol.
+    pub const SOCKET: u32 = 52;
+    /// Spliced from a file that it cannot write into one of those sockets. `object`: the file.
+    pub const SPLICE: u32 = 53;
+}
+
+/// A file system object, as a task reached it.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct FileRef {
+    /// Inode number.
+    pub ino: u64,
+    /// Device of the superblock, in the kernel's encoding (major << 20 | minor).
+    pub dev: u32,
+    /// Inum of the mount namespace that the mount belongs to; 0: unknown, or detached.
+    pub mnt_ns_inum: u32,
+    /// Mount id, unique within the mount's life; 0: unknown.
+    pub mnt_id: u32,
+    /// Type and permissions (`S_IFMT` and so on).
+    pub mode: u32,
+    /// Device that a device node stands for, in the kernel's encoding; else 0.
+    pub rdev: u32,
+    /// `super_block.s_magic`: the kind of file system.
+    pub fs_magic: u32,
+    /// Inum of the user namespace that owns the superblock (`s_user_ns`); 0: unknown.
+    pub fs_owner_inum: u32,
+    /// See [`path_flags`].
+    pub flags: u32,
+}
+
+/// A task did something to an object: a file, another task, a socket, the kernel itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ActRecord {
+    /// Common header; `kind` is [`kind::ACT`].
+    pub header: RecordHeader,
+    /// Who acted: `current`.
+    pub actor: TaskKey,
+    /// To whom; zero where no task is the object.
+    pub target: TaskKey,
+    /// To what; zero where no file is the object.
+    pub object: FileRef,
+    /// See [`act`].
+    pub act: u32,
+    /// Number of the syscall that the actor is in, by the machine's native table; -1 unknown.
+    pub syscall: i32,
+    /// 0: done, or granted; a negative error number: refused.
+    pub result: i32,
+    /// Bytes of `name` in use.
+    pub name_len: u32,
+    /// Depends on the act.
+    pub arg0: u64,
+    /// Depends on the act.
+    pub arg1: u64,
+    /// Depends on the act. The path of a file stands by component, the last one first, each ended by a NUL, up to
+    /// the root of its file system or to what fits.
+    pub name: [u8; ACT_NAME_LEN],
+}
+
+impl ActRecord {
+    /// The bytes of `name` in use.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        let used = (self.name_len as usize).min(self.name.len());
+        &self.name[..used]
+    }
+}
+
+const _: () = assert!(size_of::<FileRef>() == 40);
+const _: () = assert!(size_of::<ActRecord>() == 128 + ACT_NAME_LEN);
 const _: () = assert!(size_of::<RecordHeader>() == 24);
 const _: () = assert!(size_of::<TaskState>() == 488);
 const _: () = assert!(size_of::<TaskRecord>() == 552);

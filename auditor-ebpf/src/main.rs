@@ -15,6 +15,7 @@ mod capture;
 mod emit;
 mod kernel;
 mod maps;
+mod marks;
 mod programs;
 
 /// The kernel lends GPL-only helpers only to programs that say so.

@@ -3,6 +3,7 @@
 //! Ring sizes are defaults; the loader sets them. Names are unique within the kernel's 15 characters.
 
 use auditor_common::hook::HOOKS;
+use auditor_common::limits::PID_LIMIT;
 use auditor_common::record::TaskRecord;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
@@ -49,10 +50,21 @@ pub static LAST_CRED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_CR
 #[map]
 pub static KEEP_CREDS: Array<u32> = Array::with_max_entries(1, 0);
 
+/// One byte for each thread id: 1 for a thread that is not, or once was not, in the host's first namespaces, or
+/// descends from such a one. Thread ids are below [`PID_LIMIT`], so there is always room.
+#[map]
+pub static MARKS: Array<Marks> = Array::with_max_entries((PID_LIMIT / MARKS_PER_ENTRY) as u32, 0);
+
 /// Where the iterator builds its record: it has no ring, and the stack is too small. One agent thread reads the
 /// iterator, so two walks never share a CPU's slot.
 #[map]
 pub static SCRATCH: PerCpuArray<TaskRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// Threads in one entry of [`MARKS`].
+pub const MARKS_PER_ENTRY: usize = 4096;
+
+/// Value of [`MARKS`].
+pub type Marks = [u8; MARKS_PER_ENTRY];
 
 /// Value of [`UNSHARING`].
 #[repr(C)]

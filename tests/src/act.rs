@@ -3,7 +3,22 @@
 //! Every act runs in a forked child of the actor, so that the actor itself stays where the runtime put it. The child
 //! answers, then keeps its new state until it is released: the finding must not depend on the task being gone.
 
+pub mod process;
+
+use std::io::Error;
+
 use serde::{Deserialize, Serialize};
+
+/// What an act came to, or what was tried when it failed.
+pub type Tried<T> = Result<T, (String, Error)>;
+
+/// Names what was tried, for the answer.
+///
+/// # Errors
+/// When the attempt failed.
+pub fn tried<T>(what: impl Into<String>, result: std::io::Result<T>) -> Tried<T> {
+    result.map_err(|error| (what.into(), error))
+}
 
 /// A kind of namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +167,8 @@ pub enum Act {
     SwitchUser,
     /// `capset`: no effective capabilities, then all but one of the permitted, effective too.
     SwitchCapabilities,
+    /// Something done to another process.
+    Process(process::ProcessAct),
     /// Lets go of whatever the previous acts hold.
     Release,
 }

@@ -14,7 +14,7 @@ use crate::identity::{Entity, container_id, is_type, parties};
 use crate::runner::Options;
 use crate::runtime::{Layout, Running, Runtime};
 use crate::scenario::{
-    Container, Deed, Expect, Hierarchy, Net, Object, Scenario, Step, Tamper, Whom,
+    Container, Deed, Expect, Hierarchy, Net, Object, Places, Scenario, Script, Step, Tamper, Whom,
 };
 use crate::sys;
 use crate::tamper::Tampering;
@@ -133,6 +133,10 @@ impl<'a> Cast<'a> {
     fn act(&self, step: &Step) -> Result<Option<Act>> {
         let pid = |whom| self.pid_of(whom, step.who);
         Ok(Some(match step.deed {
+            Deed::Do(Script(act)) => act(&Sight {
+                cast: self,
+                who: step.who,
+            }),
             Deed::Nothing | Deed::Restore | Deed::Tamper(Tamper::HostName) => return Ok(None),
             Deed::JoinByFd(kind, Whom::Own) => Act::JoinByFd {
                 path: format!("/proc/self/ns/{}", kind.name()),
@@ -281,6 +285,22 @@ impl<'a> Cast<'a> {
         }
         drop(net);
         Ok(())
+    }
+}
+
+/// What one of the containers sees.
+struct Sight<'a> {
+    cast: &'a Cast<'a>,
+    who: usize,
+}
+
+impl Places for Sight<'_> {
+    fn pid(&self, whom: Whom) -> i32 {
+        self.cast.pid_of(whom, self.who)
+    }
+
+    fn directory(&self, whom: Whom) -> String {
+        self.cast.directory(whom, self.who)
     }
 }
 

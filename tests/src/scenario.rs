@@ -3,7 +3,7 @@
 //! Scenarios name hosts, neighbours and places symbolically. The runner turns a [`Deed`] into an [`Act`](crate::act::Act)
 //! once pids and paths are known.
 
-use crate::act::Kind;
+use crate::act::{Act, Kind};
 
 /// Which policy the auditor runs with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,11 +123,31 @@ pub enum Tamper {
     Directories,
 }
 
+/// Where things are, as a container sees them. See `Cast`.
+pub trait Places {
+    /// A process: the host's is the runner.
+    fn pid(&self, whom: Whom) -> i32;
+    /// A directory: somebody's root, or the container's own `/tmp`.
+    fn directory(&self, whom: Whom) -> String;
+}
+
+/// An act whose pids and paths are known only once the containers run.
+#[derive(Clone, Copy)]
+pub struct Script(pub fn(&dyn Places) -> Act);
+
+impl std::fmt::Debug for Script {
+    fn fmt(&self, output: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        output.write_str("Script")
+    }
+}
+
 /// What is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Deed {
     /// Nothing: the state at rest is what counts.
     Nothing,
+    /// What the function says.
+    Do(Script),
     /// Join a namespace by its file.
     JoinByFd(Kind, Whom),
     /// Join namespaces of a process by pidfd.

@@ -3,6 +3,8 @@
 //! Not here because no ordinary task can do it: joining the host's *user* namespace (a task has no capability in an
 //! ancestor) and the host's *pid* namespace (only descendants can be joined). Both exist for a neighbour.
 
+mod process;
+
 use crate::act::Kind;
 use crate::scenario::{
     Container, Deed, Expect, Hierarchy, LineKind, Need, Net, Object, Scenario, Session, Step,
@@ -41,6 +43,7 @@ pub fn scenarios() -> Vec<Scenario> {
                 ]
             }),
     );
+    all.extend(process::scenarios());
     all.extend([
         shared("shared-net", Net::Inherited),
         shared("declared-net", Net::Declared),

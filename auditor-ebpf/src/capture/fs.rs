@@ -8,7 +8,7 @@ use crate::kernel::globals::{
     MNT_INUM, MOUNT_ID, MOUNT_MNT, MOUNT_NS, NSPROXY_MNT, SB_DEV, TASK_FS, TASK_NSPROXY, has,
 };
 use crate::kernel::{Access, Probe, Ptr};
-use auditor_common::record::{PathRef, TaskState, known, path_flags};
+use auditor_common::record::{FileRef, PathRef, TaskState, known, path_flags};
 
 /// Pointers from here on are error numbers (`MAX_ERRNO`): an internal mount has one for its namespace.
 const ERROR_POINTERS: u64 = -4095_i64 as u64;
@@ -68,6 +68,34 @@ unsafe fn path<A: Access>(mnt: Ptr, dentry: Ptr, out: *mut PathRef) {
             flags = path_flags::DETACHED;
         }
         (*out).flags = flags;
+    }
+}
+
+/// The mount that a file was reached through, and whose it is.
+///
+/// # Safety
+/// `out` is writable.
+#[inline(always)]
+pub unsafe fn mount(mnt: Ptr, out: *mut FileRef) {
+    if !has(&MOUNT_MNT) {
+        return;
+    }
+    // SAFETY: the caller's promise; Probe takes any address.
+    unsafe {
+        let mount = mnt.wrapping_sub(MOUNT_MNT.load() as usize);
+        (*out).mnt_id = Probe::u32(mount, &MOUNT_ID);
+        let namespace: Option<u64> = Probe::field(mount, &MOUNT_NS);
+        let mut inum = 0;
+        if let Some(namespace) = namespace
+            && namespace != 0
+            && namespace < ERROR_POINTERS
+        {
+            inum = Probe::u32(namespace as usize as Ptr, &MNT_INUM);
+        }
+        (*out).mnt_ns_inum = inum;
+        if inum == 0 {
+            (*out).flags = path_flags::DETACHED;
+        }
     }
 }
 

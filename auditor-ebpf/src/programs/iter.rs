@@ -5,6 +5,7 @@ use crate::emit;
 use crate::kernel::globals::ITER_SEQ;
 use crate::kernel::{Access, Direct, Ptr};
 use crate::maps::SCRATCH;
+use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::{TaskRecord, cause, kind};
 use aya_ebpf::helpers::generated::bpf_seq_write;
@@ -43,6 +44,7 @@ pub fn iter_task(ctx: *const IterTask) -> i32 {
         (*record).syscall = -1;
         capture::state::<Direct>(task, &raw mut (*record).state);
         (*record).actor = (*record).state.key;
+        marks::note::<Direct>(task);
         let seq = Direct::ptr(meta, &ITER_SEQ);
         // A record that does not fit makes the kernel call again with a larger or emptied buffer.
         bpf_seq_write(seq.cast_mut().cast(), record.cast(), size as u32);

@@ -8,6 +8,7 @@ use crate::kernel::globals::{
 };
 use crate::kernel::{Access, Direct, Ptr, copy_string, current};
 use crate::maps::{EVENTS, KEEP_CREDS, LAST_CRED, UNSHARING};
+use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::{ExecRecord, ExitRecord, TaskRecord, cause, kind};
 use aya_ebpf::macros::btf_tracepoint;
@@ -49,6 +50,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         if is_ignored(task) {
             return 0;
         }
+        marks::inherit::<Direct>(task);
         let Some(mut slot) = Slot::<TaskRecord>::reserve(&EVENTS, hook::TASK_NEWTASK, kind::TASK)
         else {
             return 0;
@@ -77,6 +79,11 @@ pub fn sched_exec(ctx: BtfTracePointContext) -> i32 {
     unsafe {
         if is_ignored(task) {
             return 0;
+        }
+        marks::note::<Direct>(task);
+        if old_tid != Direct::u32(task, &TASK_TID) && marks::has(old_tid) {
+            // The thread took the leader's id over.
+            marks::set(Direct::u32(task, &TASK_TID), true);
         }
         let Some(mut slot) = Slot::<ExecRecord>::reserve(&EVENTS, hook::SCHED_EXEC, kind::EXEC)
         else {

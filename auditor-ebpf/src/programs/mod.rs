@@ -1,10 +1,12 @@
 //! One program per hook, by subject. Names are those of `auditor_common::hook::HOOKS`.
 
+mod act;
 mod cgroup;
 mod creds;
 mod fs;
 mod iter;
 mod lifecycle;
 mod namespaces;
+mod process;
 mod record;
 mod syscall;

@@ -5,7 +5,8 @@ use crate::emit::{Slot, Urgency};
 use crate::kernel::current::{self, on_current};
 use crate::kernel::{Access, Ptr};
 use crate::maps::EVENTS;
-use auditor_common::record::{TaskKey, TaskRecord, kind};
+use crate::marks;
+use auditor_common::record::{TaskKey, TaskRecord, cause, kind};
 use aya_ebpf::maps::RingBuf;
 
 /// What a program knows of an event beside the state.
@@ -70,6 +71,11 @@ pub unsafe fn fill<A: Access>(task: Ptr, record: *mut TaskRecord, event: &Event)
         describe(record, event);
         capture::key::<A>(task, &raw mut (*record).actor);
         capture::state::<A>(task, &raw mut (*record).state);
+        if matches!(event.cause, cause::CHROOT | cause::PIVOT_ROOT) {
+            marks::set((*record).state.key.tid, true);
+        } else {
+            marks::note::<A>(task);
+        }
     }
 }
 

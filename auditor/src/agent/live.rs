@@ -261,6 +261,7 @@ fn note_fired(record: &Decoded, mine: &BTreeSet<u32>, fired: &mut BTreeSet<u16>)
         Decoded::Exec(r) => (r.task.header.hook, r.task.actor, r.task.state.key),
         Decoded::Exit(r) => (r.header.hook, r.key, r.key),
         Decoded::Cgroup(r) => (r.header.hook, r.actor, r.actor),
+        Decoded::Act(r) => (r.header.hook, r.actor, r.actor),
     };
     let ours = mine.contains(&actor.tgid) || mine.contains(&subject.tgid);
     // The kernel may release a cgroup on a worker of its own.
@@ -555,6 +556,7 @@ impl Agent {
                 Ok(Decoded::Exec(r)) => self.step(Event::Exec(&r)),
                 Ok(Decoded::Exit(r)) => self.step(Event::Exit(&r)),
                 Ok(Decoded::Cgroup(r)) => self.step(Event::Cgroup(&r)),
+                Ok(Decoded::Act(r)) => self.step(Event::Act(&r)),
                 Err(error) => {
                     // The rest of the batch is unreadable: that is a loss like any other.
                     tracing::error!("{error}");

@@ -37,10 +37,10 @@ use std::process::ExitCode;
 
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
-    " (kernel ABI 1, schema auditor/1)"
+    " (kernel ABI 2, schema auditor/1)"
 );
 // The numbers are spelled out above because clap wants a constant; they cannot go stale.
-const _: () = assert!(auditor_common::ABI_VERSION == 1);
+const _: () = assert!(auditor_common::ABI_VERSION == 2);
 const _: () = assert!(matches!(
     crate::model::output::SCHEMA.as_bytes(),
     b"auditor/1"

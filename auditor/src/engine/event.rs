@@ -7,7 +7,7 @@
 use crate::inventory::container::ContainerAnswer;
 use crate::model::facts::Origin;
 use crate::model::policy::Policy;
-use auditor_common::record::{CgroupRecord, ExecRecord, ExitRecord, TaskRecord};
+use auditor_common::record::{ActRecord, CgroupRecord, ExecRecord, ExitRecord, TaskRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,6 +22,8 @@ pub enum Event<'a> {
     Exit(&'a ExitRecord),
     /// A cgroup appeared or went.
     Cgroup(&'a CgroupRecord),
+    /// A task did something to an object outside of its own state.
+    Act(&'a ActRecord),
     /// Ground truth follows: task records with cause `SNAPSHOT`.
     SweepBegin {
         /// When the sweep began.

@@ -202,6 +202,10 @@ impl Engine {
                 self.count(record.header.boottime_ns);
                 self.on_cgroup(record);
             }
+            Event::Act(record) => {
+                self.count(record.header.boottime_ns);
+                self.on_act(record, out);
+            }
             Event::SweepBegin { boottime_ns } => {
                 self.advance(boottime_ns);
                 self.sweeping = Some(sweep::Sweep::new(boottime_ns));

@@ -8,7 +8,7 @@ mod finding;
 mod limit;
 mod standing;
 
-use super::rule::{Change, Draft, DraftKind};
+use super::rule::{Change, Deed, Draft, DraftKind};
 use super::{Config, Engine};
 use crate::model::facts::{EntityId, HOST};
 use crate::model::isolation::Pair;
@@ -123,13 +123,31 @@ impl Engine {
         }
     }
 
+    /// As [`Self::report`], for what changes no state.
+    pub(super) fn report_deed(
+        &mut self,
+        drafts: Vec<Draft>,
+        deed: &Deed<'_>,
+        out: &mut Vec<Record>,
+    ) {
+        for draft in drafts {
+            let record = deed.record;
+            let witness = self.seen_by(record.header.hook, record.syscall, deed.event);
+            self.emit(draft, record.actor, witness, None, out);
+        }
+    }
+
     fn witness(&self, change: &Change<'_>) -> (u16, Witness) {
-        let hook = change.record.header.hook;
+        let record = change.record;
+        self.seen_by(record.header.hook, record.syscall, change.event)
+    }
+
+    fn seen_by(&self, hook: u16, syscall: i32, event: u64) -> (u16, Witness) {
         let name = HOOKS.get(usize::from(hook)).map_or("unknown", |h| h.name);
         let witness = Witness {
             hook: name.to_owned(),
-            syscall: (self.config.syscalls)(change.record.syscall).map(str::to_owned),
-            events: vec![change.event],
+            syscall: (self.config.syscalls)(syscall).map(str::to_owned),
+            events: vec![event],
         };
         (hook, witness)
     }

@@ -160,6 +160,18 @@ names! {
         Ownership = "ownership",
         /// Credentials.
         Privilege = "privilege",
+        /// Mounts: which file systems can be reached through them, and how they propagate.
+        Mounts = "mounts",
+        /// Other entities' processes: tracing, memory, signals, limits.
+        Processes = "processes",
+        /// Unix sockets: who talks to whom.
+        Sockets = "sockets",
+        /// The kernel itself: its settings and its code.
+        Kernel = "kernel",
+        /// Devices.
+        Devices = "devices",
+        /// A running container against what its spec says.
+        Setup = "setup",
     }
 }
 
@@ -243,8 +255,24 @@ names! {
         T2 = "T2",
         /// Holds a foreign reference.
         T3 = "T3",
+        /// Acquires a mount.
+        T4 = "T4",
+        /// Writes a setting of the whole machine.
+        T5 = "T5",
+        /// The host executes a container's file.
+        T6 = "T6",
         /// Silent credential or namespace change.
         T7 = "T7",
+        /// Uses a control socket.
+        T8 = "T8",
+        /// Controls another entity's process.
+        T9 = "T9",
+        /// Loads code into the kernel.
+        T10 = "T10",
+        /// Reaches a device.
+        T11 = "T11",
+        /// A step before tampering with the page cache or kernel memory.
+        T12 = "T12",
         /// Cgroup migration.
         T13 = "T13",
         /// Running container and its spec differ.
@@ -277,6 +305,8 @@ names! {
         SharedCgroup = "shared-cgroup",
         /// A host task entered a container (audit only).
         ContainerEnter = "container-enter",
+        /// T9.
+        ProcessControl = "process-control",
     }
 }
 
@@ -305,6 +335,7 @@ impl RuleId {
             Self::PrivilegeGain => &["seed:6.2", "mitre:T1548"],
             Self::SharedNamespace | Self::SharedCgroup => &["seed:3.1"],
             Self::ContainerEnter => &["mitre:T1609"],
+            Self::ProcessControl => &["seed:3.1", "mitre:T1055"],
         }
     }
 }

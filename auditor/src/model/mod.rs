@@ -4,6 +4,7 @@
 
 pub mod capability;
 pub mod facts;
+pub mod fs;
 pub mod isolation;
 pub mod kinds;
 pub mod output;

@@ -251,7 +251,7 @@ pub enum Evidence {
         /// Hierarchy id; 0 is v2.
         hierarchy: u32,
     },
-    /// A directory.
+    /// A file or directory.
     File {
         /// Device (major << 20 | minor).
         dev: u32,
@@ -259,6 +259,92 @@ pub enum Evidence {
         ino: u64,
         /// Mount namespace of its mount; 0 when detached or unknown.
         mnt_ns: u32,
+        /// Its path from the root of its file system; absent when it was not seen.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// `read`, `write`, `execute`, `hold`; absent for directories that are a task's own.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        access: Vec<String>,
+    },
+    /// A task of somebody else.
+    Task {
+        /// Thread group id in the initial pid namespace.
+        pid: u32,
+        /// Thread id, where it is not the leader's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tid: Option<u32>,
+        /// Start, nanoseconds since boot.
+        start_boottime_ns: u64,
+        /// Command name; absent when it is not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comm: Option<String>,
+        /// What was done or asked for: `signal 9`, `attach`, `read`.
+        access: String,
+        /// Why the kernel refused it; absent when it did not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<String>,
+    },
+    /// A mount.
+    Mount {
+        /// Where it is, seen from the entity's root.
+        point: String,
+        /// What is mounted: the directory of the file system.
+        root: String,
+        /// Kind of file system.
+        fs_type: String,
+        /// Device (major << 20 | minor) of the superblock.
+        dev: u32,
+        /// What is wrong with it: `read_write`, `shared`, `unmasked`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        flags: Vec<String>,
+    },
+    /// A unix socket.
+    Socket {
+        /// Its path, or `@` and its abstract name; absent when it has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// Thread group id of who listens; 0: not known.
+        peer_pid: u32,
+        /// Command name of who listens; absent when it is not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer_comm: Option<String>,
+    },
+    /// A device.
+    Device {
+        /// `block` or `character`.
+        kind: String,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+        /// Path of the node in its file system.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// `read`, `write`, `make`.
+        access: Vec<String>,
+    },
+    /// A setting of the whole machine.
+    Knob {
+        /// Its name, as below `/proc/sys`, or its path.
+        name: String,
+        /// The value written, where it was seen.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        value: Option<String>,
+    },
+    /// Part of a container's set-up.
+    Setup {
+        /// Which: `masked_path`, `capability`, `seccomp`, …
+        part: String,
+        /// What it is.
+        value: String,
+    },
+    /// Code for the kernel, or a way into it.
+    Kernel {
+        /// Which: `bpf`, `module`, `kexec`, `perf`, …
+        what: String,
+        /// Of it: the command, the file, the type.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
     },
     /// Credentials.
     Creds {

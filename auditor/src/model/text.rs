@@ -61,8 +61,45 @@ pub fn rfc3339(unix_ns: i128) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
+/// The path of a file from its components, the last one first and each ended by a NUL, as a record of an act has
+/// them (see [`auditor_common::record::ActRecord::name`]). It begins at the root of the file's file system, or with
+/// `…` where it was too long to be kept.
+#[must_use]
+pub fn file_path(components: &[u8]) -> String {
+    let mut path = String::new();
+    let parts = components
+        .split(|&b| b == 0)
+        .filter(|part| !part.is_empty());
+    let parts: Vec<&[u8]> = parts.collect();
+    let whole = parts.last() == Some(&&b"/"[..]);
+    if !whole && !parts.is_empty() {
+        path.push('…');
+    }
+    for part in parts.iter().rev().filter(|part| **part != b"/") {
+        path.push('/');
+        path.push_str(&escape(part));
+    }
+    if path.is_empty() && whole {
+        path.push('/');
+    }
+    path
+}
+
 #[cfg(test)]
 mod tests {
+    /// Goal: a path reads as people write it. Method: whole ones, the root, cut ones, nothing.
+    #[test]
+    fn paths_are_put_together() {
+        use super::file_path;
+        assert_eq!(
+            file_path(b"core_pattern\0kernel\0sys\0/\0"),
+            "/sys/kernel/core_pattern"
+        );
+        assert_eq!(file_path(b"/\0"), "/");
+        assert_eq!(file_path(b"c\0b\0"), "…/b/c");
+        assert_eq!(file_path(b""), "");
+    }
+
     use super::{escape, rfc3339, short_id};
 
     /// Text stays text, everything else is recoverable.

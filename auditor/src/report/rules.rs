@@ -163,6 +163,18 @@ pub const fn words(rule: RuleId) -> RuleWords {
             ],
             declare: Declare::Share,
         },
+        RuleId::ProcessControl => RuleWords {
+            title: "A task of a container reached into a process of somebody else",
+            transition: Some(Transition::T9),
+            why: "Who can signal, trace or read another's process can stop it, take its secrets, or run code in it. \
+                  Processes of different containers should not even see each other.",
+            steps: &[
+                "See how the container can name the other process: a shared or the host's pid namespace, or a \
+                 pidfd that somebody passed.",
+                "Give the container a pid namespace of its own, and take CAP_KILL and CAP_SYS_PTRACE from it.",
+            ],
+            declare: Declare::Allow,
+        },
         RuleId::ContainerEnter => RuleWords {
             title: "A task of the host entered a container",
             transition: None,

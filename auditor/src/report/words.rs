@@ -38,6 +38,12 @@ pub(super) const fn dimension(dimension: Dimension) -> &'static str {
         Dimension::CgroupNs => "they see the same cgroup root",
         Dimension::Ownership => "one owns a namespace of the other and may enter it",
         Dimension::Privilege => "credentials reach beyond what was given",
+        Dimension::Mounts => "one reaches the other's files through a mount",
+        Dimension::Processes => "one traces, signals or reads the other's processes",
+        Dimension::Sockets => "one talks to the other through a unix socket",
+        Dimension::Kernel => "one changes the kernel that both run on",
+        Dimension::Devices => "one reaches a device that is not its own",
+        Dimension::Setup => "one runs with less confinement than its spec says",
     }
 }
 
@@ -84,17 +90,86 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
             let path = path.as_deref().map_or("of unknown path".into(), printable);
             format!("cgroup {path} (id {id}, hierarchy {hierarchy})")
         }
-        Evidence::File { dev, ino, mnt_ns } => {
+        Evidence::File {
+            dev,
+            ino,
+            mnt_ns,
+            path,
+            access,
+        } => {
             let mount = match mnt_ns {
                 0 => "a mount that belongs to no mount namespace, or to an unknown one".to_owned(),
                 inum => format!("a mount of mount namespace {inum}"),
             };
+            let path = path
+                .as_deref()
+                .map_or_else(String::new, |path| format!("{}, ", printable(path)));
             format!(
-                "inode {ino} on device {}:{}, {mount}",
+                "{path}inode {ino} on device {}:{}, {mount}{}",
                 dev >> 20,
-                dev & 0xf_ffff
+                dev & 0xf_ffff,
+                how(access)
             )
         }
+        Evidence::Task {
+            pid,
+            tid: _,
+            start_boottime_ns: _,
+            comm,
+            access,
+            refused,
+        } => {
+            let comm = comm.as_deref().map_or("a task".into(), printable);
+            let refused = refused.as_deref().map_or_else(String::new, |error| {
+                format!(", refused: {}", printable(error))
+            });
+            format!("{comm} (pid {pid}): {}{refused}", printable(access))
+        }
+        Evidence::Mount {
+            point,
+            root,
+            fs_type,
+            dev,
+            flags,
+        } => format!(
+            "{} of {} on device {}:{}, mounted at {}{}",
+            printable(root),
+            printable(fs_type),
+            dev >> 20,
+            dev & 0xf_ffff,
+            printable(point),
+            how(flags)
+        ),
+        Evidence::Socket {
+            name,
+            peer_pid,
+            peer_comm,
+        } => format!(
+            "socket {} of {} (pid {peer_pid})",
+            name.as_deref().map_or("without a name".into(), printable),
+            peer_comm.as_deref().map_or("a process".into(), printable)
+        ),
+        Evidence::Device {
+            kind,
+            major,
+            minor,
+            path,
+            access,
+        } => format!(
+            "{kind} device {major}:{minor}{}{}",
+            path.as_deref()
+                .map_or_else(String::new, |path| format!(" at {}", printable(path))),
+            how(access)
+        ),
+        Evidence::Knob { name, value } => match value {
+            Some(value) => format!("{} = {}", printable(name), printable(value)),
+            None => printable(name).into_owned(),
+        },
+        Evidence::Setup { part, value } => format!("{part} {}", printable(value)),
+        Evidence::Kernel { what, detail } => match detail {
+            Some(detail) => format!("{what} {}", printable(detail)),
+            None => what.clone(),
+        },
         Evidence::Creds {
             uid,
             euid,
@@ -106,6 +181,14 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
             names(permitted),
             names(effective.as_ref().unwrap_or(permitted))
         ),
+    }
+}
+
+/// The ways in which something was used, as the end of a sentence.
+fn how(ways: &[String]) -> String {
+    match ways.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", names(ways)),
     }
 }
 

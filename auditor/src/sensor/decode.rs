@@ -2,7 +2,7 @@
 //! they are not, that is an error with its place and not a panic.
 
 use auditor_common::record::{
-    CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskRecord, kind,
+    ActRecord, CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskRecord, kind,
 };
 use zerocopy::FromBytes;
 
@@ -17,6 +17,8 @@ pub enum Decoded {
     Exit(ExitRecord),
     /// A cgroup.
     Cgroup(CgroupRecord),
+    /// An act on an object.
+    Act(ActRecord),
 }
 
 /// Bytes that are no record.
@@ -101,6 +103,9 @@ fn decode(bytes: &[u8], offset: usize) -> Result<(Decoded, usize), DecodeError> 
             .map_err(|_| wrong(())),
         kind::CGROUP => CgroupRecord::read_from_bytes(record)
             .map(Decoded::Cgroup)
+            .map_err(|_| wrong(())),
+        kind::ACT => ActRecord::read_from_bytes(record)
+            .map(Decoded::Act)
             .map_err(|_| wrong(())),
         _ => Err(wrong(())),
     }?;

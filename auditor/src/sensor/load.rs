@@ -12,9 +12,14 @@ use auditor_common::fields::FIELDS;
 use auditor_common::hook::{self, Attach, HOOKS, HookSpec};
 use auditor_common::limits::CGROUP_SLOTS;
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, Program, ProgramError, TracePoint};
+use aya::programs::trace_point::TracePointError;
+use aya::programs::{
+    BtfTracePoint, CgroupAttachMode, CgroupSysctl, FEntry, FExit, Iter, Program, ProgramError,
+    TracePoint,
+};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The kernel programs: which object, the build script says.
@@ -30,6 +35,12 @@ const THREAD_SIZE: u32 = 16 << 10;
 /// Native syscall numbers: the steps of these two are told as a whole when they end.
 const NR_SETNS: i32 = libc::SYS_setns as i32;
 const NR_UNSHARE: i32 = libc::SYS_unshare as i32;
+
+/// Inum of the machine's first mount namespace; 0: not known, and every task is looked at.
+fn host_mount_namespace() -> u32 {
+    let first = std::fs::metadata("/proc/1/ns/mnt");
+    first.map_or(0, |file| u32::try_from(file.ino()).unwrap_or(0))
+}
 
 /// Which ways of seeing may be tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,7 +132,7 @@ pub struct RingLoss {
 }
 
 /// What sees the same when the first is not there, both directions.
-const INSTEAD: [(&[u16], &[u16]); 5] = [
+const INSTEAD: [(&[u16], &[u16]); 13] = [
     (
         &[hook::SWITCH_NS, hook::UNSHARE_NSPROXY],
         &[hook::EXIT_SETNS, hook::EXIT_UNSHARE],
@@ -130,6 +141,29 @@ const INSTEAD: [(&[u16], &[u16]); 5] = [
     (&[hook::SET_FS_ROOT], &[hook::EXIT_CHROOT]),
     (&[hook::CHROOT_FS_REFS], &[hook::EXIT_PIVOT]),
     (&[hook::SET_FS_PWD], &[hook::EXIT_CHDIR]),
+    (
+        &[hook::PTRACE_ACCESS, hook::TASK_PRLIMIT, hook::TASK_SETSCHED],
+        &[hook::ENTER_ACCESS, hook::EXIT_ACCESS],
+    ),
+    (&[hook::UNIX_CONNECT], &[hook::EXIT_CONNECT]),
+    (&[hook::FILE_OPEN], &[hook::EXIT_OPEN]),
+    (&[hook::INODE_MKNOD], &[hook::EXIT_MKNOD]),
+    (
+        &[hook::SB_MOUNT, hook::MOVE_MOUNT, hook::SB_UMOUNT],
+        &[hook::EXIT_MOUNT],
+    ),
+    (
+        &[
+            hook::KERNEL_BPF,
+            hook::KERNEL_READ,
+            hook::KERNEL_LOAD,
+            hook::PERF_OPEN,
+        ],
+        &[hook::ENTER_KERNEL, hook::EXIT_KERNEL],
+    ),
+    (&[hook::SOCKET_CREATE], &[hook::ENTER_SOCKET]),
+    // Nothing sees these in the other tier: a sweep does.
+    (&[hook::UNIX_SEND, hook::FILE_RECEIVE, hook::MMAP_FILE], &[]),
 ];
 
 /// The hooks that together see what this one sees; `None` where nothing else does.
@@ -137,7 +171,7 @@ const INSTEAD: [(&[u16], &[u16]); 5] = [
 pub fn instead_of(index: u16) -> Option<&'static [u16]> {
     INSTEAD.iter().find_map(
         |&(best, next)| match (best.contains(&index), next.contains(&index)) {
-            (true, _) => Some(next),
+            (true, _) if !next.is_empty() => Some(next),
             (_, true) => Some(best),
             _ => None,
         },
@@ -172,6 +206,7 @@ impl Loaded {
         let globals: BTreeMap<&'static str, u32> = fields.iter().collect();
         let (own, slots) = (std::process::id(), v1_slots(tree));
         let wake = options.ring_bytes / 8;
+        let host_mnt = host_mount_namespace();
         // Typed programs name their targets by the running kernel's own types.
         let btf = Btf::from_sys_fs().ok();
         let mut loader = EbpfLoader::new();
@@ -182,6 +217,7 @@ impl Loaded {
         loader
             .override_global("OWN_TGID", &own, true)
             .override_global("V1_SLOTS", &slots, true)
+            .override_global("HOST_MNT", &host_mnt, true)
             .override_global("WAKE_BYTES", &wake, true)
             .override_global("THREAD_SIZE", &THREAD_SIZE, true)
             .override_global("NR_SETNS", &NR_SETNS, true)
@@ -346,14 +382,18 @@ impl Loaded {
                 let program: &mut Iter = program.try_into()?;
                 program.load(kind, typed()?)
             }
+            Attach::SyscallEnter(syscalls) => {
+                attach_to_syscalls(program.try_into()?, "sys_enter", syscalls)
+            }
             Attach::SyscallExit(syscalls) => {
-                ensure_tracefs();
-                let program: &mut TracePoint = program.try_into()?;
+                attach_to_syscalls(program.try_into()?, "sys_exit", syscalls)
+            }
+            Attach::CgroupSysctl => {
+                let program: &mut CgroupSysctl = program.try_into()?;
                 program.load()?;
-                for syscall in syscalls {
-                    program.attach("syscalls", &format!("sys_exit_{syscall}"))?;
-                }
-                Ok(())
+                let root = cgroup_root().map_err(ProgramError::IOError)?;
+                // Beside the programs of others, and never in their place.
+                program.attach(root, CgroupAttachMode::Single).map(drop)
             }
             Attach::Agent => Ok(()),
         }
@@ -437,6 +477,43 @@ impl Loaded {
         #[cfg(feature = "debug-log")]
         self.show_log();
     }
+}
+
+/// Attaches to the entries or exits of system calls. What this machine's kernel does not have, nobody can call.
+fn attach_to_syscalls(
+    program: &mut TracePoint,
+    end: &str,
+    syscalls: &[&str],
+) -> Result<(), ProgramError> {
+    ensure_tracefs();
+    program.load()?;
+    let mut missing = None;
+    let mut attached = false;
+    for syscall in syscalls {
+        match program.attach("syscalls", &format!("{end}_{syscall}")) {
+            Ok(_) => attached = true,
+            Err(error @ ProgramError::TracePointError(TracePointError::FileError { .. })) => {
+                tracing::debug!("no {end}_{syscall} here");
+                missing = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if !attached => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The root of the v2 hierarchy, which every process is in.
+fn cgroup_root() -> std::io::Result<std::fs::File> {
+    let places = [
+        "/sys/fs/cgroup/cgroup.controllers",
+        "/sys/fs/cgroup/unified/cgroup.controllers",
+    ];
+    let place = places.iter().find(|place| Path::new(place).exists());
+    let root = place.and_then(|place| Path::new(place).parent());
+    std::fs::File::open(root.ok_or(std::io::ErrorKind::NotFound)?)
 }
 
 fn take_ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {

@@ -141,6 +141,8 @@ pub(crate) fn all() -> Vec<Record> {
             dev: 8 << 20,
             ino: 2,
             mnt_ns: 0,
+            path: Some("/etc/shadow".to_owned()),
+            access: vec!["read".to_owned()],
         }),
         ..finding(RuleId::Drift)
     };

@@ -23,7 +23,7 @@ use std::io::{self, Read, Write};
 /// First bytes of every trace.
 pub const MAGIC: [u8; 8] = *b"AUDTRACE";
 /// Newest major version that is read, and the one that is written.
-pub const MAJOR: u16 = 1;
+pub const MAJOR: u16 = 2;
 /// Minor version that is written.
 pub const MINOR: u16 = 0;
 const FIXED_BYTES: usize = 20;

@@ -64,6 +64,7 @@ impl Item<'_> {
             Self::Event(Event::Exec(record)) => record.task.header.boottime_ns,
             Self::Event(Event::Exit(record)) => record.header.boottime_ns,
             Self::Event(Event::Cgroup(record)) => record.header.boottime_ns,
+            Self::Event(Event::Act(record)) => record.header.boottime_ns,
             Self::Event(
                 Event::SweepBegin { boottime_ns }
                 | Event::SweepEnd { boottime_ns, .. }

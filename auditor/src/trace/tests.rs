@@ -14,8 +14,8 @@ use crate::engine::{Config, Event, LossMark, Saved};
 use crate::inventory::container::{ContainerAnswer, Runtime};
 use crate::model::policy::Policy;
 use auditor_common::record::{
-    CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskKey, TaskRecord, cause, cgroup_op,
-    kernel_str, kind,
+    ActRecord, CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskKey, TaskRecord, cause,
+    cgroup_op, kernel_str, kind,
 };
 use proptest::prelude::*;
 use zerocopy::FromZeros;
@@ -27,6 +27,7 @@ enum Owned {
     Exec(Box<ExecRecord>),
     Exit(ExitRecord),
     Cgroup(Box<CgroupRecord>),
+    Act(Box<ActRecord>),
     SweepBegin(u64),
     SweepEnd(u64, bool),
     Answer(String, Option<u32>, Option<Box<ContainerAnswer>>),
@@ -44,6 +45,7 @@ impl Owned {
             Self::Exec(r) => Event::Exec(r),
             Self::Exit(r) => Event::Exit(r),
             Self::Cgroup(r) => Event::Cgroup(r),
+            Self::Act(r) => Event::Act(r),
             &Self::SweepBegin(boottime_ns) => Event::SweepBegin { boottime_ns },
             &Self::SweepEnd(boottime_ns, complete) => Event::SweepEnd {
                 boottime_ns,
@@ -76,6 +78,7 @@ impl Owned {
                 Event::Exec(r) => Self::Exec(Box::new(**r)),
                 Event::Exit(r) => Self::Exit(**r),
                 Event::Cgroup(r) => Self::Cgroup(Box::new(**r)),
+                Event::Act(r) => Self::Act(Box::new(**r)),
                 Event::SweepBegin { boottime_ns } => Self::SweepBegin(*boottime_ns),
                 Event::SweepEnd {
                     boottime_ns,
@@ -121,6 +124,12 @@ impl Owned {
                 r.reserved = 0;
                 let end = r.path.len().min(r.path_len as usize);
                 r.path[end..].fill(0);
+            }
+            Self::Act(r) => {
+                (r.header.kind, r.header.size) = (kind::ACT, size_of::<ActRecord>() as u16);
+                r.name_len = r.name().len() as u32;
+                let end = r.name().len();
+                r.name[end..].fill(0);
             }
             _ => {}
         }
@@ -220,6 +229,29 @@ fn owned() -> impl Strategy<Value = Owned> {
             Owned::Cgroup(Box::new(cgroup))
         },
     );
+    let act = (
+        record_header(),
+        key(),
+        key(),
+        any::<[u32; 8]>(),
+        0u32..60,
+        "[a-z/]{0,200}",
+    )
+        .prop_map(|(header, actor, target, numbers, act, name)| {
+            let mut record = ActRecord::new_zeroed();
+            (record.header, record.actor, record.target) = (header, actor, target);
+            (record.act, record.arg0) = (act, u64::from(numbers[0]) << 20);
+            (record.syscall, record.result) = (numbers[1] as i32, numbers[2] as i32);
+            if numbers[3] % 2 == 0 {
+                record.object.ino = u64::from(numbers[4]) << 7;
+                (record.object.dev, record.object.mode) = (numbers[5], numbers[6]);
+                record.object.fs_magic = numbers[7];
+            }
+            let components = name.replace('/', "\0");
+            record.name[..components.len()].copy_from_slice(components.as_bytes());
+            record.name_len = components.len() as u32;
+            Owned::Act(Box::new(record))
+        });
     let exit = (record_header(), key(), any::<u32>()).prop_map(|(header, key, exit_code)| {
         Owned::Exit(ExitRecord {
             header,
@@ -233,6 +265,7 @@ fn owned() -> impl Strategy<Value = Owned> {
         3 => exec,
         3 => exit,
         2 => cgroup,
+        2 => act,
         2 => any::<u64>().prop_map(Owned::SweepBegin),
         2 => any::<(u64, bool)>().prop_map(|(t, c)| Owned::SweepEnd(t, c)),
         1 => any::<u64>().prop_map(Owned::Tick),
@@ -361,10 +394,10 @@ fn refusals() {
     let mut bytes = write(&[Owned::Tick(1)]);
     assert!(matches!(read(b"# yaml").1, Err(TraceError::NotATrace)));
     assert!(matches!(read(&bytes[..10]).1, Err(TraceError::Header(_))));
-    bytes[8] = 2;
+    bytes[8] = 3;
     let error = read(&bytes).1.unwrap_err();
-    assert!(matches!(error, TraceError::Newer { found: 2 }));
-    assert!(error.to_string().contains("newer than 1"), "{error}");
+    assert!(matches!(error, TraceError::Newer { found: 3 }));
+    assert!(error.to_string().contains("newer than 2"), "{error}");
 }
 
 /// Goal: a sweep in which nothing changed costs a few bytes. Method: two sweeps of 500 tasks.

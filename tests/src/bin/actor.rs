@@ -13,7 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use auditor_tests::act::{Act, Answer, Kind};
+use auditor_tests::act::{Act, Answer, Kind, Tried, tried};
 use auditor_tests::sys;
 
 /// The unprivileged user of every container.
@@ -186,13 +186,6 @@ enum Done {
     InChild(i32),
 }
 
-type Tried<T> = std::result::Result<T, (String, Error)>;
-
-/// Names what was tried, for the answer.
-fn tried<T>(what: impl Into<String>, result: Result<T>) -> Tried<T> {
-    result.map_err(|error| (what.into(), error))
-}
-
 fn perform(act: &Act, answer: &OwnedFd, hold: &OwnedFd) -> Tried<Done> {
     match act {
         Act::JoinByFd { path, kind } => {
@@ -289,6 +282,7 @@ fn perform(act: &Act, answer: &OwnedFd, hold: &OwnedFd) -> Tried<Done> {
             tried("capset back", sys::set_capabilities(fewer, fewer))?;
             Ok(Done::Here)
         }
+        Act::Process(act) => act.perform().map(|()| Done::Here),
         Act::Release => Ok(Done::Here),
     }
 }

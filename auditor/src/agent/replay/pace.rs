@@ -49,6 +49,7 @@ pub fn event_time_ns(event: &Event<'_>) -> Option<u64> {
         Event::Exec(r) => r.task.header.boottime_ns,
         Event::Exit(r) => r.header.boottime_ns,
         Event::Cgroup(r) => r.header.boottime_ns,
+        Event::Act(r) => r.header.boottime_ns,
         Event::SweepBegin { boottime_ns }
         | Event::SweepEnd { boottime_ns, .. }
         | Event::Tick { boottime_ns } => *boottime_ns,

@@ -1,9 +1,10 @@
 //! From a kernel record to a change of the world.
 //!
 //! Inside: `birth` and `change` take in what tasks do, `attach` what is done to them, `growth` holds credentials
-//! that grew until an exec explains them, `extra` says what a task makes its container hold beside namespaces, and
+//! that grew until an exec explains them, `act` judges what tasks do to what is not theirs, `extra` says what a task makes its container hold beside namespaces, and
 //! `state` compares two states of a task.
 
+mod act;
 mod attach;
 mod birth;
 mod change;

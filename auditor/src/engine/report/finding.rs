@@ -125,6 +125,12 @@ pub fn tier_of(hook: u16) -> Tier {
     match HOOKS.get(usize::from(hook)).map(|h| h.attach) {
         Some(Attach::Fentry(_) | Attach::Fexit(_)) => Tier::Trampoline,
         Some(Attach::Agent) | None => Tier::Scan,
-        Some(Attach::TpBtf(_) | Attach::SyscallExit(_) | Attach::Iter(_)) => Tier::Tracepoint,
+        Some(
+            Attach::TpBtf(_)
+            | Attach::SyscallEnter(_)
+            | Attach::SyscallExit(_)
+            | Attach::CgroupSysctl
+            | Attach::Iter(_),
+        ) => Tier::Tracepoint,
     }
 }

@@ -12,6 +12,7 @@ pub mod foreign_root;
 pub mod namespace_join;
 pub mod namespace_nest;
 pub mod privilege_gain;
+pub mod process_control;
 pub mod shared;
 pub mod silent_privilege_change;
 
@@ -22,7 +23,7 @@ use crate::model::output::Evidence;
 use crate::model::{
     Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict, capability, text,
 };
-use auditor_common::record::{Creds, PathRef, TaskRecord, TaskState};
+use auditor_common::record::{ActRecord, Creds, PathRef, TaskRecord, TaskState};
 
 /// One change of one task, after the world has taken it in.
 #[derive(Debug)]
@@ -92,6 +93,21 @@ impl Change<'_> {
     pub fn is_fresh(&self, kind: NsKind) -> bool {
         self.fresh & (1 << kind.slot()) != 0
     }
+}
+
+/// One act of one task on something outside of its own state.
+#[derive(Debug)]
+pub struct Deed<'a> {
+    /// The record that tells it.
+    pub record: &'a ActRecord,
+    /// Number of the event.
+    pub event: u64,
+    /// The acting task's label.
+    pub label: EntityId,
+    /// The acting task's last known state.
+    pub state: &'a TaskState,
+    /// How sure the label is.
+    pub confidence: Confidence,
 }
 
 /// What becomes of a draft.
@@ -212,6 +228,8 @@ pub const fn path_evidence(path: &PathRef) -> Evidence {
         dev: path.dev,
         ino: path.ino,
         mnt_ns: path.mnt_ns_inum,
+        path: None,
+        access: Vec::new(),
     }
 }
 

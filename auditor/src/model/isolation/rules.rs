@@ -125,6 +125,12 @@ const fn severities(dimension: Dimension) -> Severities {
         Dimension::References => severity_row(High, High, Medium, Info),
         Dimension::Time | Dimension::CgroupNs => severity_row(Critical, Critical, Low, Info),
         Dimension::Ownership | Dimension::Privilege => severity_row(Medium, Medium, Medium, Info),
+        Dimension::Mounts
+        | Dimension::Processes
+        | Dimension::Sockets
+        | Dimension::Kernel
+        | Dimension::Devices
+        | Dimension::Setup => severity_row(High, High, Medium, Info),
     }
 }
 

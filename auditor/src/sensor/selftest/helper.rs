@@ -60,11 +60,13 @@ pub enum Act {
     Credentials,
     /// pivot_root, in a mount namespace of its own.
     PivotRoot,
+    /// Ends a child by a signal.
+    Signal,
 }
 
 impl Act {
     /// All acts, in the order in which they are done.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unshare,
         Self::Setns,
         Self::Clone,
@@ -76,6 +78,7 @@ impl Act {
         Self::Chroot,
         Self::Credentials,
         Self::PivotRoot,
+        Self::Signal,
     ];
 }
 
@@ -204,6 +207,8 @@ pub fn act(exec_arguments: &[&str]) -> HelperReport {
     report.note(Act::Chroot, std::os::unix::fs::chroot("/"));
     report.note(Act::Credentials, change_credentials());
     report.note(Act::PivotRoot, pivot_root());
+    // From here on in a mount namespace of its own, as a container's task is.
+    report.note(Act::Signal, signal_child());
     report
 }
 
@@ -234,6 +239,25 @@ fn clone_child() -> io::Result<u32> {
             let pid = pid.ok_or_else(|| io::Error::other("clone returned no process id"))?;
             waitpid(Some(pid), WaitOptions::empty())?;
             Ok(pid.as_raw_nonzero().get().unsigned_abs())
+        }
+    }
+}
+
+fn signal_child() -> io::Result<()> {
+    // SAFETY: a fork without shared memory; the child calls nothing but pause and _exit, which are safe whatever
+    // locks other threads held.
+    match unsafe { libc::fork() } {
+        // SAFETY: as above.
+        0 => unsafe {
+            libc::pause();
+            libc::_exit(0)
+        },
+        -1 => Err(io::Error::last_os_error()),
+        child => {
+            let child = Pid::from_raw(child).ok_or_else(|| io::Error::other("no process id"))?;
+            rustix::process::kill_process(child, rustix::process::Signal::KILL)?;
+            waitpid(Some(child), WaitOptions::empty())?;
+            Ok(())
         }
     }
 }

@@ -32,6 +32,7 @@ pub const fn hooks_of(act: Act) -> &'static [u16] {
         Act::Chroot => &[hook::SET_FS_ROOT, hook::EXIT_CHROOT],
         Act::Credentials => &[hook::COMMIT_CREDS, hook::EXIT_CRED],
         Act::PivotRoot => &[hook::CHROOT_FS_REFS, hook::EXIT_PIVOT],
+        Act::Signal => &[hook::SIGNAL_GENERATE],
         Act::CgroupMkdir => &[hook::CGROUP_MKDIR],
         Act::CgroupAttach => &[hook::CGROUP_ATTACH],
         Act::CgroupRmdir => &[hook::CGROUP_RMDIR, hook::CGROUP_RELEASE],

@@ -5,15 +5,15 @@ use super::super::wire::{Malformed, Place};
 use super::super::{Answer, Item};
 use super::slots::Slots;
 use super::{
-    CGROUP_HEADER, Clock, EXEC_HEADER, EXIT_HEADER, TASK_HEADER, WORD, WORDS, blank, body_mut,
-    predict_birth, predict_exec, predict_next, predict_sweep, tag,
+    ACT_HEADER, CGROUP_HEADER, Clock, EXEC_HEADER, EXIT_HEADER, TASK_HEADER, WORD, WORDS, blank,
+    body_mut, predict_birth, predict_exec, predict_next, predict_sweep, tag,
 };
 use crate::engine::{Event, LossMark, Saved};
 use crate::inventory::container::ContainerAnswer;
 use crate::model::policy::Policy;
-use auditor_common::limits::{CGROUP_PATH_LEN, FILENAME_LEN};
+use auditor_common::limits::{ACT_NAME_LEN, CGROUP_PATH_LEN, FILENAME_LEN};
 use auditor_common::record::{
-    CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskKey, TaskRecord,
+    ActRecord, CgroupRecord, ExecRecord, ExitRecord, FileRef, RecordHeader, TaskKey, TaskRecord,
 };
 use serde::de::DeserializeOwned;
 use zerocopy::FromZeros;
@@ -31,6 +31,7 @@ pub struct Decoder {
     entries: u32,
     exit: ExitRecord,
     cgroup: CgroupRecord,
+    act: ActRecord,
     path: String,
     reason: String,
     answer: Option<Box<ContainerAnswer>>,
@@ -51,6 +52,7 @@ impl Default for Decoder {
             entries: 0,
             exit: ExitRecord::new_zeroed(),
             cgroup: CgroupRecord::new_zeroed(),
+            act: ActRecord::new_zeroed(),
             path: String::new(),
             reason: String::new(),
             answer: None,
@@ -97,6 +99,7 @@ impl Decoder {
             tag::EXEC => self.exec(payload),
             tag::EXIT => self.exit(payload),
             tag::CGROUP => self.cgroup(payload),
+            tag::ACT => self.act(payload),
             tag::SWEEP_BEGIN => {
                 let boottime_ns = self.time(payload)?;
                 self.slots.begin_sweep();
@@ -324,6 +327,57 @@ impl Decoder {
             path,
         };
         Ok(Item::Event(Event::Cgroup(&self.cgroup)))
+    }
+
+    fn act(&mut self, payload: &[u8]) -> Result<Item<'_>, Malformed> {
+        let header = self.head(payload, ACT_HEADER)?;
+        let actor = self.known_key(payload)?;
+        let act = self.place.fit(payload, "an act")?;
+        let target = self.known_key(payload)?;
+        let object = self.file(payload)?;
+        let syscall = self.signed(payload, "a system call")?;
+        let result = self.signed(payload, "a result")?;
+        let arg0 = self.place.u(payload)?;
+        let arg1 = self.place.u(payload)?;
+        let bytes = self.place.bytes(payload, ACT_NAME_LEN, "a name")?;
+        let mut name = [0; ACT_NAME_LEN];
+        name[..bytes.len()].copy_from_slice(bytes);
+        self.act = ActRecord {
+            header,
+            actor,
+            target,
+            object,
+            act,
+            syscall,
+            result,
+            name_len: bytes.len() as u32,
+            arg0,
+            arg1,
+            name,
+        };
+        Ok(Item::Event(Event::Act(&self.act)))
+    }
+
+    fn signed(&mut self, payload: &[u8], what: &'static str) -> Result<i32, Malformed> {
+        let number = self.place.i(payload)?;
+        i32::try_from(number).map_err(|_| self.place.malformed(format!("{what} is too large")))
+    }
+
+    fn file(&mut self, payload: &[u8]) -> Result<FileRef, Malformed> {
+        if self.place.byte(payload)? == 0 {
+            return Ok(FileRef::default());
+        }
+        Ok(FileRef {
+            ino: self.place.u(payload)?,
+            dev: self.place.fit(payload, "a device")?,
+            mnt_ns_inum: self.place.fit(payload, "a mount namespace")?,
+            mnt_id: self.place.fit(payload, "a mount id")?,
+            mode: self.place.fit(payload, "a mode")?,
+            rdev: self.place.fit(payload, "a device node")?,
+            fs_magic: self.place.fit(payload, "a kind of file system")?,
+            fs_owner_inum: self.place.fit(payload, "an owner")?,
+            flags: self.place.fit(payload, "flags")?,
+        })
     }
 
     /// The next unchanged task of a row.

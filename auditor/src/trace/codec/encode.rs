@@ -8,7 +8,8 @@ use super::slots::Slots;
 use super::{Clock, WORD, body, predict_birth, predict_exec, predict_next, predict_sweep, tag};
 use crate::engine::Event;
 use auditor_common::record::{
-    CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskKey, TaskRecord, cause, kernel_str,
+    ActRecord, CgroupRecord, ExecRecord, ExitRecord, FileRef, RecordHeader, TaskKey, TaskRecord,
+    cause, kernel_str,
 };
 use serde::Serialize;
 use zerocopy::FromBytes;
@@ -103,6 +104,7 @@ impl Encoder {
             Event::Exec(record) => self.exec(record),
             Event::Exit(record) => self.exit(record),
             Event::Cgroup(record) => self.cgroup(record),
+            Event::Act(record) => self.act(record),
             Event::SweepBegin { boottime_ns } => {
                 self.open(tag::SWEEP_BEGIN);
                 self.time(*boottime_ns);
@@ -320,6 +322,65 @@ impl Encoder {
         put_bytes(&mut self.payload, &path[common..]);
         self.cgroup_path.clear();
         self.cgroup_path.extend_from_slice(path);
+    }
+
+    fn act(&mut self, record: &ActRecord) {
+        let ActRecord {
+            header,
+            actor,
+            target,
+            object,
+            act,
+            syscall,
+            result,
+            name_len: _,
+            arg0,
+            arg1,
+            name: _,
+        } = record;
+        self.open(tag::ACT);
+        self.head(header);
+        self.known_key(actor);
+        put_u(&mut self.payload, u64::from(*act));
+        self.known_key(target);
+        self.file(object);
+        put_i(&mut self.payload, i64::from(*syscall));
+        put_i(&mut self.payload, i64::from(*result));
+        put_u(&mut self.payload, *arg0);
+        put_u(&mut self.payload, *arg1);
+        put_bytes(&mut self.payload, record.name());
+    }
+
+    fn file(&mut self, file: &FileRef) {
+        let FileRef {
+            ino,
+            dev,
+            mnt_ns_inum,
+            mnt_id,
+            mode,
+            rdev,
+            fs_magic,
+            fs_owner_inum,
+            flags,
+        } = *file;
+        if *file == FileRef::default() {
+            self.payload.push(0);
+            return;
+        }
+        self.payload.push(1);
+        put_u(&mut self.payload, ino);
+        for number in [
+            dev,
+            mnt_ns_inum,
+            mnt_id,
+            mode,
+            rdev,
+            fs_magic,
+            fs_owner_inum,
+            flags,
+        ] {
+            put_u(&mut self.payload, u64::from(number));
+        }
     }
 
     fn sweep_task(&mut self, record: &TaskRecord) {

@@ -13,7 +13,7 @@ pub use decode::Decoder;
 pub use encode::{Encoder, TooLong};
 
 use auditor_common::record::{
-    CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskRecord, cause, kind,
+    ActRecord, CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskRecord, cause, kind,
 };
 use zerocopy::IntoBytes;
 
@@ -24,6 +24,7 @@ mod tag {
     pub(super) const EXEC: u8 = 3;
     pub(super) const EXIT: u8 = 4;
     pub(super) const CGROUP: u8 = 5;
+    pub(super) const ACT: u8 = 6;
     pub(super) const SWEEP_BEGIN: u8 = 16;
     pub(super) const SWEEP_SAME: u8 = 17;
     pub(super) const SWEEP_TASK: u8 = 18;
@@ -79,6 +80,7 @@ const TASK_HEADER: RecordHeader = header(kind::TASK, size_of::<TaskRecord>());
 const EXEC_HEADER: RecordHeader = header(kind::EXEC, size_of::<ExecRecord>());
 const EXIT_HEADER: RecordHeader = header(kind::EXIT, size_of::<ExitRecord>());
 const CGROUP_HEADER: RecordHeader = header(kind::CGROUP, size_of::<CgroupRecord>());
+const ACT_HEADER: RecordHeader = header(kind::ACT, size_of::<ActRecord>());
 
 /// Makes of a task's last record what its next one is predicted to be.
 fn predict_next(task: &mut TaskRecord) {

@@ -11,8 +11,8 @@ use crate::model::text::{escape, rfc3339};
 use crate::trace::{Header, Item};
 use auditor_common::limits::CGROUP_SLOTS;
 use auditor_common::record::{
-    CgroupRecord, Creds, NsRef, PathRef, RecordHeader, TaskKey, TaskRecord, TaskState, cgroup,
-    cgroup_op, kernel_str,
+    ActRecord, CgroupRecord, Creds, FileRef, NsRef, PathRef, RecordHeader, TaskKey, TaskRecord,
+    TaskState, cgroup, cgroup_op, kernel_str,
 };
 use hashbrown::HashMap;
 use serde::{Serialize, Serializer};
@@ -72,6 +72,23 @@ enum What<'a> {
         hierarchy: u32,
         path: String,
         path_bytes: u32,
+    },
+    Act {
+        #[serde(flatten)]
+        seen: Seen,
+        act: Cow<'static, str>,
+        syscall: Option<&'static str>,
+        syscall_nr: i32,
+        result: i32,
+        actor: Key,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        target: Option<Key>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        object: Option<File>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        name: String,
+        arg0: u64,
+        arg1: u64,
     },
     SweepEnd {
         complete: bool,
@@ -180,6 +197,19 @@ struct Directory {
     ino: u64,
     mnt_ns: u32,
     mnt_id: u32,
+    flags: Vec<Cow<'static, str>>,
+}
+
+#[derive(Debug, Serialize)]
+struct File {
+    dev: u32,
+    ino: u64,
+    mnt_ns: u32,
+    mnt_id: u32,
+    mode: u32,
+    rdev: u32,
+    fs_magic: u32,
+    fs_owner: u32,
     flags: Vec<Cow<'static, str>>,
 }
 
@@ -297,6 +327,7 @@ impl Lens {
                 exit_code: record.exit_code,
             },
             Event::Cgroup(record) => cgroup_line(record),
+            Event::Act(record) => self.act(record),
             Event::SweepEnd { complete, .. } => What::SweepEnd {
                 complete: *complete,
             },
@@ -329,6 +360,35 @@ impl Lens {
             arg1: *arg1,
             actor: Key::of(actor),
             task: self.task(state),
+        }
+    }
+
+    fn act(&self, record: &ActRecord) -> What<'static> {
+        let ActRecord {
+            header,
+            actor,
+            target,
+            object,
+            act,
+            syscall,
+            result,
+            name_len: _,
+            arg0,
+            arg1,
+            name: _,
+        } = record;
+        What::Act {
+            seen: Seen::of(header),
+            act: names::act(*act),
+            syscall: self.syscall(*syscall),
+            syscall_nr: *syscall,
+            result: *result,
+            actor: Key::of(actor),
+            target: (*target != TaskKey::default()).then(|| Key::of(target)),
+            object: (*object != FileRef::default()).then(|| File::of(object)),
+            name: escape(record.name()),
+            arg0: *arg0,
+            arg1: *arg1,
         }
     }
 
@@ -532,6 +592,33 @@ fn capabilities(mask: u64) -> Vec<Cow<'static, str>> {
         .map(Cow::Borrowed)
         .chain((rest != 0).then(|| format!("{rest:#x}").into()))
         .collect()
+}
+
+impl File {
+    fn of(file: &FileRef) -> Self {
+        let FileRef {
+            ino,
+            dev,
+            mnt_ns_inum,
+            mnt_id,
+            mode,
+            rdev,
+            fs_magic,
+            fs_owner_inum,
+            flags,
+        } = *file;
+        Self {
+            dev,
+            ino,
+            mnt_ns: mnt_ns_inum,
+            mnt_id,
+            mode,
+            rdev,
+            fs_magic,
+            fs_owner: fs_owner_inum,
+            flags: names::bits(flags, names::PATH_FLAGS),
+        }
+    }
 }
 
 impl Directory {

@@ -21,6 +21,8 @@ pub enum Kind {
     Exit,
     /// A cgroup appeared, went, or was found.
     Cgroup,
+    /// A task did something to an object: `act` says what.
+    Act,
     /// A sweep begins.
     SweepBegin,
     /// A task in a sweep.
@@ -43,12 +45,13 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Birth,
         Self::Change,
         Self::Exec,
         Self::Exit,
         Self::Cgroup,
+        Self::Act,
         Self::SweepBegin,
         Self::SweepTask,
         Self::SweepEnd,
@@ -73,6 +76,7 @@ impl Kind {
                 Event::Exec(_) => Self::Exec,
                 Event::Exit(_) => Self::Exit,
                 Event::Cgroup(_) => Self::Cgroup,
+                Event::Act(_) => Self::Act,
                 Event::SweepBegin { .. } => Self::SweepBegin,
                 Event::SweepEnd { .. } => Self::SweepEnd,
                 Event::Answer { .. } => Self::Answer,
@@ -95,6 +99,7 @@ impl Kind {
             Self::Exec => "exec",
             Self::Exit => "exit",
             Self::Cgroup => "cgroup",
+            Self::Act => "act",
             Self::SweepBegin => "sweep_begin",
             Self::SweepTask => "sweep_task",
             Self::SweepEnd => "sweep_end",
@@ -119,6 +124,7 @@ pub fn kernel_hook(item: &Item<'_>) -> Option<u16> {
         Event::Exec(record) => record.task.header.hook,
         Event::Exit(record) => record.header.hook,
         Event::Cgroup(record) => record.header.hook,
+        Event::Act(record) => record.header.hook,
         _ => return None,
     };
     let is_agent = HOOKS

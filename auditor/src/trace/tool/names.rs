@@ -2,7 +2,7 @@
 
 use crate::model::NsKind;
 use auditor_common::hook::HOOKS;
-use auditor_common::record::{cause, cgroup_op, known, path_flags, task_flags};
+use auditor_common::record::{act, cause, cgroup_op, known, path_flags, task_flags};
 use std::borrow::Cow;
 
 type Name = Cow<'static, str>;
@@ -37,6 +37,33 @@ pub(super) fn cgroup_op(number: u32) -> Name {
         cgroup_op::RELEASE => "release",
         cgroup_op::TRANSFER => "transfer",
         cgroup_op::WALK => "walk",
+        other => return named(None, other),
+    };
+    name.into()
+}
+
+/// What a task did to an object.
+pub(super) fn act(number: u32) -> Name {
+    let name = match number {
+        act::OPEN => "open",
+        act::EXEC => "exec",
+        act::RECEIVE => "receive",
+        act::HOLD => "hold",
+        act::MAP => "map",
+        act::MKNOD => "mknod",
+        act::SYSCTL => "sysctl",
+        act::MOUNT => "mount",
+        act::ACCESS => "access",
+        act::SIGNAL => "signal",
+        act::CONTROL => "control",
+        act::CONNECT => "connect",
+        act::SEND => "send",
+        act::BPF => "bpf",
+        act::KERNEL_LOAD => "kernel_load",
+        act::PERF => "perf",
+        act::USERFAULTFD => "userfaultfd",
+        act::SOCKET => "socket",
+        act::SPLICE => "splice",
         other => return named(None, other),
     };
     name.into()

@@ -13,7 +13,8 @@ use crate::engine::Event;
 use crate::trace::{Item, TraceReader};
 use auditor_common::limits::CGROUP_SLOTS;
 use auditor_common::record::{
-    CgroupRecord, Creds, PathRef, RecordHeader, TaskKey, TaskRecord, TaskState, kernel_str, ns,
+    ActRecord, CgroupRecord, Creds, FileRef, PathRef, RecordHeader, TaskKey, TaskRecord, TaskState,
+    kernel_str, ns,
 };
 use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, Int64Type};
@@ -109,14 +110,29 @@ const COLUMNS: &[Column] = &[
         Some(text(names::cause(r.record()?.cause)))
     }),
     column("syscall", Holds::Text, |r| {
-        r.lens.syscall(r.record()?.syscall).map(text)
+        r.lens.syscall(r.call()?.0).map(text)
     }),
-    column("syscall_nr", Holds::Int, |r| Some(int(r.record()?.syscall))),
-    column("arg0", Holds::Unsigned, |r| {
-        Some(unsigned(r.record()?.arg0))
+    column("syscall_nr", Holds::Int, |r| Some(int(r.call()?.0))),
+    column("arg0", Holds::Unsigned, |r| Some(unsigned(r.call()?.1))),
+    column("arg1", Holds::Unsigned, |r| Some(unsigned(r.call()?.2))),
+    column("act", Holds::Text, |r| Some(text(names::act(r.act()?.act)))),
+    column("act_result", Holds::Int, |r| Some(int(r.act()?.result))),
+    column("act_name", Holds::Text, |r| {
+        Some(text(crate::model::text::escape(r.act()?.name())))
     }),
-    column("arg1", Holds::Unsigned, |r| {
-        Some(unsigned(r.record()?.arg1))
+    column("target_tid", Holds::Int, |r| Some(int(r.target()?.tid))),
+    column("target_tgid", Holds::Int, |r| Some(int(r.target()?.tgid))),
+    column("object_dev", Holds::Int, |r| Some(int(r.object()?.dev))),
+    column("object_ino", Holds::Unsigned, |r| {
+        Some(unsigned(r.object()?.ino))
+    }),
+    column("object_mnt_ns", Holds::Int, |r| {
+        Some(int(r.object()?.mnt_ns_inum))
+    }),
+    column("object_mode", Holds::Int, |r| Some(int(r.object()?.mode))),
+    column("object_rdev", Holds::Int, |r| Some(int(r.object()?.rdev))),
+    column("object_fs_magic", Holds::Int, |r| {
+        Some(int(r.object()?.fs_magic))
     }),
     column("actor_tid", Holds::Int, |r| Some(int(r.actor()?.tid))),
     column("actor_tgid", Holds::Int, |r| Some(int(r.actor()?.tgid))),
@@ -248,6 +264,32 @@ impl<'a> Row<'a> {
         }
     }
 
+    fn act(&self) -> Option<&'a ActRecord> {
+        match self.event()? {
+            Event::Act(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// Of an act on a file or a task.
+    fn object(&self) -> Option<&'a FileRef> {
+        let object = &self.act()?.object;
+        (*object != FileRef::default()).then_some(object)
+    }
+
+    fn target(&self) -> Option<&'a TaskKey> {
+        let target = &self.act()?.target;
+        (*target != TaskKey::default()).then_some(target)
+    }
+
+    /// Number of the system call, and the two arguments.
+    fn call(&self) -> Option<(i32, u64, u64)> {
+        match self.act() {
+            Some(act) => Some((act.syscall, act.arg0, act.arg1)),
+            None => self.record().map(|r| (r.syscall, r.arg0, r.arg1)),
+        }
+    }
+
     fn state(&self) -> Option<&'a TaskState> {
         self.record().map(|record| &record.state)
     }
@@ -268,6 +310,7 @@ impl<'a> Row<'a> {
         match self.event()? {
             Event::Exit(record) => Some(&record.header),
             Event::Cgroup(record) => Some(&record.header),
+            Event::Act(record) => Some(&record.header),
             _ => self.record().map(|record| &record.header),
         }
     }
@@ -276,6 +319,7 @@ impl<'a> Row<'a> {
         match self.event()? {
             Event::Exit(record) => Some(&record.key),
             Event::Cgroup(record) => Some(&record.actor),
+            Event::Act(record) => Some(&record.actor),
             _ => self.record().map(|record| &record.actor),
         }
     }

@@ -27,6 +27,41 @@ impl Pseudonyms {
         components.join("/")
     }
 
+    /// A path by component, each ended by a NUL, the last one first.
+    pub(super) fn components(&self, components: &[u8]) -> Vec<u8> {
+        let mut hidden = Vec::with_capacity(components.len());
+        for name in components
+            .split(|&b| b == 0)
+            .filter(|name| !name.is_empty())
+        {
+            match name {
+                b"/" => hidden.push(b'/'),
+                _ => hidden.extend_from_slice(self.file_path(name).as_bytes()),
+            }
+            hidden.push(0);
+        }
+        hidden
+    }
+
+    /// The name of a sysctl stays; behind its NUL, the value goes.
+    pub(super) fn sysctl(&self, name: &[u8]) -> Vec<u8> {
+        let mut parts = name.splitn(2, |&b| b == 0);
+        let mut hidden = parts.next().unwrap_or_default().to_vec();
+        if let Some(value) = parts.next() {
+            hidden.push(0);
+            hidden.extend_from_slice(self.word(value).as_bytes());
+        }
+        hidden
+    }
+
+    /// The name of a unix socket: a path, or behind a NUL an abstract one.
+    pub(super) fn socket(&self, name: &[u8]) -> Vec<u8> {
+        match name.split_first() {
+            Some((0, rest)) => [&[0], self.file_path(rest).as_bytes()].concat(),
+            _ => self.file_path(name).into_bytes(),
+        }
+    }
+
     /// The path of a text that is there or not.
     pub(super) fn path_text(&self, path: &mut String) {
         *path = self.file_path(path.as_bytes());

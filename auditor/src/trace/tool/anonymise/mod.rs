@@ -20,10 +20,13 @@ pub use pseudonym::Pseudonyms;
 
 use super::ToolError;
 use crate::engine::{Event, LossMark};
+use crate::model::fs;
 use crate::model::policy::Policy;
 use crate::trace::{Answer, Header, Item, TraceReader, TraceWriter};
 use auditor_common::limits::COMM_LEN;
-use auditor_common::record::{CgroupRecord, ExecRecord, TaskRecord, TaskState, kernel_str};
+use auditor_common::record::{
+    ActRecord, CgroupRecord, ExecRecord, TaskRecord, TaskState, act, kernel_str,
+};
 use hashbrown::HashMap;
 use std::io::{self, Read, Write};
 
@@ -181,6 +184,7 @@ impl Other<'_> {
             Event::Task(record) => out.push(&Item::Event(Event::Task(&self.task(record)))),
             Event::Exec(record) => out.push(&Item::Event(Event::Exec(&self.exec(record)))),
             Event::Cgroup(record) => out.push(&Item::Event(Event::Cgroup(&self.cgroup(record)))),
+            Event::Act(record) => out.push(&Item::Event(Event::Act(&self.act(record)))),
             Event::Restore(saved) => {
                 out.push(&Item::Event(Event::Restore(&self.names.saved(saved))))
             }
@@ -276,6 +280,33 @@ impl Other<'_> {
         }
     }
 
+    fn act(&self, record: &ActRecord) -> ActRecord {
+        let mut other = *record;
+        let ActRecord {
+            header: _,
+            actor: _,
+            target: _,
+            object: _,
+            act,
+            syscall: _,
+            result: _,
+            name_len,
+            arg0: _,
+            arg1: _,
+            name,
+        } = &mut other;
+        let hidden = match *act {
+            // What the value of a kernel knob says is somebody's; which knob it is decides.
+            act::SYSCTL => self.names.sysctl(record.name()),
+            act::CONNECT | act::SEND => self.names.socket(record.name()),
+            _ if is_the_kernels(record.object.fs_magic) => return other,
+            _ => self.names.components(record.name()),
+        };
+        *name = padded(&hidden, name.len());
+        *name_len = hidden.len().min(name.len()) as u32;
+        other
+    }
+
     fn cgroup(&self, record: &CgroupRecord) -> CgroupRecord {
         let mut other = *record;
         let CgroupRecord {
@@ -295,6 +326,11 @@ impl Other<'_> {
         *path_len = name.len().min(path.len()) as u32;
         other
     }
+}
+
+/// Whether a file system holds what the kernel named: its names are everybody's.
+const fn is_the_kernels(fs_magic: u32) -> bool {
+    matches!(fs_magic, fs::PROC | fs::SYSFS)
 }
 
 /// As many bytes as fit, at most `most`, and zeros.
