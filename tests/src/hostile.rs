@@ -4,7 +4,8 @@
 //! fuzzers found worth keeping (`fuzz/corpus`).
 
 use auditor::agent::replay::Replay;
-use auditor::engine::Config;
+use auditor::engine::{Config, Engine};
+use auditor::import::{Importer, Input, Player, Tool};
 use auditor::model::policy::Policy;
 use auditor::sensor::btf::Btf;
 use auditor::sensor::{decode, mountinfo, resolve};
@@ -21,10 +22,11 @@ const MAX_ITEMS: usize = 20_000;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("trace", trace),
     ("payload", payload),
     ("records", records),
+    ("imports", imports),
     ("policy", policy),
     ("btf", btf),
     ("mountinfo", mounts),
@@ -70,6 +72,25 @@ pub fn records(bytes: &[u8]) {
         if record.is_err() {
             break;
         }
+    }
+}
+
+/// A log that is said to be another tool's; of each tool in turn.
+pub fn imports(bytes: &[u8]) {
+    for tool in Tool::ALL {
+        let mut engine = Engine::new(tool.config(), &Policy::default());
+        let (mut player, mut out) = (Player::default(), Vec::new());
+        let mut importer = Importer::new(tool, None);
+        let mut play = |input: Input| {
+            player.play(&input, &mut engine, &mut out);
+            for record in out.drain(..) {
+                jsonl::encode(&record).expect("every record is a line");
+            }
+        };
+        for line in bytes.split(|&b| b == b'\n') {
+            importer.line(line, &mut play);
+        }
+        importer.finish(&mut play);
     }
 }
 
