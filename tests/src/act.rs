@@ -161,6 +161,13 @@ pub enum Act {
         /// A setuid or file-capability copy of the actor.
         path: String,
     },
+    /// Executes a setuid copy of the actor, which does `setns(open(path))`.
+    JoinBySetuid {
+        /// The namespace's file.
+        path: String,
+        /// Its kind.
+        kind: Kind,
+    },
     /// Becomes an ordinary user, then leaves for a fresh user namespace.
     UnshareUserAsUser,
     /// `seteuid` to an ordinary user and back.

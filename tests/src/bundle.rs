@@ -176,18 +176,24 @@ fn config(container: &Container, given: &Given<'_>, cgroup: &str) -> Value {
         linux["uidMappings"] = mapping.clone();
         linux["gidMappings"] = mapping;
     }
+    let user = if container.ordinary_user { 1000 } else { 0 };
+    let held: &[&str] = if container.ordinary_user {
+        &[]
+    } else {
+        &CAPABILITIES
+    };
     json!({
         "ociVersion": "1.0.2",
         "process": {
             "terminal": false,
-            "user": { "uid": 0, "gid": 0 },
+            "user": { "uid": user, "gid": user },
             "args": given.args,
             "env": ["PATH=/bin"],
             "cwd": "/",
             "capabilities": {
                 "bounding": CAPABILITIES,
-                "effective": CAPABILITIES,
-                "permitted": CAPABILITIES,
+                "effective": held,
+                "permitted": held,
             },
             "noNewPrivileges": false,
         },

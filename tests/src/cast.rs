@@ -14,7 +14,8 @@ use crate::identity::{Entity, container_id, is_type, parties};
 use crate::runner::Options;
 use crate::runtime::{Layout, Running, Runtime};
 use crate::scenario::{
-    Container, Deed, Expect, Hierarchy, Net, Object, Places, Scenario, Script, Step, Tamper, Whom,
+    Because, Container, Deed, Expect, Hierarchy, Net, Object, Places, Scenario, Script, Step,
+    Tamper, Whom,
 };
 use crate::sys;
 use crate::tamper::Tampering;
@@ -178,6 +179,13 @@ impl<'a> Cast<'a> {
             Deed::DropUser | Deed::Tamper(_) => Act::DropUser,
             Deed::SwitchUser => Act::SwitchUser,
             Deed::SwitchCapabilities => Act::SwitchCapabilities,
+            Deed::JoinBySetuid(kind, whom) => Act::JoinBySetuid {
+                path: match whom {
+                    Whom::Own => format!("/proc/self/ns/{}", kind.name()),
+                    _ => format!("/hostproc/{}/ns/{}", pid(whom), kind.name()),
+                },
+                kind,
+            },
             Deed::ExecSetuid => Act::ExecAsUser {
                 path: "/bin/actor-setuid".into(),
             },
@@ -218,7 +226,14 @@ impl<'a> Cast<'a> {
         }
     }
 
-    pub(crate) fn matches(&self, step: &Step, expect: &Expect, line: &Value) -> bool {
+    /// Whether `line`, one of `lines`, is what a step must bring.
+    pub(crate) fn matches(
+        &self,
+        step: &Step,
+        expect: &Expect,
+        line: &Value,
+        lines: &[Value],
+    ) -> bool {
         let text = |key: &str| line.get(key).and_then(Value::as_str);
         let fits = |wanted: Option<&str>, key: &str| wanted.is_none() || text(key) == wanted;
         is_type(line, expect.kind.name())
@@ -227,6 +242,7 @@ impl<'a> Cast<'a> {
             && fits(expect.severity, "severity")
             && self.parties_fit(step, expect.object, parties(line))
             && self.task_fits(step, line)
+            && because_fits(expect.because, line, lines)
     }
 
     /// What was done to a task's memory must be said of that task, whichever others the container has.
@@ -285,6 +301,27 @@ impl<'a> Cast<'a> {
         }
         drop(net);
         Ok(())
+    }
+}
+
+/// What a line says of what made it possible, and nothing besides.
+fn because_fits(because: Because, line: &Value, lines: &[Value]) -> bool {
+    let list = |key: &str| line[key].as_array().map_or(&[][..], Vec::as_slice);
+    let (weakening, configured) = (list("weakening"), list("explained_by"));
+    let unexplained = line["unexplained"] == Value::Bool(true);
+    let is_of = |seq: &Value, rule: &str| {
+        let mut named = lines.iter().filter(|line| line["seq"] == *seq);
+        named.any(|line| line["rule"] == rule)
+    };
+    match because {
+        Because::Any => true,
+        Because::Weakened(rule) => {
+            weakening.iter().any(|seq| is_of(seq, rule)) && configured.is_empty() && !unexplained
+        }
+        Because::Configured(what) => {
+            configured.iter().any(|word| word == what) && weakening.is_empty() && !unexplained
+        }
+        Because::Unexplained => unexplained && weakening.is_empty() && configured.is_empty(),
     }
 }
 

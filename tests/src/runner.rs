@@ -209,7 +209,8 @@ impl<'a> Stage<'a> {
         auditor.wait(Instant::now() + self.options.patience, |lines| {
             missing.retain(|expect| {
                 let fits = |(index, line): (usize, &Value)| {
-                    (!claimed.contains(&index) && cast.matches(step, expect, line)).then_some(index)
+                    (!claimed.contains(&index) && cast.matches(step, expect, line, lines))
+                        .then_some(index)
                 };
                 let found = lines.iter().enumerate().find_map(fits);
                 claimed.extend(found);

@@ -66,6 +66,8 @@ pub struct Container {
     pub user_namespace: bool,
     /// Its network namespace.
     pub net: Net,
+    /// It runs as an ordinary user, so that it has capabilities only after it gained them.
+    pub ordinary_user: bool,
     /// Leaf cgroup, if it is not named after the container.
     pub cgroup: Option<&'static str>,
 }
@@ -81,6 +83,7 @@ impl Container {
             host_cgroup: false,
             user_namespace: false,
             net: Net::Fresh,
+            ordinary_user: false,
             cgroup: None,
         }
     }
@@ -170,6 +173,8 @@ pub enum Deed {
     DropUser,
     /// As an ordinary user, execute a setuid-root file.
     ExecSetuid,
+    /// Execute a setuid-root file that joins a namespace by its file.
+    JoinBySetuid(Kind, Whom),
     /// As an ordinary user, execute a file with capabilities.
     ExecCapable,
     /// As an ordinary user, leave for a fresh user namespace.
@@ -249,6 +254,21 @@ pub struct Expect {
     pub severity: Option<&'static str>,
     /// Its object.
     pub object: Object,
+    /// What must have made it possible, if that is looked at.
+    pub because: Because,
+}
+
+/// What a critical line says of what made it possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// Whatever it says.
+    Any,
+    /// Earlier lines that weakened the container, one of them of this rule, and nothing else.
+    Weakened(&'static str),
+    /// The container's configuration, which has this, and no earlier line.
+    Configured(&'static str),
+    /// Nothing.
+    Unexplained,
 }
 
 impl std::fmt::Display for Expect {
@@ -257,11 +277,17 @@ impl std::fmt::Display for Expect {
         for detail in [self.dimension, self.severity].into_iter().flatten() {
             write!(output, " {detail}")?;
         }
-        match self.object {
-            Object::Any => Ok(()),
-            Object::Host => output.write_str(" against the host"),
-            Object::Neighbour => output.write_str(" against the neighbour"),
-            Object::Pair => output.write_str(" between the two"),
+        output.write_str(match self.object {
+            Object::Any => "",
+            Object::Host => " against the host",
+            Object::Neighbour => " against the neighbour",
+            Object::Pair => " between the two",
+        })?;
+        match self.because {
+            Because::Any => Ok(()),
+            Because::Weakened(rule) => write!(output, " because of {rule}"),
+            Because::Configured(what) => write!(output, " because of its {what}"),
+            Because::Unexplained => output.write_str(" because of nothing"),
         }
     }
 }

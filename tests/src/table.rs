@@ -3,12 +3,13 @@
 //! Not here because no ordinary task can do it: joining the host's *user* namespace (a task has no capability in an
 //! ancestor) and the host's *pid* namespace (only descendants can be joined). Both exist for a neighbour.
 
+mod chain;
 mod process;
 
 use crate::act::Kind;
 use crate::scenario::{
-    Container, Deed, Expect, Hierarchy, LineKind, Need, Net, Object, Scenario, Session, Step,
-    Tamper, Whom,
+    Because, Container, Deed, Expect, Hierarchy, LineKind, Need, Net, Object, Scenario, Session,
+    Step, Tamper, Whom,
 };
 
 /// Kinds that a container can join on the host. (The host's time namespace is every container's own.)
@@ -44,6 +45,7 @@ pub fn scenarios() -> Vec<Scenario> {
             }),
     );
     all.extend(process::scenarios());
+    all.extend(chain::scenarios());
     all.extend([
         shared("shared-net", Net::Inherited),
         shared("declared-net", Net::Declared),
@@ -63,6 +65,7 @@ const fn violation(rule: &'static str, object: Object) -> Expect {
         dimension: None,
         severity: None,
         object,
+        because: Because::Any,
     }
 }
 

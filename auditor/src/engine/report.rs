@@ -4,6 +4,7 @@
 //! that stand for many (see [`limit`]). Nothing disappears: every finding that has no line of its own is
 //! in some line's `suppressed` and in the counters.
 
+mod chain;
 mod finding;
 mod limit;
 mod standing;
@@ -17,17 +18,19 @@ use crate::model::policy::PrivilegeGain;
 use crate::model::{NsKind, RuleId, Verdict, text};
 use auditor_common::hook::HOOKS;
 use auditor_common::record::{TaskKey, cause};
+use chain::{Chains, Moment};
 pub use finding::tier_of;
 use limit::{Key, Limits, Ruling};
 use standing::PairState;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Sequence, limits, pairs.
+/// Sequence, limits, pairs, what weakened whom.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     seq: u64,
     limits: Limits,
     pairs: BTreeMap<(EntityId, EntityId), PairState>,
+    chains: Chains,
 }
 
 impl Reporter {
@@ -45,16 +48,18 @@ impl Reporter {
     }
 
     /// An entity is gone: nothing more will be said about it than what waits already.
-    pub(super) fn forget(&mut self, id: EntityId) {
+    /// `around` is the one that it was nested in, or the host.
+    pub(super) fn forget(&mut self, id: EntityId, around: EntityId) {
         self.pairs.retain(|(a, b), _| *a != id && *b != id);
         self.limits.forget(id);
+        self.chains.forget(id, around);
     }
 
-    /// Folds, buckets and pairs kept.
+    /// Folds, buckets, pairs and chains kept.
     #[cfg(test)]
-    pub(super) fn sizes(&self) -> [usize; 3] {
+    pub(super) fn sizes(&self) -> [usize; 4] {
         let [folds, buckets] = self.limits.sizes();
-        [folds, buckets, self.pairs.len()]
+        [folds, buckets, self.pairs.len(), self.chains.len()]
     }
 }
 
@@ -67,6 +72,7 @@ pub(super) struct Held {
     hook: u16,
     witness: Witness,
     iota_before: Option<Option<bool>>,
+    moment: Moment,
     /// How subject and object were called then.
     pub(super) named: (String, String),
 }
@@ -177,6 +183,7 @@ impl Engine {
             self.remember(&draft);
         }
         let task = self.task_info(&who);
+        let moment = self.moment(&who, hook, self.event);
         let named = (
             super::rule::name(&self.world, draft.subject),
             super::rule::name(&self.world, draft.object),
@@ -188,6 +195,7 @@ impl Engine {
             hook,
             witness,
             iota_before,
+            moment,
             named,
         };
         if let Some(held) = self.hold(held) {
@@ -204,6 +212,7 @@ impl Engine {
             hook,
             witness,
             iota_before,
+            moment,
             named: _,
         } = held;
         if draft.rule == RuleId::PrivilegeGain {
@@ -225,33 +234,30 @@ impl Engine {
             return;
         }
         let key = Key::of(&draft);
-        let kind = draft.kind;
-        match self.reporter.limits.rule_on(key, self.now_ns) {
-            Ruling::Tell(suppressed) => {
-                let finding = self.finding(draft, &pair, task, hook, witness, iota_before);
-                self.push(kind, finding, suppressed, out);
+        let ruling = self.reporter.limits.rule_on(key, self.now_ns);
+        if ruling != Ruling::Counted {
+            let chain = self.chain(&draft, moment);
+            let finding = Finding {
+                weakening: chain.weakening,
+                explained_by: chain.explained_by,
+                unexplained: chain.unexplained,
+                ..self.finding(draft, &pair, task, hook, witness, iota_before)
+            };
+            match ruling {
+                Ruling::Tell(suppressed) => self.push(key, finding, suppressed, out),
+                _ => self.reporter.limits.keep(key, finding),
             }
-            Ruling::Keep => {
-                let finding = self.finding(draft, &pair, task, hook, witness, iota_before);
-                self.reporter.limits.keep(key, finding);
-            }
-            Ruling::Counted => {}
         }
         self.counters.suppressed = self.reporter.limits.suppressed();
     }
 
-    fn push(
-        &mut self,
-        kind: DraftKind,
-        mut finding: Finding,
-        suppressed: u64,
-        out: &mut Vec<Record>,
-    ) {
+    fn push(&mut self, key: Key, mut finding: Finding, suppressed: u64, out: &mut Vec<Record>) {
         finding.suppressed = suppressed;
         finding.lost_events = self.counters.lost_events;
         finding.head = self.head();
+        self.note(&key, &finding);
         let finding = Box::new(finding);
-        out.push(match kind {
+        out.push(match key.kind {
             DraftKind::Violation => {
                 self.counters.violations += 1;
                 Record::Violation(finding)
@@ -271,7 +277,7 @@ impl Engine {
     pub(super) fn tell_put_off(&mut self, out: &mut Vec<Record>, all: bool) {
         let (now_ns, window_ns) = (self.now_ns, self.config.fold_ns);
         for told in self.reporter.limits.due(now_ns, window_ns, all) {
-            self.push(told.kind, told.finding, told.suppressed, out);
+            self.push(told.key, told.finding, told.suppressed, out);
         }
     }
 }

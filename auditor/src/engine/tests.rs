@@ -1,5 +1,6 @@
 //! The engine under test: examples by hand, and random histories against an oracle.
 
+mod chain;
 mod examples;
 mod kernel;
 mod lines;

@@ -144,6 +144,18 @@ pub struct Finding {
     pub observed: Option<Evidence>,
     /// What the verdict rests on.
     pub witness: Witness,
+    /// Of a critical violation: numbers of the earlier lines of this stream that weakened the same container, oldest
+    /// first; at most eight. Absent when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weakening: Vec<u64>,
+    /// Of a critical violation: what the container has had from the start that lets it do this: capabilities,
+    /// namespaces that it shares, directories of the host. Absent when nothing does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub explained_by: Vec<String>,
+    /// A critical violation that neither an earlier line nor the container's configuration explains; absent when
+    /// explained, and where nothing can be said.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unexplained: bool,
     /// One sentence.
     pub message: String,
     /// Findings that this line stands for beside its own: folded repeats, or those over the rate limit;
@@ -223,7 +235,7 @@ pub struct TaskInfo {
     pub exe: Option<String>,
     /// Real user id in the initial user namespace.
     pub uid: u32,
-    /// Command names of parents, nearest first; at most four.
+    /// Command names of parents, nearest first; at most three.
     pub ancestry: Vec<String>,
 }
 

@@ -71,6 +71,7 @@ fn finding(what: &str, f: &Finding, style: Style) -> String {
         let _ = writeln!(out, "  {} repeats were folded into this line", f.suppressed);
     }
     evidence(&mut out, f, style);
+    possible(&mut out, f, style);
     advice(&mut out, &words, style);
     heading(&mut out, style, "If this is expected");
     match words.declare {
@@ -146,6 +147,41 @@ fn evidence(out: &mut String, f: &Finding, style: Style) {
             "  {} events had been lost before this line",
             f.lost_events
         );
+    }
+}
+
+/// What made a critical violation possible.
+fn possible(out: &mut String, f: &Finding, style: Style) {
+    if f.weakening.is_empty() && f.explained_by.is_empty() && !f.unexplained {
+        return;
+    }
+    heading(out, style, "What made it possible");
+    if !f.weakening.is_empty() {
+        let seqs: Vec<String> = f.weakening.iter().map(ToString::to_string).collect();
+        let text = format!(
+            "Earlier lines of this run weakened the same container; read them first: seq {}.",
+            seqs.join(", ")
+        );
+        paragraph(out, &text, "  ");
+    }
+    if !f.explained_by.is_empty() {
+        let words: Vec<_> = f.explained_by.iter().map(|w| printable(w)).collect();
+        let text = format!(
+            "The container was started with what suffices for this: {}. Without it, it could not \
+             have done it.",
+            words.join(", ")
+        );
+        paragraph(out, &text, "  ");
+    }
+    if f.unexplained {
+        let mut text = "Nothing that was seen: no earlier line weakened the container, and its \
+                        configuration does not let it do this. Treat it as an escape by a flaw of \
+                        the kernel or of the runtime until you know better."
+            .to_owned();
+        if f.lost_events > 0 {
+            text += " But events had been lost, and what is missing may be among them.";
+        }
+        paragraph(out, &text, "  ");
     }
 }
 
@@ -426,6 +462,28 @@ mod tests {
                 assert!(text.lines().all(|l| l.chars().count() <= 220), "{text}");
             }
         }
+    }
+
+    /// Goal: a critical line says what made it possible. Method: one of each kind, and one of which nothing is known.
+    #[test]
+    fn what_made_it_possible_is_said() {
+        let said = |weakening: &[u64], explained_by: &[&str], unexplained, lost_events| {
+            let finding = crate::model::output::Finding {
+                weakening: weakening.to_vec(),
+                explained_by: explained_by.iter().map(|&w| w.to_owned()).collect(),
+                unexplained,
+                lost_events,
+                ..samples::finding(RuleId::NamespaceJoin)
+            };
+            let text = record(&Record::Violation(Box::new(finding)), Style::Plain);
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert!(said(&[3, 9], &[], false, 0).contains("read them first: seq 3, 9."));
+        assert!(said(&[], &["SYS_ADMIN", "pid"], false, 0).contains("for this: SYS_ADMIN, pid."));
+        assert!(said(&[], &[], true, 0).contains("Nothing that was seen"));
+        assert!(!said(&[], &[], true, 0).contains("may be among them"));
+        assert!(said(&[], &[], true, 7).contains("may be among them"));
+        assert!(!said(&[], &[], false, 7).contains("What made it possible"));
     }
 
     /// Goal: each type of record has its words, with the numbers of the line.

@@ -146,6 +146,9 @@ fn finding(f: &Finding, what: &str, style: Style) -> String {
         entity(&f.object),
         printable(&f.message)
     );
+    if f.unexplained {
+        let _ = write!(out, " {}", style.paint(Paint::Bad, "(unexplained)"));
+    }
     if f.suppressed > 0 {
         let _ = write!(
             out,

@@ -29,7 +29,8 @@ fn main() -> ExitCode {
         ["nests", count, flags @ ..] => nests(count, flags),
         ["same-id", ids, count] => same_id(ids, count),
         ["walk", path] => walk(path),
-        ["held", answer, hold] => held(answer, hold),
+        ["held", answer, hold] => held(answer, hold, None),
+        ["held", answer, hold, act] => held(answer, hold, Some(act)),
         ["enter", pid, program] => enter(pid, program),
         ["unit", root] => unit(Path::new(root)),
         ["sandbox"] => sandbox(),
@@ -264,6 +265,15 @@ fn perform(act: &Act, answer: &OwnedFd, hold: &OwnedFd) -> Tried<Done> {
             let error = Command::new(path).arg("held").args(words).exec();
             Err((format!("exec {path}"), error))
         }
+        Act::JoinBySetuid { path, kind } => {
+            let (path, kind) = (path.clone(), *kind);
+            let act = serde_json::to_string(&Act::JoinByFd { path, kind });
+            let act = tried("encode", act.map_err(Error::other))?;
+            let words = [answer.as_raw_fd().to_string(), hold.as_raw_fd().to_string()];
+            let file = "/bin/actor-setuid";
+            let error = Command::new(file).arg("held").args(words).arg(act).exec();
+            Err((format!("exec {file}"), error))
+        }
         Act::UnshareUserAsUser => {
             tried("setuid", sys::become_user(USER))?;
             tried("unshare", sys::unshare(Kind::User.flag()))?;
@@ -304,8 +314,8 @@ fn born(pid: i32, answer: &OwnedFd, hold: &OwnedFd) -> Tried<Done> {
     Ok(Done::InChild(pid))
 }
 
-/// The privileged copy: checks that it gained something, then holds.
-fn held(answer: &str, hold: &str) -> Result<()> {
+/// The privileged copy: checks that it gained something, acts if it is told to, then holds.
+fn held(answer: &str, hold: &str, act: Option<&str>) -> Result<()> {
     let number = |text: &str| text.parse::<i32>().map_err(Error::other);
     // SAFETY: the parent passed these two descriptors over exec for us alone.
     let (answer, hold) = unsafe {
@@ -330,7 +340,14 @@ fn held(answer: &str, hold: &str) -> Result<()> {
             },
         );
     }
-    hold_on(&answer, &hold)
+    match act {
+        Some(act) => child(
+            &serde_json::from_str(act).map_err(Error::other)?,
+            &answer,
+            &hold,
+        ),
+        None => hold_on(&answer, &hold),
+    }
 }
 
 /// One task that joins one namespace after the other.

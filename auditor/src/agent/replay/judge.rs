@@ -156,6 +156,9 @@ fn identity(record: &Record) -> Option<String> {
             head: Head::default(),
             iota: None,
             pair_class: None,
+            weakening: Vec::new(),
+            explained_by: Vec::new(),
+            unexplained: false,
             suppressed: 0,
             lost_events: 0,
             ..f.clone()

@@ -24,7 +24,7 @@ impl Engine {
         let mut strangers = self.other_holders(ObjectKey::Territory(id), id);
         strangers.extend(self.containers_of(entity.parent));
         self.index.remove_entity(id);
-        self.reporter.forget(id);
+        self.reporter.forget(id, entity.parent);
         if let Some(heir) = heir {
             self.inherit_territory(id, heir);
         }

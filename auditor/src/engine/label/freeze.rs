@@ -63,6 +63,7 @@ impl Engine {
             ns: ids,
             origins,
             root: (state.root.dev, state.root.ino),
+            permitted: state.creds.cap_permitted,
             parent: around,
             sets: SortedMap::default(),
             confidence: Confidence::Exact,

@@ -87,6 +87,9 @@ impl Engine {
             tgid: saved.init_pid,
             start_boottime_ns: saved.incarnation,
         };
+        // What it had when it started is not kept; its first task has seldom changed.
+        let first = self.world.task(&init);
+        let permitted = first.map_or(0, |task| task.state.creds.cap_permitted);
         let entity = Entity {
             kind: EntityKind::Container,
             key: saved.key.clone(),
@@ -98,6 +101,7 @@ impl Engine {
             ns: ids,
             origins,
             root: saved.root,
+            permitted,
             parent,
             sets: SortedMap::default(),
             confidence: Confidence::Exact,

@@ -10,7 +10,7 @@ use auditor_common::hook::{Attach, HOOKS};
 use auditor_common::record::{TaskKey, kernel_str};
 
 /// Parents named in a finding.
-const ANCESTRY: usize = 4;
+const ANCESTRY: usize = 3;
 
 impl Engine {
     pub(super) fn finding(
@@ -52,6 +52,9 @@ impl Engine {
             expected: draft.expected,
             observed: draft.observed,
             witness,
+            weakening: Vec::new(),
+            explained_by: Vec::new(),
+            unexplained: false,
             message: draft.message,
             suppressed: 0,
             lost_events: self.counters.lost_events,

@@ -21,12 +21,12 @@ const REFILL_NS: u64 = 250_000_000;
 /// What makes two findings repeats of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
-    kind: DraftKind,
-    rule: RuleId,
-    subject: EntityId,
-    object: EntityId,
+    pub(super) kind: DraftKind,
+    pub(super) rule: RuleId,
+    pub(super) subject: EntityId,
+    pub(super) object: EntityId,
     dimension: Dimension,
-    object_id: u64,
+    pub(super) object_id: u64,
 }
 
 impl Key {
@@ -63,7 +63,7 @@ pub(super) enum Ruling {
 /// A line that was put off.
 #[derive(Debug)]
 pub(super) struct Told {
-    pub(super) kind: DraftKind,
+    pub(super) key: Key,
     pub(super) finding: Finding,
     /// What it stands for beside its own.
     pub(super) suppressed: u64,
@@ -79,7 +79,7 @@ struct Fold {
 struct Bucket {
     tokens: u32,
     refilled_ns: u64,
-    waits: Option<(Key, Box<Told>)>,
+    waits: Option<Box<Told>>,
 }
 
 impl Bucket {
@@ -117,7 +117,7 @@ impl Limits {
         });
         bucket.refill(now_ns);
         if bucket.tokens == 0 {
-            let Some((_, first)) = &mut bucket.waits else {
+            let Some(first) = &mut bucket.waits else {
                 return Ruling::Keep;
             };
             first.suppressed += 1;
@@ -125,7 +125,7 @@ impl Limits {
             return Ruling::Counted;
         }
         bucket.tokens -= 1;
-        let waited = bucket.waits.take().map_or(0, |(_, w)| w.suppressed + 1);
+        let waited = bucket.waits.take().map_or(0, |w| w.suppressed + 1);
         self.suppressed += u64::from(waited > 0);
         self.begin(key, now_ns);
         Ruling::Tell(waited)
@@ -134,7 +134,7 @@ impl Limits {
     /// Keeps a finding on which the ruling was [`Ruling::Keep`].
     pub(super) fn keep(&mut self, key: Key, finding: Finding) {
         let mut told = Box::new(Told {
-            kind: key.kind,
+            key,
             finding,
             suppressed: 0,
         });
@@ -145,7 +145,7 @@ impl Limits {
             }
             fold.waits = Some(told);
         } else if let Some(bucket) = self.buckets.get_mut(&key.source()) {
-            bucket.waits = Some((key, told));
+            bucket.waits = Some(told);
         }
     }
 
@@ -167,10 +167,10 @@ impl Limits {
         self.buckets.retain(|_, bucket| {
             bucket.refill(now_ns);
             if (all || bucket.tokens > 0)
-                && let Some((key, told)) = bucket.waits.take()
+                && let Some(told) = bucket.waits.take()
             {
                 bucket.tokens = bucket.tokens.saturating_sub(1);
-                begun.push(key);
+                begun.push(told.key);
                 due.push(*told);
             }
             bucket.tokens < BURST

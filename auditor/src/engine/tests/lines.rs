@@ -76,7 +76,8 @@ fn lines_fit_their_budget() {
         }
         m.setns(tid, 1, &[NsKind::Net, NsKind::Uts, NsKind::Mnt]);
         let child = m.fork(init, 0);
-        m.unshare(child, CLONE_NEW_ALL);
+        let all = CLONE_NEW_ALL | NsKind::User.clone_flag() | NsKind::Cgroup.clone_flag();
+        m.unshare(child, all);
         let child = m.fork(init, 0);
         m.setns(child, other, &[NsKind::Ipc]);
         m.tasks.get_mut(&child).unwrap().cwd = host_state(1).cwd;

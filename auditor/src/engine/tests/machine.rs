@@ -25,6 +25,8 @@ pub(super) struct Machine {
     pub(super) specs: BTreeMap<String, ContainerAnswer>,
     /// The runtime leaves its working directory to the container.
     pub(super) leak_cwd: bool,
+    /// What containers start with.
+    pub(super) capabilities: u64,
 }
 
 pub(super) fn host_state(tid: u32) -> TaskState {
@@ -83,6 +85,7 @@ impl Machine {
             next_inum: 5000,
             specs: BTreeMap::new(),
             leak_cwd: false,
+            capabilities: 0xa804_25fb,
         };
         machine.cgroup(1, "/");
         machine.tasks.insert(1, host_state(1));
@@ -362,7 +365,7 @@ impl Machine {
         }
         self.emit(init, init, cause::PIVOT_ROOT, 0);
         // Dropping capabilities, one commit after the other.
-        for bit in [0x3f_ffff_ffff, 0xa804_25fb] {
+        for bit in [0x3f_ffff_ffff, self.capabilities] {
             let state = self.tasks.get_mut(&init).unwrap();
             state.creds.cap_permitted = bit;
             state.creds.cap_effective = bit;

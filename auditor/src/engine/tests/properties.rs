@@ -475,7 +475,7 @@ fn churn_leaves_nothing() {
     let sizes = |m: &Machine| {
         let (engine, world) = (&m.engine, m.engine.world());
         let [namespaces, sets] = world.ns.places();
-        let [folds, buckets, pairs] = engine.reporter.sizes();
+        let [folds, buckets, pairs, chains] = engine.reporter.sizes();
         BTreeMap::from([
             ("tasks", world.tasks.len()),
             ("threads", world.threads.len()),
@@ -493,6 +493,7 @@ fn churn_leaves_nothing() {
             ("folds", folds),
             ("buckets", buckets),
             ("pairs", pairs),
+            ("chains", chains),
         ])
     };
     // Folds live for a minute: the first rounds fill their windows.

@@ -131,6 +131,8 @@ pub struct Entity {
     pub origins: [Origin; NS_SLOTS],
     /// Root directory at its start: device and inode number.
     pub root: (u32, u64),
+    /// Permitted capabilities of its first task at its start, over the user namespace that it has in `ns`.
+    pub permitted: u64,
     /// The container that it is nested in, or the host.
     pub parent: EntityId,
     /// Labelled tasks by set of namespaces. The last one ends a container.
@@ -200,6 +202,7 @@ impl World {
             ns: [NO_NS; NS_SLOTS],
             origins: [Origin::Own; NS_SLOTS],
             root: (0, 0),
+            permitted: 0,
             parent: HOST,
             sets: SortedMap::default(),
             confidence: Confidence::Exact,
