@@ -159,6 +159,11 @@ macro_rules! kernel_fields {
             INODE_RDEV: ["inode.i_rdev"], Int(4), Optional, "device nodes";
             SB_MAGIC: ["super_block.s_magic"], Int(8), Optional, "kinds of file systems";
             SB_USERNS: ["super_block.s_user_ns"], Ptr, Optional, "owners of file systems";
+            TASK_FILES: ["task_struct.files"], Ptr, Optional, "files behind descriptors";
+            FILES_FDT: ["files_struct.fdt"], Ptr, Optional, "files behind descriptors";
+            FDT_FD: ["fdtable.fd"], Ptr, Optional, "files behind descriptors";
+            FDT_MAX: ["fdtable.max_fds"], Int(4), Optional, "files behind descriptors";
+            BPRM_FILE: ["linux_binprm.file"], Ptr, Optional, "mounts of executed files";
 
             TASK_CGROUPS: ["task_struct.cgroups"], Ptr, Optional, "cgroups";
             CSET_DFL: ["css_set.dfl_cgrp"], Ptr, Optional, "cgroups of the v2 hierarchy";

@@ -128,6 +128,8 @@ pub mod known {
 pub mod path_flags {
     /// The mount belongs to no mount namespace any more (or not yet): lazily unmounted, open_tree.
     pub const DETACHED: u32 = 1;
+    /// Of an opened file: it is also one of the task's descriptors 0 to 2.
+    pub const STREAM: u32 = 1 << 1;
 }
 
 /// Bits of [`TaskState::task_flags`].

@@ -30,10 +30,12 @@ pub fn has(tid: u32) -> bool {
     }
 }
 
-/// Whether the running task is marked.
+/// Whether the running task is marked, or its process: nothing tells of the birth of an io_uring worker.
 #[inline(always)]
 pub fn has_current() -> bool {
-    has(current::pid_tgid() as u32)
+    let id = current::pid_tgid();
+    let (tid, tgid) = (id as u32, (id >> 32) as u32);
+    has(tid) || tid != tgid && has(tgid)
 }
 
 /// Marks a thread, or takes its mark away.

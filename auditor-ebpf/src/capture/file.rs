@@ -5,12 +5,13 @@
 
 use super::fs;
 use crate::kernel::globals::{
-    DENTRY_INODE, DENTRY_NAME, DENTRY_PARENT, DENTRY_SB, FILE_DENTRY, FILE_MNT, INODE_INO,
-    INODE_MODE, INODE_RDEV, SB_DEV, SB_MAGIC, SB_USERNS, USERNS_INUM,
+    DENTRY_INODE, DENTRY_NAME, DENTRY_PARENT, DENTRY_SB, FDT_FD, FDT_MAX, FILE_DENTRY, FILE_INODE,
+    FILE_MNT, FILES_FDT, INODE_INO, INODE_MODE, INODE_RDEV, MOUNT_MNT, MOUNT_NS, NSPROXY_MNT,
+    SB_DEV, SB_MAGIC, SB_USERNS, TASK_FILES, TASK_NSPROXY, USERNS_INUM, has,
 };
-use crate::kernel::{Access, Probe, Ptr};
+use crate::kernel::{Access, Probe, Ptr, current};
 use auditor_common::limits::{ACT_NAME_LEN, PATH_COMPONENTS};
-use auditor_common::record::{ActRecord, FileRef};
+use auditor_common::record::{ActRecord, FileRef, path_flags};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 
 /// Bytes of one component of a path that are kept, its NUL included.
@@ -101,5 +102,113 @@ pub unsafe fn path(dentry: Ptr, out: *mut ActRecord) -> i32 {
         }
         (*out).name_len = used as u32;
         0
+    }
+}
+
+/// Whose mount a file lies on, seen from a task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// A mount of the task's own mount namespace, or one that no namespace ever has: pipes, sockets, memory files.
+    Own,
+    /// A mount that has left its namespace, or is not in one yet.
+    Nobodys,
+    /// A mount of another mount namespace, or it cannot be told.
+    Foreign,
+}
+
+/// Address of the mount namespace that a file's mount belongs to; 0: of none. `None` where it cannot be told.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+pub unsafe fn mount_ns<A: Access>(file: Ptr) -> Option<u64> {
+    if !has(&MOUNT_MNT) {
+        return None;
+    }
+    // SAFETY: the caller's promise; Probe takes any address.
+    unsafe {
+        let mnt = A::ptr(file, &FILE_MNT);
+        if mnt.is_null() {
+            return Some(0);
+        }
+        Probe::field(mnt.wrapping_sub(MOUNT_MNT.load() as usize), &MOUNT_NS)
+    }
+}
+
+/// Compares a file's mount namespace with a task's.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+pub unsafe fn whose<A: Access>(task: Ptr, namespace: Option<u64>) -> Whose {
+    let Some(namespace) = namespace else {
+        return Whose::Own;
+    };
+    if namespace == 0 {
+        return Whose::Nobodys;
+    }
+    if namespace >= fs::ERROR_POINTERS {
+        return Whose::Own;
+    }
+    // SAFETY: the caller's promise; pointers are checked.
+    unsafe {
+        let proxy = A::ptr(task, &TASK_NSPROXY);
+        if proxy.is_null() || A::ptr(proxy, &NSPROXY_MNT) as u64 == namespace {
+            return Whose::Own;
+        }
+    }
+    Whose::Foreign
+}
+
+/// The file behind a descriptor of the running task; null where there is none.
+///
+/// # Safety
+/// Probe takes any address: there is nothing to promise.
+#[inline(always)]
+pub unsafe fn file_at(descriptor: u64) -> Ptr {
+    // SAFETY: Probe takes any address.
+    unsafe {
+        let files = Probe::ptr(current::untyped(), &TASK_FILES);
+        if files.is_null() {
+            return core::ptr::null();
+        }
+        let table = Probe::ptr(files, &FILES_FDT);
+        if table.is_null() || descriptor >= u64::from(Probe::u32(table, &FDT_MAX)) {
+            return core::ptr::null();
+        }
+        let entries = Probe::ptr(table, &FDT_FD);
+        if entries.is_null() {
+            return core::ptr::null();
+        }
+        let file: Option<Ptr> = Probe::read(
+            entries
+                .wrapping_add(descriptor as usize * size_of::<Ptr>())
+                .cast(),
+        );
+        match file {
+            Some(file) => file,
+            None => core::ptr::null(),
+        }
+    }
+}
+
+/// Notes that a file is one of the running task's standard streams, which whoever started the task gave it: a program
+/// that opens `/dev/stdout` opens the same file once more.
+///
+/// # Safety
+/// `out` is writable.
+#[inline(always)]
+pub unsafe fn note_stream(inode: Ptr, out: *mut FileRef) {
+    if inode.is_null() {
+        return;
+    }
+    for descriptor in 0..3 {
+        // SAFETY: the caller's promise; Probe takes any address.
+        unsafe {
+            let stream = file_at(descriptor);
+            if !stream.is_null() && Probe::ptr(stream, &FILE_INODE) == inode {
+                (*out).flags |= path_flags::STREAM;
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::kernel::{Access, Probe, Ptr};
 use auditor_common::record::{FileRef, PathRef, TaskState, known, path_flags};
 
 /// Pointers from here on are error numbers (`MAX_ERRNO`): an internal mount has one for its namespace.
-const ERROR_POINTERS: u64 = -4095_i64 as u64;
+pub const ERROR_POINTERS: u64 = -4095_i64 as u64;
 
 /// Writes both directories over whatever the state says.
 ///

@@ -1,5 +1,6 @@
 //! Births, execs and ends of tasks.
 
+use super::file;
 use super::record::{Event, actor, describe};
 use crate::capture;
 use crate::emit::{Slot, Urgency};
@@ -101,6 +102,7 @@ pub fn sched_exec(ctx: BtfTracePointContext) -> i32 {
         }
         slot.submit(event.urgency);
         keep_creds(task);
+        file::executed(binary);
     }
     0
 }

@@ -3,6 +3,7 @@
 mod act;
 mod cgroup;
 mod creds;
+mod file;
 mod fs;
 mod iter;
 mod lifecycle;

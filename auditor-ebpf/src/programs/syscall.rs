@@ -10,8 +10,12 @@ const RESULT: usize = 16;
 /// Whether the syscall succeeded, and was not the agent's own.
 #[inline(always)]
 pub fn succeeded(ctx: &TracePointContext) -> bool {
+    result(ctx) >= 0 && !current::is_own()
+}
+
+/// What the syscall returned.
+#[inline(always)]
+pub fn result(ctx: &TracePointContext) -> i64 {
     // SAFETY: within the event.
-    let result =
-        unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u8>().add(RESULT).cast::<i64>()) };
-    result >= 0 && !current::is_own()
+    unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u8>().add(RESULT).cast::<i64>()) }
 }

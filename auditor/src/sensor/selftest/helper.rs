@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use caps::CapSet;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, WaitOptions, getpid, pidfd_getfd, pidfd_open, waitpid,
+};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -62,11 +64,15 @@ pub enum Act {
     PivotRoot,
     /// Ends a child by a signal.
     Signal,
+    /// Opens a directory.
+    Open,
+    /// Takes a descriptor of a process: its own.
+    Receive,
 }
 
 impl Act {
     /// All acts, in the order in which they are done.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Unshare,
         Self::Setns,
         Self::Clone,
@@ -79,6 +85,8 @@ impl Act {
         Self::Credentials,
         Self::PivotRoot,
         Self::Signal,
+        Self::Open,
+        Self::Receive,
     ];
 }
 
@@ -209,6 +217,8 @@ pub fn act(exec_arguments: &[&str]) -> HelperReport {
     report.note(Act::PivotRoot, pivot_root());
     // From here on in a mount namespace of its own, as a container's task is.
     report.note(Act::Signal, signal_child());
+    report.note(Act::Open, File::open("/").map(drop));
+    report.note(Act::Receive, receive_descriptor());
     report
 }
 
@@ -260,6 +270,11 @@ fn signal_child() -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+fn receive_descriptor() -> io::Result<()> {
+    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+    Ok(pidfd_getfd(own, 0, PidfdGetfdFlags::empty()).map(drop)?)
 }
 
 fn exec_self(arguments: &[&str]) -> io::Result<u32> {

@@ -113,7 +113,10 @@ pub(super) const TASK_FLAGS: Bits = &[
 ];
 
 /// What is special about a directory.
-pub(super) const PATH_FLAGS: Bits = &[(path_flags::DETACHED, "detached")];
+pub(super) const PATH_FLAGS: Bits = &[
+    (path_flags::DETACHED, "detached"),
+    (path_flags::STREAM, "stream"),
+];
 
 /// The bits that are set, by name; what has no name as one hexadecimal number.
 pub(super) fn bits(value: u32, names: Bits) -> Vec<Name> {

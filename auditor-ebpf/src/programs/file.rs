@@ -1,0 +1,220 @@
+//! Files that tasks open, receive, execute, map and hold, as far as they can matter.
+//!
+//! Opens are the most frequent of all that is watched. So the cheap questions come first: a task of the host is let go
+//! after one look at the open's flags and one at its mark, and a container's own file after one look at its mount. Of
+//! the host's tasks only what they execute counts.
+
+use super::act::Deed;
+use super::syscall;
+use crate::capture::{self, Whose};
+use crate::emit;
+use crate::kernel::current::{self, on_current};
+use crate::kernel::globals::{
+    BPRM_FILE, DENTRY_SB, FILE_DENTRY, FILE_FLAGS, FILE_INODE, FILE_MODE, INODE_MODE, INODE_RDEV,
+    SB_MAGIC,
+};
+use crate::kernel::{Access, Direct, Probe, Ptr};
+use crate::marks;
+use auditor_common::hook;
+use auditor_common::record::act;
+use aya_ebpf::macros::{fentry, tracepoint};
+use aya_ebpf::programs::{FEntryContext, TracePointContext};
+
+/// `FMODE_WRITE`, in `file.f_mode`.
+const WRITE: u32 = 0x2;
+/// `__FMODE_EXEC`, in `file.f_flags`: user space cannot set it.
+const EXEC: u32 = 0x20;
+/// `PROT_EXEC`.
+const PROT_EXEC: u64 = 4;
+
+/// Type bits of an inode's mode.
+mod mode {
+    pub const TYPE: u16 = 0xf000;
+    pub const CHAR: u16 = 0x2000;
+    pub const BLOCK: u16 = 0x6000;
+}
+
+/// Whether a file system's files are knobs of the kernel.
+#[inline(always)]
+fn has_knobs(magic: u32) -> bool {
+    matches!(
+        magic,
+        // proc, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, binfmt_misc, bpf.
+        0x9fa0
+            | 0x6265_6572
+            | 0x0027_e0eb
+            | 0x6367_7270
+            | 0x6462_6720
+            | 0x7472_6163
+            | 0x7363_6673
+            | 0x4249_4e4d
+            | 0xcafe_4a11
+    )
+}
+
+/// Whether a character device is one that every container has: null, zero, full, random, urandom, and terminals.
+#[inline(always)]
+fn is_plain(device: u32) -> bool {
+    match device >> 20 {
+        1 => matches!(device & 0xf_ffff, 3 | 5 | 7 | 8 | 9),
+        5 => device & 0xf_ffff <= 2,
+        136..=143 => true,
+        _ => false,
+    }
+}
+
+/// Whether a file on the task's own mounts matters all the same: a device, or a knob that is open for writing.
+#[inline(always)]
+unsafe fn is_sensitive<A: Access>(file: Ptr) -> bool {
+    // SAFETY: the caller's promise; pointers are checked.
+    unsafe {
+        let inode = A::ptr(file, &FILE_INODE);
+        if !inode.is_null() {
+            let mode: Option<u16> = A::field(inode, &INODE_MODE);
+            let kind = match mode {
+                Some(mode) => mode & mode::TYPE,
+                None => 0,
+            };
+            if kind == mode::BLOCK {
+                return true;
+            }
+            if kind == mode::CHAR {
+                return !is_plain(A::u32(inode, &INODE_RDEV));
+            }
+        }
+        if A::u32(file, &FILE_MODE) & WRITE == 0 {
+            return false;
+        }
+        let dentry = A::ptr(file, &FILE_DENTRY);
+        if dentry.is_null() {
+            return false;
+        }
+        let superblock = A::ptr(dentry, &DENTRY_SB);
+        !superblock.is_null() && has_knobs(A::u64(superblock, &SB_MAGIC) as u32)
+    }
+}
+
+/// Tells of a file. A subprogram of its own would need a typed argument, which old kernels have no way to declare.
+#[inline(always)]
+unsafe fn tell<A: Access>(file: Ptr, hook: u16, act: u32, protection: Option<u64>) {
+    let Some(mut deed) = Deed::begin(hook, act) else {
+        return;
+    };
+    let record = deed.record();
+    // SAFETY: the caller's promise; the reservation is zeroed.
+    unsafe {
+        capture::file::<A>(file, record);
+        capture::note_stream(A::ptr(file, &FILE_INODE), &raw mut (*record).object);
+        (*record).arg0 = match protection {
+            Some(protection) => protection,
+            None => u64::from(A::u32(file, &FILE_FLAGS)),
+        };
+        (*record).arg1 = u64::from(A::u32(file, &FILE_MODE));
+    }
+    deed.end();
+}
+
+/// What a marked task does with a file.
+#[inline(always)]
+unsafe fn watch<A: Access>(file: Ptr, hook: u16, act: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let whose = on_current!(capture::whose, capture::mount_ns::<A>(file));
+        if whose != Whose::Foreign && !is_sensitive::<A>(file) || current::is_own() {
+            emit::filter(hook);
+            return;
+        }
+        tell::<A>(file, hook, act, None);
+    }
+}
+
+/// What any task executes or maps to execute: told if it is somebody else's. Whether a mount is nobody's any more does
+/// not matter here.
+#[inline(always)]
+unsafe fn watch_code<A: Access>(file: Ptr, hook: u16, act: u32, protection: Option<u64>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let whose = on_current!(capture::whose, capture::mount_ns::<A>(file));
+        if whose != Whose::Foreign || current::is_own() {
+            emit::filter(hook);
+            return;
+        }
+        tell::<A>(file, hook, act, protection);
+    }
+}
+
+/// A file is about to be opened, and nothing but the file system itself can refuse it any more.
+#[fentry(function = "security_file_open")]
+pub fn file_open(ctx: FEntryContext) -> i32 {
+    let file: Ptr = ctx.arg(0);
+    // SAFETY: the function's argument is typed and never null.
+    unsafe {
+        let executes = Direct::u32(file, &FILE_FLAGS) & EXEC != 0;
+        if executes {
+            watch_code::<Direct>(file, hook::FILE_OPEN, act::EXEC, None);
+        } else if marks::has_current() {
+            watch::<Direct>(file, hook::FILE_OPEN, act::OPEN);
+        }
+    }
+    0
+}
+
+/// A descriptor came from another process.
+#[fentry(function = "security_file_receive")]
+pub fn file_receive(ctx: FEntryContext) -> i32 {
+    let file: Ptr = ctx.arg(0);
+    if marks::has_current() {
+        // SAFETY: the function's argument is typed and never null.
+        unsafe { watch::<Direct>(file, hook::FILE_RECEIVE, act::RECEIVE) }
+    }
+    0
+}
+
+/// A file is mapped.
+#[fentry(function = "security_mmap_file")]
+pub fn mmap_file(ctx: FEntryContext) -> i32 {
+    let file: Ptr = ctx.arg(0);
+    let protection: u64 = ctx.arg(1);
+    if protection & PROT_EXEC != 0 && !file.is_null() {
+        // SAFETY: the function's argument is typed, and not null.
+        unsafe { watch_code::<Direct>(file, hook::MMAP_FILE, act::MAP, Some(protection)) }
+    }
+    0
+}
+
+/// A call that gives a descriptor succeeded.
+#[tracepoint]
+pub fn exit_open(ctx: TracePointContext) -> i32 {
+    if !marks::has_current() || !syscall::succeeded(&ctx) {
+        return 0;
+    }
+    // SAFETY: Probe takes any address.
+    unsafe {
+        let file = capture::file_at(syscall::result(&ctx) as u64);
+        if file.is_null() {
+            emit::filter(hook::EXIT_OPEN);
+        } else {
+            watch::<Probe>(file, hook::EXIT_OPEN, act::OPEN);
+        }
+    }
+    0
+}
+
+/// A program was executed: of a script, its interpreter. `binary` is the running exec's.
+///
+/// # Safety
+/// `binary` is typed and not null.
+#[inline(always)]
+pub unsafe fn executed(binary: Ptr) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let file = Direct::ptr(binary, &BPRM_FILE);
+        if file.is_null() {
+            return;
+        }
+        let whose = on_current!(capture::whose, capture::mount_ns::<Direct>(file));
+        if whose == Whose::Foreign {
+            tell::<Direct>(file, hook::SCHED_EXEC, act::EXEC, None);
+        }
+    }
+}
