@@ -3,6 +3,7 @@
 //! Every act runs in a forked child of the actor, so that the actor itself stays where the runtime put it. The child
 //! answers, then keeps its new state until it is released: the finding must not depend on the task being gone.
 
+pub mod life;
 pub mod process;
 
 use std::io::Error;

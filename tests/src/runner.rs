@@ -106,7 +106,7 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
             }
         }
         if silence {
-            silence::run(options, report)?;
+            stage.played.extend(silence::run(options, report)?);
         }
         bytes.extend(stage.close(report)?);
     }
@@ -345,7 +345,8 @@ fn names_any(line: &Value, ids: &BTreeSet<String>) -> bool {
 /// Another user's containers on the same machine are none of our business; the host and our own are.
 fn concerns_us(line: &Value, prefix: &str) -> bool {
     match &parties(line)[0] {
-        Entity::Container(id) => id.starts_with(prefix),
+        // Nobody knows what a path names: it may be ours.
+        Entity::Container(id) => id.starts_with(prefix) || id.starts_with('/'),
         Entity::Host | Entity::Other(_) => true,
     }
 }

@@ -26,7 +26,7 @@ const fn need(program: &'static str, package: &'static str) -> Need {
     Need { program, package }
 }
 
-const PROGRAMS: [Need; 9] = [
+const PROGRAMS: [Need; 17] = [
     need("runc", "runc"),
     need("crun", "crun"),
     need("busybox", "busybox-static"),
@@ -36,6 +36,15 @@ const PROGRAMS: [Need; 9] = [
     need("xz", "xz-utils"),
     need("zstd", "zstd"),
     need("dpkg-deb", "dpkg"),
+    // What must stay silent.
+    need("podman", "podman"),
+    need("conmon", "conmon"),
+    need("containerd", "containerd"),
+    need("bwrap", "bubblewrap"),
+    need("systemd-nspawn", "systemd-container"),
+    need("lxc-start", "lxc"),
+    need("criu", "criu"),
+    need("unshare", "util-linux"),
 ];
 
 /// A cargo tool, its version, and how it is asked for it.

@@ -85,10 +85,46 @@ pub(crate) fn install<S: AsRef<str>>(packages: &[S]) -> Result<()> {
             .args(["--quiet", "--yes"]);
         command
     };
+    let _quiet = NoServices::new()?;
     run(apt().arg("update"))?;
     run(apt()
         .args(["install", "--no-install-recommends"])
         .args(names))
+}
+
+/// Keeps packages from starting what they bring, by the answer that Debian asks for before it does. An answer that is
+/// there already stays.
+struct NoServices(Option<&'static Path>);
+
+impl NoServices {
+    fn new() -> Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = Path::new("/usr/sbin/policy-rc.d");
+        let made = std::fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(path);
+        match made {
+            Ok(mut file) => {
+                let kept = Self(Some(path));
+                std::io::Write::write_all(&mut file, b"#!/bin/sh\nexit 101\n")
+                    .with_context(|| format!("write {}", path.display()))?;
+                Ok(kept)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(Self(None)),
+            Err(error) => Err(error).with_context(|| format!("create {}", path.display())),
+        }
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            // Only ours is removed; somebody else may have done so.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// Finds a program as a shell would, or where Debian keeps those of root.

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["serve"] => serve(),
         ["here"] => here(),
+        ["life"] => life(),
         ["forks", count] => forks(count),
         ["nests", count, flags @ ..] => nests(count, flags),
         ["same-id", ids, count] => same_id(ids, count),
@@ -378,6 +379,14 @@ fn parse<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
     text: &str,
 ) -> Result<T> {
     text.parse().map_err(Error::other)
+}
+
+/// An ordinary life; what was refused is named.
+fn life() -> Result<()> {
+    for refused in auditor_tests::act::life::live() {
+        println!("refused: {refused}");
+    }
+    Ok(())
 }
 
 /// A storm of short lives.

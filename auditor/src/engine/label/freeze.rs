@@ -214,7 +214,10 @@ impl Engine {
         let mut tids: Vec<u32> = Vec::new();
         for (tid, other, other_ids) in others {
             let same_pid = own_pid && other_ids[ns::PID] == ids[ns::PID];
-            if same_pid || self.inside(id, &other, &other_ids) {
+            let same_mnt = other_ids[ns::MNT] == ids[ns::MNT];
+            if same_pid && (same_mnt || !self.is_named_apart(state, &other))
+                || self.inside(id, &other, &other_ids)
+            {
                 tids.push(tid);
             }
         }
@@ -226,6 +229,22 @@ impl Engine {
         for tid in tids {
             self.label_as(tid, id, entry);
         }
+    }
+
+    /// Whether a task's cgroup is another container's by name. Containers of one pod may share a pid namespace, which
+    /// is the sandbox's: at rest it does not tell them apart, but their cgroups do.
+    fn is_named_apart(&self, init: &TaskState, other: &TaskState) -> bool {
+        let (own, others) = (self.home_of(init), self.home_of(other));
+        // The outermost name: what stands below it was made inside.
+        let Some(found) = cgroup_path::enclosing(&others).next() else {
+            return false;
+        };
+        let theirs = found.subtree(&others);
+        let is_within = |path: &str, tree: &str| {
+            path.strip_prefix(tree)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        !is_within(&own, theirs) && !is_within(theirs, &own)
     }
 
     /// What a container's init bore before anybody knew that it is one is the container's too, wherever it has

@@ -12,7 +12,7 @@ use auditor_common::record::{act, kernel_str};
 pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
     let record = deed.record;
     let target = world.task(&record.target);
-    let object = target.map_or(HOST, |task| task.label);
+    let object = world.owner(&record.target);
     if record.target.tgid == record.actor.tgid
         || object != HOST && world.contains(deed.label, object)
     {

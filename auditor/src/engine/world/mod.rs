@@ -4,6 +4,7 @@
 //! the rules.
 
 pub mod cgroups;
+mod ended;
 pub mod names;
 pub mod namespaces;
 
@@ -178,6 +179,7 @@ pub struct World {
     pub hierarchies: [Option<u32>; CGROUP_SLOTS],
     /// Entities by whose territory they sit in, oldest first.
     tenants: HashMap<EntityId, Vec<EntityId>>,
+    ended: ended::Ended,
     next_entity: u32,
 }
 
@@ -218,6 +220,7 @@ impl World {
             entities,
             hierarchies,
             tenants: HashMap::new(),
+            ended: ended::Ended::default(),
             next_entity: 1,
         }
     }
@@ -302,6 +305,18 @@ impl World {
     #[must_use]
     pub fn label(&self, key: &TaskKey) -> EntityId {
         self.task(key).map_or(HOST, |t| t.label)
+    }
+
+    /// Whose a task is, or was when it ended; the host's for unknown ones. It is the other side of a deed, and may have
+    /// ended before the deed: nothing but its creator's wait is left of it then.
+    #[must_use]
+    pub fn owner(&self, key: &TaskKey) -> EntityId {
+        let label = self.task(key).map(|task| task.label);
+        let label = label.or_else(|| self.ended.label(key));
+        // The container may be gone too.
+        label
+            .filter(|label| self.entities.contains_key(label))
+            .unwrap_or(HOST)
     }
 
     /// Whether `outer` is `inner` or one of the containers around it. Everything is in the host.
@@ -432,6 +447,7 @@ impl World {
     fn depart(&mut self, task: &Task) {
         let TaskKey { tid, tgid, .. } = task.state.key;
         self.ns.leave(tid, task.set);
+        self.ended.note(task.state.key, task.label);
         if tid != tgid
             && let Some(threads) = self.threads.get_mut(&tgid)
         {
