@@ -17,7 +17,7 @@ use crate::cast::Cast;
 use crate::identity::{Entity, is_type, parties};
 use crate::outcome::Report;
 use crate::runtime::{Layout, Runtime};
-use crate::scenario::{Expect, LineKind, Need, Scenario, Session, Step};
+use crate::scenario::{LineKind, Need, Requires, Scenario, Session, Step};
 use crate::stream::{Auditor, Ended};
 use crate::{contract, interrupt, silence, survive, table};
 
@@ -204,7 +204,15 @@ impl<'a> Stage<'a> {
     /// Waits for a step's lines; says which did not come.
     fn await_lines(&mut self, step: &Step, cast: &Cast<'_>) -> Option<String> {
         let auditor = self.auditor.as_ref()?;
-        let mut missing: Vec<&Expect> = step.expects.iter().collect();
+        let mut missing = Vec::new();
+        for expect in &step.expects {
+            match is_seen(auditor, expect.requires) {
+                Ok(true) => missing.push(expect),
+                // If it came all the same, it would be one that nobody expected.
+                Ok(false) => {}
+                Err(problem) => return Some(problem),
+            }
+        }
         let mut claimed = std::mem::take(&mut self.claimed);
         auditor.wait(Instant::now() + self.options.patience, |lines| {
             missing.retain(|expect| {
@@ -304,6 +312,25 @@ impl<'a> Stage<'a> {
         std::fs::remove_dir_all(&traces).with_context(|| format!("remove {}", traces.display()))?;
         Ok(violation_bytes(&ended))
     }
+}
+
+/// Whether one of the hooks that a line rests on works. Where none does, the start line must say so.
+fn is_seen(auditor: &Auditor, requires: Requires) -> Result<bool, String> {
+    let hooks = requires.hooks();
+    let states: Vec<Value> = hooks.iter().filter_map(|name| auditor.hook(name)).collect();
+    if states.len() < hooks.len() {
+        return Err(format!("the start line does not name all of {hooks:?}"));
+    }
+    let works = |state: &Value| state["state"] == "fires" || state["state"] == "attached";
+    if hooks.is_empty() || states.iter().any(works) {
+        return Ok(true);
+    }
+    if states.iter().any(|state| state["not_seen"].is_string()) {
+        return Ok(false);
+    }
+    Err(format!(
+        "of {hooks:?} none works, and the start line does not say what is not seen"
+    ))
 }
 
 fn traces_of(options: &Options, session: Session) -> PathBuf {

@@ -256,6 +256,32 @@ pub struct Expect {
     pub object: Object,
     /// What must have made it possible, if that is looked at.
     pub because: Because,
+    /// Which eyes it takes.
+    pub requires: Requires,
+}
+
+/// Which hooks a line rests on, by their names in the start line. Where they work, the line must come; where they do
+/// not, it must not come, and the start line must say what is not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requires {
+    /// Every tier sees it.
+    Nothing,
+    /// This hook.
+    Hook(&'static str),
+    /// One of these hooks.
+    AnyOf(&'static [&'static str]),
+}
+
+impl Requires {
+    /// The hooks, none for what every tier sees.
+    #[must_use]
+    pub const fn hooks(&self) -> &[&'static str] {
+        match self {
+            Self::Nothing => &[],
+            Self::Hook(hook) => std::slice::from_ref(hook),
+            Self::AnyOf(hooks) => hooks,
+        }
+    }
 }
 
 /// What a critical line says of what made it possible.

@@ -129,6 +129,16 @@ impl Auditor {
         look(&self.shared.lock().all)
     }
 
+    /// What the first line says of a hook.
+    #[must_use]
+    pub fn hook(&self, name: &str) -> Option<Value> {
+        let named = |state: &&Value| state["hook"] == name;
+        self.with_lines(|lines| {
+            let hooks = lines.first()?["hooks"].as_array()?;
+            hooks.iter().find(named).cloned()
+        })
+    }
+
     /// Asks it to end as a service manager does, and waits.
     ///
     /// # Errors

@@ -8,8 +8,8 @@ mod process;
 
 use crate::act::Kind;
 use crate::scenario::{
-    Because, Container, Deed, Expect, Hierarchy, LineKind, Need, Net, Object, Scenario, Session,
-    Step, Tamper, Whom,
+    Because, Container, Deed, Expect, Hierarchy, LineKind, Need, Net, Object, Requires, Scenario,
+    Session, Step, Tamper, Whom,
 };
 
 /// Kinds that a container can join on the host. (The host's time namespace is every container's own.)
@@ -66,6 +66,15 @@ const fn violation(rule: &'static str, object: Object) -> Expect {
         severity: None,
         object,
         because: Because::Any,
+        requires: Requires::Nothing,
+    }
+}
+
+/// The same, where this hook works.
+const fn seen_by(expect: Expect, hook: &'static str) -> Expect {
+    Expect {
+        requires: Requires::Hook(hook),
+        ..expect
     }
 }
 

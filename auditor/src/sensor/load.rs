@@ -132,7 +132,7 @@ pub struct RingLoss {
 }
 
 /// What sees the same when the first is not there, both directions.
-const INSTEAD: [(&[u16], &[u16]); 13] = [
+const INSTEAD: [(&[u16], &[u16]); 15] = [
     (
         &[hook::SWITCH_NS, hook::UNSHARE_NSPROXY],
         &[hook::EXIT_SETNS, hook::EXIT_UNSHARE],
@@ -162,8 +162,10 @@ const INSTEAD: [(&[u16], &[u16]); 13] = [
         &[hook::ENTER_KERNEL, hook::EXIT_KERNEL],
     ),
     (&[hook::SOCKET_CREATE], &[hook::ENTER_SOCKET]),
-    // Nothing sees these in the other tier: a sweep does.
-    (&[hook::UNIX_SEND, hook::FILE_RECEIVE, hook::MMAP_FILE], &[]),
+    // Nothing sees these in the other tier. Each stands for itself: one that is refused takes no other with it.
+    (&[hook::UNIX_SEND], &[]),
+    (&[hook::FILE_RECEIVE], &[]),
+    (&[hook::MMAP_FILE], &[]),
 ];
 
 /// The hooks that together see what this one sees; `None` where nothing else does.
@@ -176,6 +178,17 @@ pub fn instead_of(index: u16) -> Option<&'static [u16]> {
             _ => None,
         },
     )
+}
+
+/// What a hook sees that those which take its place do not.
+#[must_use]
+pub const fn seen_only_by(index: u16) -> Option<&'static str> {
+    match index {
+        hook::PTRACE_ACCESS => {
+            Some("containers that read others' processes through /proc or by performance events")
+        }
+        _ => None,
+    }
 }
 
 /// One bit per cgroup slot whose controller is mounted as v1.

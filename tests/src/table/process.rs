@@ -1,6 +1,6 @@
 //! What containers do to others' processes (T9).
 
-use super::{host_pid, neighbour, object, step, violation};
+use super::{host_pid, neighbour, object, seen_by, step, violation};
 use crate::act::Act;
 use crate::act::process::ProcessAct;
 use crate::scenario::{Deed, Places, Scenario, Script, Session, Whom};
@@ -18,7 +18,10 @@ fn signal() -> Scenario {
     }
     let to_host = |places: &dyn Places| harmless(places.pid(Whom::Host));
     let to_neighbour = |places: &dyn Places| harmless(places.pid(Whom::Neighbour));
-    let expects = |whom| [violation("process-control", object(whom))];
+    let expects = |whom| {
+        let expect = violation("process-control", object(whom));
+        [seen_by(expect, "signal_generate")]
+    };
     let own = |_: &dyn Places| {
         let signal = libc::SIGURG;
         Act::Process(ProcessAct::SignalParent { signal })
