@@ -8,7 +8,7 @@ use crate::engine::rule::{name, ns_evidence, ns_words, owner};
 use crate::engine::{Engine, Event, Facts};
 use crate::inventory::state_dirs::StateDirs;
 use crate::model::facts::{EntityId, HOST, ObjectKey};
-use crate::model::isolation::{Matrix, MatrixPair};
+use crate::model::isolation::{Matrix, MatrixPair, Means};
 use crate::model::output::{Evidence, SCHEMA};
 use crate::model::policy::Policy;
 use crate::model::{Dimension, NsKind, Tier, Verdict, capability, text};
@@ -214,6 +214,23 @@ fn sentence(engine: &Engine, pair: &MatrixPair, dimension: Dimension, object: Ob
         ObjectKey::Ns(_, id) if dimension == Dimension::Ownership => {
             let whose = name(world, owner(world, id));
             format!("{a} or {b} could enter the other from the user namespace of {whose}")
+        }
+        ObjectKey::Ns(..) if dimension == Dimension::Processes => {
+            let reach = |x, y| engine.index().reach(x, y);
+            let could = |who: &str, means, whom: &str| {
+                let verb = match means {
+                    Means::Trace => "trace",
+                    Means::Signal => "signal",
+                };
+                format!("{who} sees {whom}'s processes and could {verb} them")
+            };
+            match (reach(pair.a, pair.b), reach(pair.b, pair.a)) {
+                (Some(x), Some(y)) if x == y => format!("{}, and vice versa", could(&a, x, &b)),
+                (Some(x), Some(y)) => format!("{}; {}", could(&a, x, &b), could(&b, y, &a)),
+                (Some(x), None) => could(&a, x, &b),
+                (None, Some(y)) => could(&b, y, &a),
+                (None, None) => format!("{a} and {b} no longer reach each other"),
+            }
         }
         ObjectKey::Ns(_, id) => {
             let kind = world.ns.get(id).map_or(NsKind::Mnt, |n| n.kind);

@@ -10,6 +10,7 @@ use super::apply::merge;
 use super::rule::drift::{self, Difference};
 use super::rule::{self, Change, silent_privilege_change};
 use crate::model::facts::{HOST, ObjectKey, Origin};
+use crate::model::isolation::Reach;
 use crate::model::isolation::Scope;
 use crate::model::output::Record;
 use crate::model::{Confidence, NsKind};
@@ -144,12 +145,19 @@ impl Engine {
             host.root = (state.root.dev, state.root.ino);
         }
         let mnt = host.ns[ns::MNT];
-        let user = host.ns[ns::USER];
+        let (pid, user) = (host.ns[ns::PID], host.ns[ns::USER]);
         self.index
             .hold(HOST, ObjectKey::Territory(HOST), Origin::Own);
         self.index.hold(HOST, ObjectKey::Root(mnt), Origin::Own);
         self.index.hold(HOST, ObjectKey::Cwd(mnt), Origin::Own);
         self.index.set_user_chain(HOST, vec![user]);
+        // Of all its users root counts: whoever has that id reaches its most important processes.
+        let reach = Reach {
+            pid: vec![pid],
+            user: vec![user],
+            ..Reach::default()
+        };
+        self.index.set_reach(HOST, reach);
     }
 
     /// Nothing that counts differs; take in the rest (command name, cwd, confinement).

@@ -7,6 +7,7 @@ mod lines;
 mod machine;
 mod oracle;
 mod properties;
+mod reach;
 mod silence;
 mod sim;
 mod tampering;

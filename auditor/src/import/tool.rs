@@ -112,7 +112,10 @@ impl Tool {
         };
         let mut never = because(NO_PATHS, &[Dimension::Root, Dimension::Cwd]);
         never.extend(because(NO_FILES, &[Dimension::References]));
-        never.extend(because(NO_OWNERS, &[Dimension::Ownership]));
+        never.extend(because(
+            NO_OWNERS,
+            &[Dimension::Ownership, Dimension::Processes],
+        ));
         match self {
             Self::Tetragon => {}
             Self::Tracee => never.extend(because(

@@ -25,6 +25,7 @@ mod changes;
 mod matrix;
 mod ownership;
 mod pair;
+mod reach;
 pub mod rules;
 mod sets;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use changes::{Changed, PENDING_PAIRS};
 pub use matrix::{Matrix, MatrixPair, SharedObject, Summary};
 pub use pair::{DimensionVerdict, PAIR_DIMENSIONS, Pair};
+pub use reach::{Means, Powers, Reach};
 use sets::{Counts, DimensionSet};
 
 /// An object with more holders than this is reported once and not per pair.
@@ -68,6 +70,7 @@ pub struct IsolationIndex {
     objects: HashMap<ObjectKey, Vec<(EntityId, Origin)>>,
     children: BTreeMap<EntityId, BTreeSet<EntityId>>,
     ownership: ownership::Ownership,
+    reaches: reach::Reaches,
     policy: Policy,
     unknown: DimensionSet,
     not_evaluated: DimensionSet,
@@ -106,6 +109,7 @@ impl IsolationIndex {
             objects: HashMap::new(),
             children: BTreeMap::new(),
             ownership: ownership::Ownership::default(),
+            reaches: reach::Reaches::default(),
             policy: Policy::default(),
             unknown: DimensionSet::default(),
             not_evaluated: DimensionSet::of(Dimension::References),
@@ -160,6 +164,8 @@ impl IsolationIndex {
         }
         self.ownership.remove(id, self.wide, &mut self.changes);
         self.row_if_required(id, Dimension::Ownership);
+        self.reaches.remove(id, self.wide, &mut self.changes);
+        self.row_if_required(id, Dimension::Processes);
         if entity.unknown != DimensionSet::default() {
             self.changes.row(id);
         }
@@ -269,6 +275,30 @@ impl IsolationIndex {
         } else {
             self.ignored += 1;
         }
+    }
+
+    /// What decides whose processes an entity reaches.
+    pub fn set_reach(&mut self, id: EntityId, reach: Reach) {
+        if self.entities.contains_key(&id) {
+            self.reaches.set(id, reach, self.wide, &mut self.changes);
+            self.row_if_required(id, Dimension::Processes);
+        } else {
+            self.ignored += 1;
+        }
+    }
+
+    /// What `x` could do to processes of `y`: nothing where it is around it, for that is how it is meant.
+    #[must_use]
+    pub fn reach(&self, x: EntityId, y: EntityId) -> Option<Means> {
+        let relation = self.relation(x, y);
+        let means = self.reaches.means(x, y).map(|(means, _)| means);
+        means.filter(|_| !relation.above[0] && !relation.same_pod)
+    }
+
+    /// What decides whose processes an entity reaches, if it is known.
+    #[must_use]
+    pub fn reach_of(&self, id: EntityId) -> Option<&Reach> {
+        self.reaches.get(id)
     }
 
     /// The worst origin with which each holder of an object holds it, in order of ids.

@@ -146,7 +146,8 @@ pub struct SharedObject {
     pub verdict: Verdict,
     /// Ids of the entities that hold it.
     pub members: Vec<String>,
-    /// Ids of those that took it, or that have it although their spec does not say so.
+    /// Ids of those that took it, or that have it although their spec does not say so; of `processes` those that
+    /// reach others.
     pub offenders: Vec<String>,
 }
 

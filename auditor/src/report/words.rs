@@ -39,7 +39,7 @@ pub(super) const fn dimension(dimension: Dimension) -> &'static str {
         Dimension::Ownership => "one owns a namespace of the other and may enter it",
         Dimension::Privilege => "credentials reach beyond what was given",
         Dimension::Mounts => "one reaches the other's files through a mount",
-        Dimension::Processes => "one traces, signals or reads the other's processes",
+        Dimension::Processes => "one reaches the other's processes, to signal or to trace them",
         Dimension::Sockets => "one talks to the other through a unix socket",
         Dimension::Kernel => "one changes the kernel that both run on",
         Dimension::Devices => "one reaches a device that is not its own",

@@ -152,7 +152,7 @@ impl Engine {
     pub(super) fn settle(&mut self, id: EntityId, entity: Entity) {
         let (ids, origins) = (entity.ns, entity.origins);
         let (territory, slots) = (entity.territory, entity.slots);
-        let parent = entity.parent;
+        let (parent, init) = (entity.parent, entity.init);
         let mut taken = Vec::new();
         for (&kind, (&object, origin)) in NsKind::ALL.iter().zip(ids.iter().zip(origins)) {
             self.world.ns.pin(object);
@@ -174,6 +174,7 @@ impl Engine {
         self.index
             .hold(id, ObjectKey::Root(ids[ns::MNT]), origins[ns::MNT]);
         self.set_ownership(id, &ids);
+        self.set_reach(id, &ids, &init);
         let mut others = BTreeSet::new();
         for (object, owner) in taken {
             let reaches = |other: &EntityId| {

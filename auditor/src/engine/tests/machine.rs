@@ -27,6 +27,8 @@ pub(super) struct Machine {
     pub(super) leak_cwd: bool,
     /// What containers start with.
     pub(super) capabilities: u64,
+    /// As whom.
+    pub(super) uid: u32,
 }
 
 pub(super) fn host_state(tid: u32) -> TaskState {
@@ -86,6 +88,7 @@ impl Machine {
             specs: BTreeMap::new(),
             leak_cwd: false,
             capabilities: 0xa804_25fb,
+            uid: 0,
         };
         machine.cgroup(1, "/");
         machine.tasks.insert(1, host_state(1));
@@ -322,6 +325,20 @@ impl Machine {
         init
     }
 
+    /// As [`Self::runc_from`] the host, for a container whose first program runs under another user id.
+    pub(super) fn runc_started_as(
+        &mut self,
+        uid: u32,
+        cgroup_id: u64,
+        path: &str,
+        flags: u64,
+    ) -> u32 {
+        self.uid = uid;
+        let init = self.runc_from(1, cgroup_id, path, flags);
+        self.uid = 0;
+        init
+    }
+
     /// As [`Self::runc`], looked at in the moment after its first program started.
     pub(super) fn runc_unnamed(&mut self, cgroup_id: u64, path: &str) -> u32 {
         self.runc_started(1, cgroup_id, path, CLONE_NEW_ALL)
@@ -366,7 +383,9 @@ impl Machine {
         self.emit(init, init, cause::PIVOT_ROOT, 0);
         // Dropping capabilities, one commit after the other.
         for bit in [0x3f_ffff_ffff, self.capabilities] {
+            let uid = self.uid;
             let state = self.tasks.get_mut(&init).unwrap();
+            state.creds.uid = uid;
             state.creds.cap_permitted = bit;
             state.creds.cap_effective = bit;
             state.creds.cap_bounding = bit;

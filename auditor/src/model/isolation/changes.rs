@@ -14,8 +14,8 @@ pub const PENDING_PAIRS: usize = 1 << 16;
 
 /// What may have changed since the last call of [`IsolationIndex::changed`]. A pair whose vector
 /// differs is in `pairs`, or has an entity in `entities`, or holds an object in `objects` on both
-/// sides, or `everything` is set. That an entity got its first ownership facts is not told, unless
-/// the policy requires ownership.
+/// sides, or `everything` is set. That an entity got its first facts about ownership or reach is
+/// not told, unless the policy requires these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
     /// Pairs, each lower id first, in order. With entities that were removed too.
@@ -211,6 +211,7 @@ impl IsolationIndex {
             self.rejoin(id, object);
         }
         self.ownership.rejoin(id, self.wide, &mut self.changes);
+        self.reaches.rejoin(id, self.wide, &mut self.changes);
     }
 
     /// Nesting changed at an entity: that concerns it and all that is nested in it.

@@ -9,6 +9,7 @@
 //! On an ordinary machine there is one signature.
 
 use super::ownership::Ownership;
+use super::reach::{Powers, Reaches};
 use super::sets::{Counts, DimensionSet};
 use super::{DimensionVerdict, IsolationIndex, Pair};
 use crate::model::facts::{EntityId, HOST, NsId, ObjectKey, Origin};
@@ -46,13 +47,14 @@ pub struct MatrixPair {
 pub struct SharedObject {
     /// The object.
     pub object: ObjectKey,
-    /// In which dimension: that of the object, or `ownership`.
+    /// In which dimension: that of the object, or `ownership`, or `processes`.
     pub dimension: Dimension,
     /// Its holders in order of stable ids.
     pub members: Vec<EntityId>,
     /// The worst verdict between two of them.
     pub verdict: Verdict,
-    /// Members that acquired it, or have it although their spec does not say so.
+    /// Members that acquired it, or have it although their spec does not say so; of `processes` those that reach
+    /// others.
     pub offenders: Vec<EntityId>,
 }
 
@@ -83,6 +85,18 @@ struct Signature<'i> {
     /// ownership is required.
     users: Vec<(NsId, bool, bool)>,
     ownership_known: bool,
+    /// Only where processes are required.
+    reach: Option<Place>,
+}
+
+/// What of an entity's reach counts where nothing narrow joins two.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// Wide pid namespaces, and whether it is the entity's own.
+    pids: Vec<(NsId, bool)>,
+    users: Vec<NsId>,
+    powers: Powers,
+    uid: u32,
 }
 
 type Special = BTreeSet<(EntityId, EntityId)>;
@@ -172,6 +186,12 @@ impl IsolationIndex {
                     .for_each(|x| over.iter().for_each(|y| join(&[*x, *y])));
             }
         }
+        for (_, own, below) in self.reaches.joins() {
+            if !Reaches::is_wide(below, self.wide) {
+                own.iter()
+                    .for_each(|x| below.iter().for_each(|y| join(&[*x, *y])));
+            }
+        }
         special.retain(|(a, b)| a != b);
         special
     }
@@ -257,6 +277,7 @@ impl IsolationIndex {
             .iter()
             .for_each(|dimension| required.insert(*dimension));
         let ownership = required.contains(Dimension::Ownership);
+        let processes = required.contains(Dimension::Processes);
         let role = |(user, own, over): &(NsId, &BTreeSet<EntityId>, &BTreeSet<EntityId>)| {
             Some((*user, own.contains(&id), over.contains(&id))).filter(|(_, x, y)| *x || *y)
         };
@@ -265,7 +286,9 @@ impl IsolationIndex {
                 .iter()
                 .filter_map(|o| Some((*o, origin(o)?)))
                 .collect(),
-            sides: entity.map(|e| &e.sides).filter(|_| !contested.is_empty()),
+            sides: entity
+                .map(|e| &e.sides)
+                .filter(|_| !contested.is_empty() || processes),
             unknown: entity.map_or(required, |e| e.unknown.intersection(required)),
             users: if ownership {
                 users.iter().filter_map(role).collect()
@@ -273,7 +296,52 @@ impl IsolationIndex {
                 Vec::new()
             },
             ownership_known: ownership && self.ownership.knows(id),
+            reach: processes.then(|| self.place(id)).flatten(),
         }
+    }
+
+    fn place(&self, id: EntityId) -> Option<Place> {
+        let reach = self.reaches.get(id)?;
+        let wide = self.wide_pids();
+        let pids = wide.filter(|(_, _, below)| below.contains(&id));
+        Some(Place {
+            pids: pids.map(|(pid, own, _)| (pid, own.contains(&id))).collect(),
+            users: reach.user.clone(),
+            powers: reach.powers,
+            uid: reach.uid,
+        })
+    }
+
+    fn wide_pids(&self) -> impl Iterator<Item = (NsId, &BTreeSet<EntityId>, &BTreeSet<EntityId>)> {
+        let is_wide = |(_, _, below): &(_, _, &_)| Reaches::is_wide(below, self.wide);
+        self.reaches.joins().filter(is_wide)
+    }
+
+    /// What one pid namespace lets those in it do to many.
+    fn wide_reach(
+        &self,
+        pid: NsId,
+        own: &BTreeSet<EntityId>,
+        below: &BTreeSet<EntityId>,
+    ) -> Option<SharedObject> {
+        let verdict = |x: EntityId, y: EntityId| {
+            self.reach(x, y)?;
+            Some(self.pair(x, y).dimension(Dimension::Processes)?.verdict)
+        };
+        let worst = |x: &EntityId| below.iter().filter_map(|y| verdict(*x, *y)).max();
+        let mut offenders: Vec<EntityId> = own.iter().copied().collect();
+        offenders.retain(|x| worst(x) == Some(Verdict::Degraded));
+        let verdict = own.iter().filter_map(worst).max()?;
+        let mut members: Vec<EntityId> = below.iter().copied().collect();
+        self.sort_by_key(&mut members);
+        self.sort_by_key(&mut offenders);
+        Some(SharedObject {
+            object: ObjectKey::Ns(Dimension::Pid, pid),
+            dimension: Dimension::Processes,
+            members,
+            verdict,
+            offenders,
+        })
     }
 
     fn shared(&self) -> Vec<SharedObject> {
@@ -309,6 +377,8 @@ impl IsolationIndex {
                 offenders: Vec::new(),
             });
         }
+        let reaches = self.wide_pids();
+        shared.extend(reaches.filter_map(|(pid, own, below)| self.wide_reach(pid, own, below)));
         shared
     }
 

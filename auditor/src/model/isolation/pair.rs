@@ -6,7 +6,7 @@ use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
 use crate::model::kinds::{Dimension, PairClass, Severity, Verdict};
 
 /// The dimensions of a pair's vector, in order. `privilege` belongs to one entity, not to two.
-pub const PAIR_DIMENSIONS: [Dimension; 14] = [
+pub const PAIR_DIMENSIONS: [Dimension; 15] = [
     Dimension::Mnt,
     Dimension::Pid,
     Dimension::PidForChildren,
@@ -21,6 +21,7 @@ pub const PAIR_DIMENSIONS: [Dimension; 14] = [
     Dimension::Time,
     Dimension::CgroupNs,
     Dimension::Ownership,
+    Dimension::Processes,
 ];
 
 /// What two entities are to each other.
@@ -73,6 +74,7 @@ impl IsolationIndex {
             vector[slot(object.dimension())].worsen(rules::judge(&sharing), object);
         }
         self.weigh_ownership(a, b, &relation, &mut vector[slot(Dimension::Ownership)]);
+        self.weigh_reach(a, b, &relation, &mut vector[slot(Dimension::Processes)]);
         let unknown = self.unknown_between(a, b);
         for component in &mut vector {
             component.qualify(self.not_evaluated, unknown);
@@ -143,11 +145,7 @@ impl IsolationIndex {
         b: (EntityId, Origin),
     ) -> rules::Sharing {
         let dimension = object.dimension();
-        let sides = |id| self.entities.get(&id).map(|entity| &entity.sides);
-        let by_policy = !self.policy.shares.is_empty()
-            && sides(a.0)
-                .zip(sides(b.0))
-                .is_some_and(|(x, y)| self.policy.share_between(x, y, dimension).is_some());
+        let by_policy = self.is_declared(a.0, b.0, dimension);
         let initial = self.is_initial(object);
         rules::Sharing {
             relation: *relation,
@@ -217,6 +215,42 @@ impl IsolationIndex {
         } else if !(self.ownership.knows(a) && self.ownership.knows(b)) {
             component.verdict = Verdict::NotEvaluated;
         }
+    }
+
+    fn weigh_reach(
+        &self,
+        a: EntityId,
+        b: EntityId,
+        relation: &rules::Relation,
+        component: &mut DimensionVerdict,
+    ) {
+        if self.reaches.get(a).is_none() || self.reaches.get(b).is_none() {
+            component.verdict = Verdict::NotEvaluated;
+            return;
+        }
+        let [a_above, b_above] = relation.above;
+        for (x, y, above) in [(a, b, a_above), (b, a, b_above)] {
+            let Some((means, pid)) = self.reaches.means(x, y) else {
+                continue;
+            };
+            if above || relation.same_pod {
+                continue;
+            }
+            let mut judgement = rules::reach(means);
+            if self.is_declared(a, b, Dimension::Processes) {
+                judgement.verdict = Verdict::DeclaredShared;
+            }
+            component.worsen(judgement, ObjectKey::Ns(Dimension::Pid, pid));
+        }
+    }
+
+    /// Whether a `share` of the policy covers a dimension of a pair.
+    fn is_declared(&self, a: EntityId, b: EntityId, dimension: Dimension) -> bool {
+        let sides = |id| self.entities.get(&id).map(|entity| &entity.sides);
+        !self.policy.shares.is_empty()
+            && sides(a)
+                .zip(sides(b))
+                .is_some_and(|(x, y)| self.policy.share_between(x, y, dimension).is_some())
     }
 
     fn unknown_between(&self, a: EntityId, b: EntityId) -> DimensionSet {

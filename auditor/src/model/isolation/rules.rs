@@ -18,6 +18,7 @@
 //!
 //! The host and every ancestor (K5) reach down; nobody reaches up.
 
+use super::reach::Means;
 use crate::model::facts::Origin;
 use crate::model::kinds::{Dimension, PairClass, Severity, Verdict};
 use crate::model::output::EntityKind;
@@ -93,6 +94,18 @@ pub const OWNERSHIP_REACH: Judgement = Judgement {
     verdict: Verdict::Degraded,
     severity: Severity::Medium,
 };
+
+/// The judgement on an entity that could do something to another's processes.
+#[must_use]
+pub const fn reach(means: Means) -> Judgement {
+    Judgement {
+        verdict: Verdict::Degraded,
+        severity: match means {
+            Means::Trace => Severity::Medium,
+            Means::Signal => Severity::Low,
+        },
+    }
+}
 
 /// Severity by what happened in a dimension.
 #[derive(Clone, Copy, Debug)]

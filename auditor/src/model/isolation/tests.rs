@@ -4,6 +4,7 @@ mod examples;
 pub(crate) mod oracle;
 
 use super::{Changed, IsolationIndex, PAIR_DIMENSIONS, Pair, Scope, WIDE_HOLDERS};
+use super::{Powers, Reach};
 use crate::model::facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
 use crate::model::kinds::{Dimension, Verdict};
 use crate::model::output::EntityKind;
@@ -83,6 +84,13 @@ enum Step {
         own: u8,
         owners: Vec<u8>,
     },
+    Reach {
+        who: u32,
+        pid: u8,
+        user: u8,
+        powers: u8,
+        uid: u32,
+    },
     Policy {
         shares: Vec<(u8, u8, u8)>,
         required: u8,
@@ -120,6 +128,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(|dimensions| Step::Blind { dimensions }),
         3 => (who, 0u8..8, prop::collection::vec(0u8..8, 0..3))
             .prop_map(|(who, own, owners)| Step::Users { who, own, owners }),
+        4 => (0..SLOTS, 0u8..6, 0u8..4, 0u8..4, 0u32..2)
+            .prop_map(|(who, pid, user, powers, uid)| Step::Reach { who, pid, user, powers, uid }),
         1 => (prop::collection::vec((0u8..3, 0u8..3, any::<u8>()), 0..3), any::<u8>())
             .prop_map(|(shares, required)| Step::Policy { shares, required }),
     ]
@@ -358,6 +368,27 @@ impl World {
                     self.oracle.owners.insert(id, owners);
                 }
             }
+            Step::Reach {
+                who,
+                pid,
+                user,
+                powers,
+                uid,
+            } => {
+                if alive(who) {
+                    let reach = Reach {
+                        pid: chain(*pid),
+                        user: chain(*user),
+                        powers: Powers {
+                            trace: powers & 1 != 0,
+                            signal: powers & 2 != 0,
+                        },
+                        uid: *uid,
+                    };
+                    self.index.set_reach(EntityId(*who), reach.clone());
+                    self.oracle.reaches.insert(EntityId(*who), reach);
+                }
+            }
             Step::Policy { shares, required } => self.set_policy(shares, *required),
         }
     }
@@ -379,6 +410,7 @@ impl World {
         self.oracle.unknown.retain(|(whose, _)| *whose != Some(id));
         self.oracle.users.remove(&id);
         self.oracle.owners.remove(&id);
+        self.oracle.reaches.remove(&id);
     }
 
     fn set_policy(&mut self, shares: &[(u8, u8, u8)], required: u8) {
@@ -412,7 +444,8 @@ impl World {
                 .shares
                 .push((side(*x), side(*y), dimensions.to_vec()));
         }
-        match required % 4 {
+        match required % 5 {
+            4 => drop(policy.required.insert(Dimension::Processes)),
             0 => drop(policy.required.insert(Dimension::Ownership)),
             1 => policy.required.extend([Dimension::User, Dimension::Time]),
             2 => policy.required = [Dimension::Net].into(),
@@ -489,12 +522,15 @@ impl World {
     }
 }
 
-/// What a pair is judged by. That ownership is not evaluated until its facts are there is not told.
-fn told(pair: &Pair, ownership_required: bool) -> Vec<(Dimension, Verdict, Option<ObjectKey>)> {
+/// What a pair is judged by. That ownership and reach are not evaluated until their facts are there is not told.
+fn told(
+    pair: &Pair,
+    required: &BTreeSet<Dimension>,
+) -> Vec<(Dimension, Verdict, Option<ObjectKey>)> {
     let of = |d: &super::DimensionVerdict| {
-        let quiet = d.dimension == Dimension::Ownership
+        let quiet = matches!(d.dimension, Dimension::Ownership | Dimension::Processes)
             && d.verdict == Verdict::NotEvaluated
-            && !ownership_required;
+            && !required.contains(&d.dimension);
         (
             d.dimension,
             if quiet { Verdict::Isolated } else { d.verdict },
@@ -527,15 +563,11 @@ fn run(steps: &[Step], wide: usize) {
         world.apply(step);
         world.oracle.remember();
         let changed = world.index.changed();
-        let required = world
-            .index
-            .policy()
-            .required
-            .contains(&Dimension::Ownership);
+        let required = world.index.policy().required.clone();
         for ((a, b), after) in world.pairs() {
             let old = &before[&(a, b)];
             let existed = lived.contains_key(&a) && lived.contains_key(&b);
-            if existed && told(old, required) != told(&after, required) {
+            if existed && told(old, &required) != told(&after, &required) {
                 assert!(
                     covers(&changed, a, b, old, &after),
                     "{step:?}: {a:?} {b:?} untold"

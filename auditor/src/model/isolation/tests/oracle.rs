@@ -2,6 +2,7 @@
 //! Shares no code with the index, only the vocabulary.
 
 use crate::model::facts::{EntityId, HOST, NsId, ObjectKey, Origin};
+use crate::model::isolation::Reach;
 use crate::model::kinds::{Dimension, PairClass, Verdict};
 use crate::model::output::EntityKind;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ pub(crate) struct Oracle {
     pub(crate) blind: Vec<Dimension>,
     pub(crate) users: BTreeMap<EntityId, Vec<NsId>>,
     pub(crate) owners: BTreeMap<EntityId, BTreeSet<NsId>>,
+    pub(crate) reaches: BTreeMap<EntityId, Reach>,
     pub(crate) ever: BTreeSet<(EntityId, EntityId)>,
 }
 
@@ -156,6 +158,20 @@ impl Oracle {
         })
     }
 
+    /// Whether x sees y's processes and may do anything to them.
+    fn could_touch(&self, x: EntityId, y: EntityId) -> bool {
+        let (Some(of_x), Some(of_y)) = (self.reaches.get(&x), self.reaches.get(&y)) else {
+            return false;
+        };
+        if x == HOST || self.inside(y, x) || self.one_pod(x, y) {
+            return false;
+        }
+        let sees = of_y.pid.contains(&of_x.pid[0]);
+        let rules = of_y.user.contains(&of_x.user[0]);
+        let able = of_x.powers.trace || of_x.powers.signal;
+        sees && (rules && able || of_x.uid == of_y.uid)
+    }
+
     fn facts(&self, id: EntityId) -> bool {
         self.users.contains_key(&id) && self.owners.contains_key(&id)
     }
@@ -175,6 +191,18 @@ impl Oracle {
                 verdict = Verdict::Degraded;
             } else if !self.facts(a) || !self.facts(b) {
                 verdict = Verdict::NotEvaluated;
+            }
+        }
+        if d == Dimension::Processes {
+            if !self.reaches.contains_key(&a) || !self.reaches.contains_key(&b) {
+                verdict = Verdict::NotEvaluated;
+            } else if self.could_touch(a, b) || self.could_touch(b, a) {
+                let declared = self.declared_by_policy(a, b, d);
+                verdict = if declared {
+                    Verdict::DeclaredShared
+                } else {
+                    Verdict::Degraded
+                };
             }
         }
         let lost = self
