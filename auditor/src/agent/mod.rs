@@ -14,6 +14,7 @@ pub mod state;
 use crate::engine::{Engine, Event};
 use crate::inventory::state_dirs::{CgroupQuery, StateDirs};
 use crate::model::output::Record;
+use crate::model::text::unescape;
 use crate::trace::{Answer, Item};
 use record::Recorder;
 
@@ -31,8 +32,10 @@ pub fn step(
     }
     engine.step(event, out);
     while let Some(query) = engine.next_query() {
+        // Runtimes write down what the kernel is told.
+        let path = unescape(&query.cgroup_path);
         let asked = CgroupQuery {
-            path: &query.cgroup_path,
+            path: &path,
             init_pid: query.init_pid,
             init_start_ticks: None,
         };

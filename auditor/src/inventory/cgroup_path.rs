@@ -496,21 +496,20 @@ fn is_machine_slice(component: &str) -> bool {
     component.starts_with("machine") && component.ends_with(".slice")
 }
 
-/// Undoes systemd's `\xNN` escaping of unit names; what is not an escape, or not UTF-8 once undone, stays.
+/// Undoes systemd's `\xNN` escaping of unit names; what is not an escape, or not UTF-8 once undone, stays. The backslash
+/// may be doubled, as the auditor writes it: systemd escapes its own, so no name of a unit has two.
 fn unescape_unit(escaped: &str) -> String {
     let mut out = Vec::with_capacity(escaped.len());
     let mut rest = escaped.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         let byte = match tail {
-            [b'x', high, low, ..] if first == b'\\' => hex_pair(*high, *low),
+            [b'x', high, low, ..] if first == b'\\' => hex_pair(*high, *low).map(|b| (b, 3)),
+            [b'\\', b'x', high, low, ..] if first == b'\\' => hex_pair(*high, *low).map(|b| (b, 4)),
             _ => None,
         };
-        out.push(byte.unwrap_or(first));
-        rest = if byte.is_some() {
-            tail.get(3..).unwrap_or_default()
-        } else {
-            tail
-        };
+        let (byte, used) = byte.unwrap_or((first, 0));
+        out.push(byte);
+        rest = tail.get(used..).unwrap_or_default();
     }
     String::from_utf8(out).unwrap_or_else(|_| escaped.to_owned())
 }

@@ -3,6 +3,8 @@
 //! They leave the auditor as text without losing a bit: valid UTF-8 stays as it is, other bytes
 //! become `\xNN`, and a backslash becomes `\\`, so that the original can always be recovered.
 
+use std::borrow::Cow;
+
 /// Renders kernel bytes as text, losslessly.
 #[must_use]
 pub fn escape(bytes: &[u8]) -> String {
@@ -22,6 +24,16 @@ pub fn escape(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// What [`escape`] made of valid UTF-8, as it was; bytes that were none stay escaped.
+#[must_use]
+pub fn unescape(text: &str) -> Cow<'_, str> {
+    if text.contains(r"\\") {
+        Cow::Owned(text.replace(r"\\", r"\"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// An id for a person: each part of it that is nothing but hexadecimal digits is cut to the customary 12.
@@ -100,7 +112,7 @@ mod tests {
         assert_eq!(file_path(b""), "");
     }
 
-    use super::{escape, rfc3339, short_id};
+    use super::{escape, rfc3339, short_id, unescape};
 
     /// Text stays text, everything else is recoverable.
     #[test]
@@ -108,6 +120,9 @@ mod tests {
         assert_eq!(escape("nginx: worker ü".as_bytes()), "nginx: worker ü");
         assert_eq!(escape(b"a\\b"), "a\\\\b");
         assert_eq!(escape(b"a\xff\xfeb"), "a\\xff\\xfeb");
+        for name in ["plain", r"\", r"machine-qemu\x2d1\x2dwin.scope", r"\\x"] {
+            assert_eq!(unescape(&escape(name.as_bytes())), name);
+        }
     }
 
     /// Goal: ids stay recognisable and short. Method: plain, nested, by path, and what is no digits.

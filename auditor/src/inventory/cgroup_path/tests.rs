@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::text::escape;
 
 const CONTAINERS: &str = include_str!("../../../../tests/fixtures/inventory/cgroup_paths.txt");
 const HOST: &str = include_str!("../../../../tests/fixtures/inventory/cgroup_paths_host.txt");
@@ -46,6 +47,11 @@ fn every_scheme_is_recognised() {
             "{path}"
         );
         assert_eq!(found.subtree(&path), subtree, "{path}");
+        // As the engine keeps it, and the output has it.
+        let kept = escape(path.as_bytes());
+        let of_kept = identify(&kept).unwrap();
+        assert_eq!(&of_kept.identity, got, "{kept}");
+        assert_eq!(of_kept.subtree(&kept), escape(subtree.as_bytes()), "{kept}");
         assert_eq!(serialized(got.certainty), certainty, "{path}");
         assert_eq!(serialized(got.role), role, "{path}");
         let got_pod = got.pod.clone().unwrap_or_default();
