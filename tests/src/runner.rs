@@ -420,7 +420,16 @@ fn remove_cgroups(parent: &str) {
         .flatten()
         .map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root.to_owned()]) {
-        // Most hierarchies do not have it.
-        let _ = std::fs::remove_dir(hierarchy.join(name));
+        remove_tree(&hierarchy.join(name));
     }
+}
+
+/// Removes a cgroup and those below it. Most hierarchies do not have it.
+fn remove_tree(cgroup: &Path) {
+    for entry in std::fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(cgroup);
 }

@@ -36,12 +36,24 @@ impl Drop for Lxc<'_> {
     }
 }
 
-/// Start, look, attach, stop; a first process that is no init, and a shell that lives.
+/// Start, look, attach, stop; in cgroups of LXC's naming.
 pub(super) fn container(options: &Options, ids: &mut Ids) -> Result<Done> {
+    let name = format!("{}-lxc", options.prefix);
+    live(options, &name, "", ids)
+}
+
+/// The same in a scope as libvirt has systemd name it.
+pub(super) fn scope(options: &Options, ids: &mut Ids) -> Result<Done> {
+    let name = format!("{}scope", options.prefix);
+    let cgroup = format!(r"machine.slice/machine-lxc\x2d4242\x2d{name}.scope");
+    live(options, &name, &format!("lxc.cgroup.dir = {cgroup}\n"), ids)
+}
+
+fn live(options: &Options, name: &str, more: &str, ids: &mut Ids) -> Result<Done> {
     let lxc = Lxc {
         options,
-        place: Place::new(options, "lxc")?,
-        name: format!("{}-lxc", options.prefix),
+        place: Place::new(options, name)?,
+        name: name.to_owned(),
     };
     ids.insert(lxc.name.clone());
     let root = lxc.place.join("rootfs");
@@ -56,7 +68,7 @@ lxc.tty.max = 0
 lxc.pty.max = 4
 lxc.apparmor.profile = unconfined
 lxc.log.file = {log}
-",
+{more}",
         name = lxc.name,
         root = root.display(),
         log = lxc.place.join("log").display(),

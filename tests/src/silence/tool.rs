@@ -34,7 +34,7 @@ pub(super) enum Done {
     Impossible(String),
 }
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 13] = [
     Case {
         name: "podman",
         needs: podman::NEEDS,
@@ -54,6 +54,11 @@ const CASES: [Case; 12] = [
         name: "lxc",
         needs: lxc::NEEDS,
         run: lxc::container,
+    },
+    Case {
+        name: "lxc-scope",
+        needs: lxc::NEEDS,
+        run: lxc::scope,
     },
     Case {
         name: "bubblewrap",
