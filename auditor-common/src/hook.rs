@@ -99,10 +99,10 @@ hooks! {
     INODE_MKNOD = 37: "inode_mknod", "security_inode_mknod", Attach::Fentry("security_inode_mknod"), Trampoline, "device nodes that containers make";
     EXIT_MKNOD = 38: "exit_mknod", "sys_exit_mknod", Attach::SyscallExit(&["mknod", "mknodat"]), Tracepoint, "device nodes that containers make";
     SYSCTL = 39: "sysctl", "cgroup/sysctl", Attach::CgroupSysctl, Both, "values that containers write to sysctls";
-    SB_MOUNT = 40: "sb_mount", "security_sb_mount", Attach::Fentry("security_sb_mount"), Trampoline, "mounts at once (found by sweep instead)";
-    MOVE_MOUNT = 41: "move_mount", "security_move_mount", Attach::Fentry("security_move_mount"), Trampoline, "moved and attached mounts at once (found by sweep instead)";
-    SB_UMOUNT = 42: "sb_umount", "security_sb_umount", Attach::Fentry("security_sb_umount"), Trampoline, "unmounts at once (found by sweep instead)";
-    EXIT_MOUNT = 43: "exit_mount", "sys_exit_mount", Attach::SyscallExit(&["mount", "umount2", "move_mount", "mount_setattr"]), Tracepoint, "changes of mounts at once (found by sweep instead)";
+    SB_MOUNT = 40: "sb_mount", "security_sb_mount", Attach::Fentry("security_sb_mount"), Trampoline, "mounts that containers make";
+    MOVE_MOUNT = 41: "move_mount", "security_move_mount", Attach::Fentry("security_move_mount"), Trampoline, "mounts that containers move and attach";
+    SB_UMOUNT = 42: "sb_umount", "security_sb_umount", Attach::Fentry("security_sb_umount"), Trampoline, "mounts that containers take away (found by sweep instead)";
+    EXIT_MOUNT = 43: "exit_mount", "sys_exit_mount", Attach::SyscallExit(&["mount", "umount2", "move_mount", "mount_setattr"]), Tracepoint, "mounts that containers make, move and take away";
     KERNEL_BPF = 44: "kernel_bpf", "security_bpf", Attach::Fentry("security_bpf"), Trampoline, "containers that use bpf";
     KERNEL_READ = 45: "kernel_read", "security_kernel_read_file", Attach::Fentry("security_kernel_read_file"), Trampoline, "containers that load kernel code from files";
     KERNEL_LOAD = 46: "kernel_load", "security_kernel_load_data", Attach::Fentry("security_kernel_load_data"), Trampoline, "containers that load kernel code from memory";

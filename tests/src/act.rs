@@ -4,6 +4,7 @@
 //! answers, then keeps its new state until it is released: the finding must not depend on the task being gone.
 
 pub mod life;
+pub mod mount;
 pub mod process;
 
 use std::io::Error;
@@ -177,6 +178,8 @@ pub enum Act {
     SwitchCapabilities,
     /// Something done to another process.
     Process(process::ProcessAct),
+    /// Something done to the mount table.
+    Mount(mount::MountAct),
     /// Lets go of whatever the previous acts hold.
     Release,
 }

@@ -58,6 +58,9 @@ pub fn write(
     let directory = parent.join(given.id);
     root_file_system(&directory.join("rootfs"), programs)?;
     let cgroup = configure(&directory, container, given)?;
+    if container.promises {
+        promise(&directory, programs, given)?;
+    }
     Ok(Bundle {
         id: given.id.to_owned(),
         directory,
@@ -77,6 +80,46 @@ pub fn configure(directory: &Path, container: &Container, given: &Given<'_>) -> 
     std::fs::write(&path, serde_json::to_vec_pretty(&config)?)
         .with_context(|| format!("write {}", path.display()))?;
     Ok(cgroup)
+}
+
+/// Has the runtime's own hook put another config.json in place once the runtime has read the first: it promises more
+/// than what will run. The hook is in both, as the runtime runs it.
+fn promise(directory: &Path, programs: &Programs, given: &Given<'_>) -> Result<()> {
+    let path = directory.join("config.json");
+    let promised = directory.join("promised.json");
+    let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let mut config: Value = serde_json::from_slice(&text)?;
+    let copies = format!(
+        "cp {from} {to}; [ ! -e /run/crun/{id}/config.json ] || cp {from} /run/crun/{id}/config.json",
+        from = promised.display(),
+        to = path.display(),
+        id = given.id,
+    );
+    let busybox = programs.busybox.display().to_string();
+    config["hooks"] = json!({
+        "createRuntime": [{ "path": busybox, "args": ["busybox", "sh", "-c", copies] }],
+    });
+    std::fs::write(&path, serde_json::to_vec_pretty(&config)?)
+        .with_context(|| format!("write {}", path.display()))?;
+    let fewer: Vec<&str> = CAPABILITIES[..CAPABILITIES.len() - 1].to_vec();
+    config["process"]["capabilities"] =
+        json!({ "bounding": fewer, "effective": fewer, "permitted": fewer });
+    config["process"]["noNewPrivileges"] = json!(true);
+    config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ERRNO" });
+    add(&mut config["linux"]["maskedPaths"], json!("/proc/version"));
+    add(&mut config["linux"]["readonlyPaths"], json!("/proc/tty"));
+    add(
+        &mut config["mounts"],
+        json!({ "destination": "/promised", "type": "tmpfs", "source": "tmpfs" }),
+    );
+    std::fs::write(&promised, serde_json::to_vec_pretty(&config)?)
+        .with_context(|| format!("write {}", promised.display()))
+}
+
+fn add(list: &mut Value, value: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(value);
+    }
 }
 
 /// Writes the root file system of a container.

@@ -197,6 +197,7 @@ impl<'a> Stage<'a> {
             Need::Unified => runtime.has_unified_leaf(),
             Need::CgroupNamespace => runtime.layout == Layout::Unified,
             Need::Pids => Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists(),
+            Need::TimerList => Path::new("/proc/timer_list").exists(),
             Need::KernelMemory => self.options.memory.is_some(),
         }
     }

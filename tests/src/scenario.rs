@@ -68,6 +68,8 @@ pub struct Container {
     pub net: Net,
     /// It runs as an ordinary user, so that it has capabilities only after it gained them.
     pub ordinary_user: bool,
+    /// Its config.json comes to promise more than the runtime was told.
+    pub promises: bool,
     /// Leaf cgroup, if it is not named after the container.
     pub cgroup: Option<&'static str>,
 }
@@ -84,6 +86,7 @@ impl Container {
             user_namespace: false,
             net: Net::Fresh,
             ordinary_user: false,
+            promises: false,
             cgroup: None,
         }
     }
@@ -201,6 +204,8 @@ pub enum Need {
     Pids,
     /// Containers get a cgroup namespace: else all share the host's, and joining it is no change.
     CgroupNamespace,
+    /// `/proc/timer_list`, which containers have masked.
+    TimerList,
     /// Somebody outside who writes this kernel's memory. Only a guest has that: nobody can on a real machine.
     KernelMemory,
 }

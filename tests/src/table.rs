@@ -4,6 +4,7 @@
 //! ancestor) and the host's *pid* namespace (only descendants can be joined). Both exist for a neighbour.
 
 mod chain;
+mod mount;
 mod process;
 
 use crate::act::Kind;
@@ -46,6 +47,7 @@ pub fn scenarios() -> Vec<Scenario> {
     );
     all.extend(process::scenarios());
     all.extend(chain::scenarios());
+    all.extend(mount::scenarios());
     all.extend([
         shared("shared-net", Net::Inherited),
         shared("declared-net", Net::Declared),

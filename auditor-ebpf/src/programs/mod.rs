@@ -7,6 +7,7 @@ mod file;
 mod fs;
 mod iter;
 mod lifecycle;
+mod mount;
 mod namespaces;
 mod process;
 mod record;

@@ -10,6 +10,7 @@ use super::replay::Replay;
 use crate::engine::{Event, Saved};
 use crate::inventory::container::ContainerAnswer;
 use crate::model::policy::Policy;
+use crate::model::setup::SetUp;
 use crate::trace::frame::Kind;
 use crate::trace::limits::SLOTS;
 use crate::trace::tool::ToolError;
@@ -187,6 +188,7 @@ struct Start {
     ended_ns: u64,
     policy: Policy,
     saved: Saved,
+    set_ups: Vec<SetUp>,
     known: Known,
     cgroups: Cgroups,
     swept: Vec<Swept>,
@@ -199,6 +201,7 @@ impl Start {
             ended_ns: began_ns,
             policy: replay.engine().index().policy().clone(),
             saved: replay.engine().saved(),
+            set_ups: replay.engine().set_ups(),
             known: Known::default(),
             cgroups: Cgroups::default(),
             swept: Vec::new(),
@@ -232,6 +235,9 @@ impl Start {
             out.push(&Item::Answer(answer))?;
         }
         out.push(&Item::Event(Event::Restore(&self.saved)))?;
+        for setup in &self.set_ups {
+            out.push(&Item::Event(Event::Looked(setup)))?;
+        }
         for (&key, path) in &self.cgroups.0 {
             let record = found(self.began_ns, key, path);
             out.push(&Item::Event(Event::Cgroup(&record)))?;

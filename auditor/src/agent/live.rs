@@ -8,14 +8,13 @@
 
 use super::record::{PartStart, Privileges, RecordOptions, Recorder};
 use super::state::StateDir;
-use super::step;
+use super::{Sources, step};
 use crate::cli::config::TierChoice;
 use crate::cli::failure::{self, Failure};
 use crate::cli::live::{Capabilities, LiveOptions};
 use crate::cli::outcome::{EndedBy, WatchOutcome};
 use crate::cli::signals::{Signal, Signals};
 use crate::engine::{self, Engine, Event, LossMark};
-use crate::inventory::state_dirs::StateDirs;
 use crate::model::output::{HookState, Record};
 use crate::model::policy::Policy;
 use crate::model::{Dimension, Tier, syscalls};
@@ -70,7 +69,7 @@ pub struct Agent {
     proc: ProcFs,
     tree: CgroupTree,
     sensor: Option<Sensor>,
-    dirs: StateDirs,
+    sources: Sources,
     state: Option<StateDir>,
     engine: Engine,
     records: Vec<Record>,
@@ -435,7 +434,7 @@ impl Agent {
             proc,
             tree,
             sensor,
-            dirs: StateDirs::system(),
+            sources: Sources::system(),
             state,
             engine,
             records: Vec::new(),
@@ -538,7 +537,13 @@ impl Agent {
 
     fn step(&mut self, event: Event<'_>) {
         let tape = self.recorder.as_mut();
-        step(&mut self.engine, &self.dirs, tape, event, &mut self.records);
+        step(
+            &mut self.engine,
+            &mut self.sources,
+            tape,
+            event,
+            &mut self.records,
+        );
     }
 
     fn take_batch(&mut self, batch: Batch, reader: &mut Reader) -> Option<u64> {
@@ -657,6 +662,7 @@ impl Agent {
             boottime_ns: begin_ns,
             policy: self.engine.index().policy(),
             saved: &self.engine.saved(),
+            set_ups: &self.engine.set_ups(),
         });
         for record in self.tree.records() {
             recorder.take(&Item::Event(Event::Cgroup(record)));

@@ -15,14 +15,35 @@ use crate::engine::{Engine, Event};
 use crate::inventory::state_dirs::{CgroupQuery, StateDirs};
 use crate::model::output::Record;
 use crate::model::text::unescape;
+use crate::sensor::look::Looker;
 use crate::trace::{Answer, Item};
 use record::Recorder;
+
+/// What answers an engine's questions on a live machine.
+#[derive(Debug)]
+pub struct Sources {
+    /// Who containers are.
+    pub dirs: StateDirs,
+    /// What processes are set up with.
+    pub looker: Looker,
+}
+
+impl Sources {
+    /// Those of this machine.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            dirs: StateDirs::system(),
+            looker: Looker::default(),
+        }
+    }
+}
 
 /// Steps the engine and answers what it asks, at once: the answer must stand before the next event. What the
 /// engine consumes goes onto the tape too.
 pub fn step(
     engine: &mut Engine,
-    dirs: &StateDirs,
+    sources: &mut Sources,
     mut tape: Option<&mut Recorder>,
     event: Event<'_>,
     out: &mut Vec<Record>,
@@ -31,6 +52,25 @@ pub fn step(
         tape.take(&Item::Event(event));
     }
     engine.step(event, out);
+    answer(engine, &sources.dirs, tape.as_deref_mut(), out);
+    while let Some(look) = engine.next_look() {
+        let Some(setup) = sources.looker.look(&look) else {
+            continue;
+        };
+        if let Some(tape) = &mut tape {
+            tape.take(&Item::Event(Event::Looked(&setup)));
+        }
+        engine.step(Event::Looked(&setup), out);
+        answer(engine, &sources.dirs, tape.as_deref_mut(), out);
+    }
+}
+
+fn answer(
+    engine: &mut Engine,
+    dirs: &StateDirs,
+    mut tape: Option<&mut Recorder>,
+    out: &mut Vec<Record>,
+) {
     while let Some(query) = engine.next_query() {
         // Runtimes write down what the kernel is told.
         let path = unescape(&query.cgroup_path);

@@ -1,12 +1,11 @@
 //! One look at the machine: the same engine, fed with one snapshot from /proc.
 
 use super::live::{at_rest, config};
-use super::step;
+use super::{Sources, step};
 use crate::cli::failure::Failure;
 use crate::cli::scan::ScanOptions;
 use crate::engine::rule::{name, ns_evidence, ns_words, owner};
 use crate::engine::{Engine, Event, Facts};
-use crate::inventory::state_dirs::StateDirs;
 use crate::model::facts::{EntityId, HOST, ObjectKey};
 use crate::model::isolation::{Matrix, MatrixPair, Means};
 use crate::model::output::{Evidence, SCHEMA};
@@ -35,11 +34,11 @@ pub fn scan(options: &ScanOptions) -> anyhow::Result<ScanReport> {
     let snapshot = Snapshot::read(&proc, &tree)
         .map_err(|e| Failure::new("cannot read /proc", "run as root").caused_by(e))?;
     let mut engine = Engine::new(config(&machine, &tree, None, Duration::ZERO), &policy);
-    let (dirs, mut records) = (StateDirs::system(), Vec::new());
+    let (mut sources, mut records) = (Sources::system(), Vec::new());
     for cgroup in &snapshot.cgroups {
         step(
             &mut engine,
-            &dirs,
+            &mut sources,
             None,
             Event::Cgroup(cgroup),
             &mut records,
@@ -48,16 +47,22 @@ pub fn scan(options: &ScanOptions) -> anyhow::Result<ScanReport> {
     let begin = Event::SweepBegin {
         boottime_ns: snapshot.begin_ns,
     };
-    step(&mut engine, &dirs, None, begin, &mut records);
+    step(&mut engine, &mut sources, None, begin, &mut records);
     for task in &snapshot.tasks {
-        step(&mut engine, &dirs, None, Event::Task(task), &mut records);
+        step(
+            &mut engine,
+            &mut sources,
+            None,
+            Event::Task(task),
+            &mut records,
+        );
     }
     let complete = snapshot.tasks_left_out == 0;
     let end = Event::SweepEnd {
         boottime_ns: snapshot.end_ns,
         complete,
     };
-    step(&mut engine, &dirs, None, end, &mut records);
+    step(&mut engine, &mut sources, None, end, &mut records);
     if !snapshot.unreadable.is_empty() {
         tracing::warn!("{} tasks could not be read", snapshot.unreadable.len());
     }

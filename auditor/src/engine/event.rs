@@ -7,7 +7,10 @@
 use crate::inventory::container::ContainerAnswer;
 use crate::model::facts::Origin;
 use crate::model::policy::Policy;
-use auditor_common::record::{ActRecord, CgroupRecord, ExecRecord, ExitRecord, TaskRecord};
+use crate::model::setup::SetUp;
+use auditor_common::record::{
+    ActRecord, CgroupRecord, ExecRecord, ExitRecord, TaskKey, TaskRecord,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -43,6 +46,8 @@ pub enum Event<'a> {
         /// Who it is; `None` when nobody knows.
         answer: Option<&'a ContainerAnswer>,
     },
+    /// Answer to a [`Look`], or what a recording repeats of earlier ones. The agent says nothing where nothing changed.
+    Looked(&'a SetUp),
     /// What an earlier run of the agent knew. Comes before the first sweep.
     Restore(&'a Saved),
     /// The policy in force from here on. After the start line, another one is told.
@@ -80,6 +85,19 @@ pub struct Query {
     pub cgroup_path: String,
     /// Its first process, by its id in the initial pid namespace.
     pub init_pid: Option<u32>,
+}
+
+/// The engine asks what a process is set up with. The answer is an [`Event::Looked`], and need not come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The process.
+    pub key: TaskKey,
+    /// Its mount namespace, as the engine knows it.
+    pub mnt_ns: u32,
+    /// Which of these paths does this kernel have? All are below `/proc` and `/sys`.
+    pub paths: Vec<String>,
+    /// Answer even if nothing changed.
+    pub always: bool,
 }
 
 /// What must survive a restart of the agent: who is what, where the kernel no longer tells.

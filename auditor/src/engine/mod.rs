@@ -18,13 +18,14 @@ mod naming;
 mod report;
 pub mod rule;
 mod scan;
+mod setup;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod transfers;
 pub mod world;
 
-pub use event::{Event, LossMark, Query, Saved, SavedEntity, SavedLabel};
+pub use event::{Event, Look, LossMark, Query, Saved, SavedEntity, SavedLabel};
 pub use report::tier_of;
 pub use scan::{Facts, NamespaceFact};
 
@@ -141,6 +142,7 @@ pub struct Engine {
     naming: naming::Naming,
     exits: exits::Exits,
     transfers: transfers::Transfers,
+    setups: setup::Setups,
     last_heartbeat_ns: u64,
     /// End of the first sweep.
     folded_until_ns: u64,
@@ -177,6 +179,7 @@ impl Engine {
             naming: naming::Naming::default(),
             exits: exits::Exits::default(),
             transfers: transfers::Transfers::default(),
+            setups: setup::Setups::default(),
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
             at_rest: false,
@@ -218,6 +221,7 @@ impl Engine {
                 self.end_sweep(complete);
             }
             Event::Answer { query, answer } => self.on_answer(query, answer),
+            Event::Looked(setup) => self.on_looked(setup, out),
             Event::Restore(saved) => {
                 self.restored = label::Restored::new(saved, &self.config.boot_id);
             }
@@ -231,6 +235,7 @@ impl Engine {
         // The start line counts the containers that were there first: their names must be in.
         if self.starting && self.pending.is_empty() {
             self.report_start(out);
+            self.take_early(out);
         }
         self.at_rest |= self.sweeping.is_some();
         if self.started && self.index.has_changed() {
@@ -411,6 +416,7 @@ impl Engine {
     #[cold]
     fn on_tick(&mut self, out: &mut Vec<Record>) {
         self.retry_names();
+        self.ask_due();
         self.settle_growth(out);
         self.tell_put_off(out, false);
         let due = self.config.heartbeat_ns;

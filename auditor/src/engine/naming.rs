@@ -191,5 +191,8 @@ impl Engine {
         self.index.hold(id, root, origins[ns::MNT]);
         self.index.release(id, root, before[ns::MNT]);
         self.index.insert_entity(id, self.profile(id));
+        if answer.spec.is_some() {
+            self.look_at(id, true);
+        }
     }
 }

@@ -148,7 +148,7 @@ impl Engine {
         self.seen_by(record.header.hook, record.syscall, change.event)
     }
 
-    fn seen_by(&self, hook: u16, syscall: i32, event: u64) -> (u16, Witness) {
+    pub(super) fn seen_by(&self, hook: u16, syscall: i32, event: u64) -> (u16, Witness) {
         let name = HOOKS.get(usize::from(hook)).map_or("unknown", |h| h.name);
         let witness = Witness {
             hook: name.to_owned(),

@@ -316,9 +316,12 @@ impl Engine {
             }
         }
         self.exits.clear();
-        if !self.started {
+        if self.started {
+            self.look_around();
+        } else {
             self.folded_until_ns = self.now_ns;
             self.learn_host();
+            self.look_at(HOST, true);
             self.restore_entities();
             self.discover();
             self.starting = true;

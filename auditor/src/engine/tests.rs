@@ -5,6 +5,7 @@ mod examples;
 mod kernel;
 mod lines;
 mod machine;
+mod mounts;
 mod oracle;
 mod properties;
 mod reach;

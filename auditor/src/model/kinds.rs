@@ -307,6 +307,10 @@ names! {
         ContainerEnter = "container-enter",
         /// T9.
         ProcessControl = "process-control",
+        /// T4.
+        ForeignMount = "foreign-mount",
+        /// T14.
+        SetupMismatch = "setup-mismatch",
     }
 }
 
@@ -327,9 +331,12 @@ impl RuleId {
     #[must_use]
     pub const fn references(self) -> &'static [&'static str] {
         match self {
-            Self::NamespaceJoin | Self::ForeignRoot | Self::ForeignCwd | Self::CgroupMigration => {
-                &["seed:3.1", "mitre:T1611"]
-            }
+            Self::NamespaceJoin
+            | Self::ForeignRoot
+            | Self::ForeignCwd
+            | Self::ForeignMount
+            | Self::CgroupMigration => &["seed:3.1", "mitre:T1611"],
+            Self::SetupMismatch => &["seed:3.1", "mitre:T1610"],
             Self::NamespaceNest => &["mitre:T1611"],
             Self::SilentPrivilegeChange | Self::Drift => &["seed:6.1", "mitre:T1068"],
             Self::PrivilegeGain => &["seed:6.2", "mitre:T1548"],

@@ -9,6 +9,7 @@ pub mod isolation;
 pub mod kinds;
 pub mod output;
 pub mod policy;
+pub mod setup;
 pub mod sorted;
 pub mod syscalls;
 pub mod text;

@@ -175,6 +175,30 @@ pub const fn words(rule: RuleId) -> RuleWords {
             ],
             declare: Declare::Allow,
         },
+        RuleId::ForeignMount => RuleWords {
+            title: "A container mounted what is not its own",
+            transition: Some(Transition::T4),
+            why: "A container sees of the machine what its runtime mounted for it. Who mounts a device, a directory of \
+                  the host or a bare proc after that has left the file system it was given.",
+            steps: &[
+                "See which task mounted it, and by which privilege: CAP_SYS_ADMIN and device nodes make it possible.",
+                "Take both from the container, or declare what it needs as a volume of its spec.",
+                "If the device or directory is the host's, take what the container could write there as written.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::SetupMismatch => RuleWords {
+            title: "A container does not run as its spec says",
+            transition: Some(Transition::T14),
+            why: "The spec promised a protection that the running container does not have: a fault or a race of the \
+                  runtime, or a spec that was changed after the start.",
+            steps: &[
+                "Compare the container's config.json with what the line says was found.",
+                "Update the runtime: missing masks are how its races show.",
+                "Stop the container and start it again; it may have used what it should not have had.",
+            ],
+            declare: Declare::Allow,
+        },
         RuleId::ContainerEnter => RuleWords {
             title: "A task of the host entered a container",
             transition: None,

@@ -11,6 +11,7 @@ pub mod clock;
 mod debug_log;
 pub mod decode;
 pub mod load;
+pub mod look;
 pub mod mountinfo;
 pub mod procfs;
 pub mod reader;

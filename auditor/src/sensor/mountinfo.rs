@@ -24,6 +24,21 @@ pub struct Mount {
     pub fs_type: Vec<u8>,
     /// Options of the superblock, for cgroup v1 also its controllers.
     pub super_options: Vec<u8>,
+    /// Options of the mount itself: `ro`, `nosuid`, `nodev`, `noexec`, …
+    pub options: Vec<u8>,
+    /// Peer group that it propagates to (`shared:N`); 0: none.
+    pub shared: u32,
+    /// Peer group that it receives from (`master:N`); 0: none.
+    pub master: u32,
+}
+
+impl Mount {
+    /// Whether nothing can be written through it: the mount, or its superblock, is read-only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let read_only = |options: &[u8]| options.split(|&b| b == b',').any(|o| o == b"ro");
+        read_only(&self.options) || read_only(&self.super_options)
+    }
 }
 
 /// A line that is no mount.
@@ -68,12 +83,18 @@ fn parse_line(line: &[u8]) -> Result<Mount, &'static str> {
     let dev = fields.next().and_then(device).ok_or("device")?;
     let root = fields.next().map(unescape).ok_or("root")?;
     let mount_point = fields.next().map(unescape).ok_or("mount point")?;
-    fields.next().ok_or("mount options")?;
+    let options = fields.next().map(unescape).ok_or("mount options")?;
     // Optional fields end with a lone hyphen.
-    fields
-        .by_ref()
-        .find(|&field| field == b"-")
-        .ok_or("separator")?;
+    let (mut shared, mut master) = (0, 0);
+    loop {
+        let field = fields.next().ok_or("separator")?;
+        if field == b"-" {
+            break;
+        }
+        let group = |prefix: &[u8]| field.strip_prefix(prefix).and_then(|n| decimal(Some(n)));
+        shared = group(b"shared:").unwrap_or(shared);
+        master = group(b"master:").unwrap_or(master);
+    }
     let fs_type = fields.next().map(unescape).ok_or("file system type")?;
     fields.next().ok_or("source")?;
     let super_options = fields.next().map(unescape).ok_or("super options")?;
@@ -85,6 +106,9 @@ fn parse_line(line: &[u8]) -> Result<Mount, &'static str> {
         mount_point,
         fs_type,
         super_options,
+        options,
+        shared,
+        master,
     })
 }
 
@@ -143,6 +167,19 @@ mod tests {
         assert_eq!(mounts[1].dev, 254 << 20 | 3);
         assert_eq!(mounts[1].mount_point, b"/a b\\");
         assert_eq!(mounts[1].super_options, b"rw,discard");
+        assert_eq!((mounts[1].shared, mounts[1].master), (1, 2));
+        assert_eq!((mounts[0].shared, mounts[0].master), (0, 0));
+    }
+
+    #[test]
+    fn read_only_is_the_mount_or_its_superblock() {
+        let text = b"1 0 0:1 / /a ro,nosuid - proc p rw\n2 0 0:1 / /b rw - ext4 d ro\n\
+            3 0 0:1 / /c rw,noexec - ext4 d rw,errors=remount-ro\n";
+        let mounts = parse(text).unwrap();
+        assert_eq!(
+            mounts.iter().map(Mount::is_read_only).collect::<Vec<_>>(),
+            [true, true, false]
+        );
     }
 
     #[test]

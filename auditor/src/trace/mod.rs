@@ -72,7 +72,9 @@ impl Item<'_> {
             )
             | Self::Stop { boottime_ns, .. } => *boottime_ns,
             Self::Event(Event::Loss(mark)) => mark.boottime_ns,
-            Self::Event(Event::Answer { .. } | Event::Restore(_) | Event::Policy(_))
+            Self::Event(
+                Event::Answer { .. } | Event::Looked(_) | Event::Restore(_) | Event::Policy(_),
+            )
             | Self::Answer(_) => return None,
         })
     }

@@ -13,6 +13,7 @@ use super::{Answer, Ending, Header, Item, TraceError, TraceReader, TraceWriter, 
 use crate::engine::{Config, Event, LossMark, Saved};
 use crate::inventory::container::{ContainerAnswer, Runtime};
 use crate::model::policy::Policy;
+use crate::model::setup::{Mount, SetUp};
 use auditor_common::record::{
     ActRecord, CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskKey, TaskRecord, cause,
     cgroup_op, kernel_str, kind,
@@ -31,6 +32,7 @@ enum Owned {
     SweepBegin(u64),
     SweepEnd(u64, bool),
     Answer(String, Option<u32>, Option<Box<ContainerAnswer>>),
+    Looked(Box<SetUp>),
     Restore(Box<Saved>),
     Policy(Box<Policy>),
     Loss(LossMark),
@@ -51,6 +53,7 @@ impl Owned {
                 boottime_ns,
                 complete,
             },
+            Self::Looked(setup) => Event::Looked(setup),
             Self::Restore(saved) => Event::Restore(saved),
             Self::Policy(policy) => Event::Policy(policy),
             Self::Loss(mark) => Event::Loss(mark),
@@ -85,6 +88,7 @@ impl Owned {
                     complete,
                 } => Self::SweepEnd(*boottime_ns, *complete),
                 Event::Answer { .. } => unreachable!("a reader gives answers as items"),
+                Event::Looked(setup) => Self::Looked(Box::new((*setup).clone())),
                 Event::Restore(saved) => Self::Restore(Box::new((*saved).clone())),
                 Event::Policy(policy) => Self::Policy(Box::new((*policy).clone())),
                 Event::Loss(mark) => Self::Loss((*mark).clone()),
@@ -273,6 +277,10 @@ fn owned() -> impl Strategy<Value = Owned> {
             Owned::Answer("/a/b".to_owned(), pid, pid.map(|_| Box::new(answer.clone())))
         }),
         1 => Just(Owned::Restore(Box::new(saved))),
+        1 => ("/[a-z]{0,9}", any::<(u32, bool)>()).prop_map(|(point, (dev, read_only))| {
+            let mount = Mount { point, dev, read_only, ..Mount::default() };
+            Owned::Looked(Box::new(SetUp { pid: dev, mounts: vec![mount], ..SetUp::default() }))
+        }),
         1 => Just(Owned::Policy(Box::default())),
         1 => any::<(u64, u64)>().prop_map(|(boottime_ns, count)| Owned::Loss(LossMark {
             boottime_ns,

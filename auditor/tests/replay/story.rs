@@ -130,6 +130,7 @@ impl Story {
             boottime_ns: self.node.now_ns(),
             policy: engine.index().policy(),
             saved: &engine.saved(),
+            set_ups: &engine.set_ups(),
         });
         self.node.walk();
         self.node.sweep(|event| recorder.take(&Item::Event(event)));

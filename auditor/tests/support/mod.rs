@@ -161,6 +161,7 @@ impl Machine {
             boottime_ns,
             policy: self.engine.index().policy(),
             saved: &self.engine.saved(),
+            set_ups: &self.engine.set_ups(),
         });
         for (&id, path) in &self.cgroups {
             let record = self.cgroup_record(id, path, cgroup_op::WALK);

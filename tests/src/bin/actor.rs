@@ -294,6 +294,7 @@ fn perform(act: &Act, answer: &OwnedFd, hold: &OwnedFd) -> Tried<Done> {
             Ok(Done::Here)
         }
         Act::Process(act) => act.perform().map(|()| Done::Here),
+        Act::Mount(act) => act.perform().map(|()| Done::Here),
         Act::Release => Ok(Done::Here),
     }
 }

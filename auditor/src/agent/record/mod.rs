@@ -40,6 +40,8 @@ pub struct PartStart<'a> {
     pub policy: &'a crate::model::policy::Policy,
     /// Who is who.
     pub saved: &'a crate::engine::Saved,
+    /// What is known of mount tables.
+    pub set_ups: &'a [crate::model::setup::SetUp],
 }
 
 /// See the [module](self).
@@ -173,6 +175,9 @@ impl Recorder {
             let _ = self.encoder.push(&Item::Answer(answer));
         }
         self.take(&Item::Event(Event::Restore(start.saved)));
+        for setup in start.set_ups {
+            self.take(&Item::Event(Event::Looked(setup)));
+        }
     }
 
     /// What follows is the stream itself again.

@@ -66,6 +66,8 @@ impl Replay {
         while let Some(query) = self.engine.next_query() {
             self.questions.push_back(query);
         }
+        // What the recording agent saw stands in the trace; nothing of this machine does.
+        while self.engine.next_look().is_some() {}
     }
 
     fn answer(&mut self, answer: &Answer<'_>, out: &mut Vec<Record>) {

@@ -54,7 +54,9 @@ pub fn event_time_ns(event: &Event<'_>) -> Option<u64> {
         | Event::SweepEnd { boottime_ns, .. }
         | Event::Tick { boottime_ns } => *boottime_ns,
         Event::Loss(mark) => mark.boottime_ns,
-        Event::Answer { .. } | Event::Restore(_) | Event::Policy(_) => return None,
+        Event::Answer { .. } | Event::Looked(_) | Event::Restore(_) | Event::Policy(_) => {
+            return None;
+        }
     })
 }
 

@@ -31,6 +31,7 @@ impl Engine {
             act::ACCESS | act::SIGNAL | act::CONTROL => {
                 rule::process_control::detect(&deed, &self.world, &mut drafts);
             }
+            act::MOUNT => self.note_mount(label, record.object.mnt_ns_inum, record),
             _ => {}
         }
         self.report_deed(drafts, &deed, out);

@@ -25,6 +25,7 @@ impl Engine {
         strangers.extend(self.containers_of(entity.parent));
         self.index.remove_entity(id);
         self.reporter.forget(id, entity.parent);
+        self.setups.forget(id);
         if let Some(heir) = heir {
             self.inherit_territory(id, heir);
         }

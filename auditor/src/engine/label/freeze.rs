@@ -71,6 +71,7 @@ impl Engine {
         self.settle(id, entity);
         self.gather(id, around, state, &ids);
         self.refresh_extras(&strangers);
+        self.look_at(id, true);
     }
 
     fn named_by_path(&self, state: &TaskState, around: EntityId) -> Option<ContainerAnswer> {

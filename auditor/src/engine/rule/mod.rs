@@ -8,11 +8,13 @@ pub mod container_enter;
 pub mod directory;
 pub mod drift;
 pub mod foreign_cwd;
+pub mod foreign_mount;
 pub mod foreign_root;
 pub mod namespace_join;
 pub mod namespace_nest;
 pub mod privilege_gain;
 pub mod process_control;
+pub mod setup_mismatch;
 pub mod shared;
 pub mod silent_privilege_change;
 

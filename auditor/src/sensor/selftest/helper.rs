@@ -15,7 +15,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use caps::CapSet;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::fs::CWD;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+    mount_change, move_mount, open_tree, unmount,
+};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, WaitOptions, getpid, pidfd_getfd, pidfd_open, waitpid,
 };
@@ -68,11 +72,13 @@ pub enum Act {
     Open,
     /// Takes a descriptor of a process: its own.
     Receive,
+    /// Mounts, moves a mount, and unmounts, in a mount namespace of its own.
+    Mounts,
 }
 
 impl Act {
     /// All acts, in the order in which they are done.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Unshare,
         Self::Setns,
         Self::Clone,
@@ -83,6 +89,7 @@ impl Act {
         Self::Chdir,
         Self::Chroot,
         Self::Credentials,
+        Self::Mounts,
         Self::PivotRoot,
         Self::Signal,
         Self::Open,
@@ -214,6 +221,7 @@ pub fn act(exec_arguments: &[&str]) -> HelperReport {
     report.note(Act::Chdir, std::env::set_current_dir("/"));
     report.note(Act::Chroot, std::os::unix::fs::chroot("/"));
     report.note(Act::Credentials, change_credentials());
+    report.note(Act::Mounts, change_mounts());
     report.note(Act::PivotRoot, pivot_root());
     // From here on in a mount namespace of its own, as a container's task is.
     report.note(Act::Signal, signal_child());
@@ -299,14 +307,30 @@ fn change_credentials() -> io::Result<()> {
     caps::raise(None, CapSet::Effective, cap).map_err(io::Error::other)
 }
 
-fn pivot_root() -> io::Result<()> {
+/// A mount namespace in which nothing propagates to the host.
+fn unshare_mounts() -> io::Result<()> {
     // SAFETY: only unsharing the file descriptor table can surprise other code; this is not that.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-    // Before anything is mounted: else it would propagate to the host.
     mount_change(
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )?;
+    Ok(())
+}
+
+/// What is mounted covers a directory that every system has, and goes again.
+fn change_mounts() -> io::Result<()> {
+    unshare_mounts()?;
+    let place = "/proc";
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, place, flags)?;
+    let moved = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(tree, "", CWD, place, moved)?;
+    Ok(unmount(place, UnmountFlags::DETACH)?)
+}
+
+fn pivot_root() -> io::Result<()> {
+    unshare_mounts()?;
     // Any directory will do that every system has; only this process sees what covers it.
     let place = "/proc";
     mount(

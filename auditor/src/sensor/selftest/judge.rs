@@ -37,6 +37,12 @@ pub const fn hooks_of(act: Act) -> &'static [u16] {
         Act::Chroot => &[hook::SET_FS_ROOT, hook::EXIT_CHROOT],
         Act::Credentials => &[hook::COMMIT_CREDS, hook::EXIT_CRED],
         Act::PivotRoot => &[hook::CHROOT_FS_REFS, hook::EXIT_PIVOT],
+        Act::Mounts => &[
+            hook::SB_MOUNT,
+            hook::MOVE_MOUNT,
+            hook::SB_UMOUNT,
+            hook::EXIT_MOUNT,
+        ],
         Act::Signal => &[hook::SIGNAL_GENERATE],
         Act::Open => &[hook::FILE_OPEN, hook::EXIT_OPEN],
         Act::Receive => &[hook::FILE_RECEIVE],

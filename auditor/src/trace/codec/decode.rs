@@ -11,6 +11,7 @@ use super::{
 use crate::engine::{Event, LossMark, Saved};
 use crate::inventory::container::ContainerAnswer;
 use crate::model::policy::Policy;
+use crate::model::setup::SetUp;
 use auditor_common::limits::{ACT_NAME_LEN, CGROUP_PATH_LEN, FILENAME_LEN};
 use auditor_common::record::{
     ActRecord, CgroupRecord, ExecRecord, ExitRecord, FileRef, RecordHeader, TaskKey, TaskRecord,
@@ -35,6 +36,7 @@ pub struct Decoder {
     path: String,
     reason: String,
     answer: Option<Box<ContainerAnswer>>,
+    setup: SetUp,
     saved: Box<Saved>,
     policy: Option<Box<Policy>>,
     loss: LossMark,
@@ -56,6 +58,7 @@ impl Default for Decoder {
             path: String::new(),
             reason: String::new(),
             answer: None,
+            setup: SetUp::default(),
             saved: Box::default(),
             policy: None,
             loss: LossMark::default(),
@@ -133,6 +136,10 @@ impl Decoder {
     fn text_item(&mut self, tag: u8, payload: &[u8]) -> Result<Item<'_>, Malformed> {
         match tag {
             tag::ANSWER => self.answer(payload),
+            tag::LOOKED => {
+                self.setup = self.json(payload, "a mount table")?;
+                Ok(Item::Event(Event::Looked(&self.setup)))
+            }
             tag::RESTORE => {
                 *self.saved = self.json(payload, "saved labels")?;
                 Ok(Item::Event(Event::Restore(&self.saved)))

@@ -133,6 +133,7 @@ impl Encoder {
                     answer: *answer,
                 })?;
             }
+            Event::Looked(setup) => self.json(tag::LOOKED, "a mount table", setup)?,
             Event::Restore(saved) => self.json(tag::RESTORE, "saved labels", saved)?,
             Event::Policy(policy) => self.json(tag::POLICY, "a policy", policy)?,
             Event::Loss(mark) => {

@@ -35,6 +35,7 @@ mod tag {
     pub(super) const LOSS: u8 = 35;
     pub(super) const TICK: u8 = 36;
     pub(super) const STOP: u8 = 37;
+    pub(super) const LOOKED: u8 = 38;
 }
 
 /// Bytes of a task record that are coded as words: all but its header.

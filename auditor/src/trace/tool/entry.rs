@@ -6,6 +6,7 @@ use crate::engine::{Event, LossMark, Saved};
 use crate::inventory::container::ContainerAnswer;
 use crate::model::capability;
 use crate::model::policy::Policy;
+use crate::model::setup::SetUp;
 use crate::model::syscalls;
 use crate::model::text::{escape, rfc3339};
 use crate::trace::{Header, Item};
@@ -97,6 +98,9 @@ enum What<'a> {
         cgroup_path: &'a str,
         init_pid: Option<u32>,
         answer: Option<&'a ContainerAnswer>,
+    },
+    Looked {
+        looked: &'a SetUp,
     },
     Saved {
         saved: &'a Saved,
@@ -331,6 +335,7 @@ impl Lens {
             Event::SweepEnd { complete, .. } => What::SweepEnd {
                 complete: *complete,
             },
+            Event::Looked(looked) => What::Looked { looked },
             Event::Restore(saved) => What::Saved { saved },
             Event::Policy(policy) => What::Policy { policy },
             Event::Loss(mark) => What::Loss(loss(mark)),

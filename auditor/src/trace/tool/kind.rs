@@ -31,6 +31,8 @@ pub enum Kind {
     SweepEnd,
     /// What the inventory said about a container.
     Answer,
+    /// What a process was set up with.
+    Looked,
     /// Labels of an earlier run.
     Saved,
     /// A policy came into force.
@@ -45,7 +47,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Birth,
         Self::Change,
         Self::Exec,
@@ -56,6 +58,7 @@ impl Kind {
         Self::SweepTask,
         Self::SweepEnd,
         Self::Answer,
+        Self::Looked,
         Self::Saved,
         Self::Policy,
         Self::Loss,
@@ -80,6 +83,7 @@ impl Kind {
                 Event::SweepBegin { .. } => Self::SweepBegin,
                 Event::SweepEnd { .. } => Self::SweepEnd,
                 Event::Answer { .. } => Self::Answer,
+                Event::Looked(_) => Self::Looked,
                 Event::Restore(_) => Self::Saved,
                 Event::Policy(_) => Self::Policy,
                 Event::Loss(_) => Self::Loss,
@@ -104,6 +108,7 @@ impl Kind {
             Self::SweepTask => "sweep_task",
             Self::SweepEnd => "sweep_end",
             Self::Answer => "answer",
+            Self::Looked => "looked",
             Self::Saved => "saved",
             Self::Policy => "policy",
             Self::Loss => "loss",

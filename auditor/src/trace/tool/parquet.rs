@@ -404,6 +404,7 @@ impl<'a> Row<'a> {
             return json(answer.answer?);
         }
         match self.event()? {
+            Event::Looked(setup) => json(setup),
             Event::Restore(saved) => json(saved),
             Event::Policy(policy) => json(policy),
             Event::Loss(mark) => json(mark),

@@ -9,6 +9,7 @@ use crate::inventory::container::{
     SpecSummary,
 };
 use crate::model::capability;
+use crate::model::setup::{Mount, SetUp};
 
 const RUNTIMES: [Runtime; 9] = [
     Runtime::Docker,
@@ -55,6 +56,43 @@ impl Pseudonyms {
             .collect();
         pod.iter_mut().for_each(|pod| self.pod(pod));
         spec.iter_mut().for_each(|spec| self.spec(spec));
+        other
+    }
+
+    /// What a process was set up with.
+    pub(super) fn setup(&self, setup: &SetUp) -> SetUp {
+        let mut other = setup.clone();
+        let SetUp {
+            pid: _,
+            start_boottime_ns: _,
+            mnt_ns: _,
+            read_ns: _,
+            mounts,
+            omitted: _,
+            lsm,
+            present,
+            repeats: _,
+        } = &mut other;
+        for Mount {
+            id: _,
+            dev: _,
+            root,
+            point,
+            fs_type,
+            read_only: _,
+            shared: _,
+            master: _,
+            mask: _,
+        } in mounts
+        {
+            self.path_text(root);
+            self.path_text(point);
+            self.listed(List::Mounts, fs_type);
+        }
+        if let Some(label) = lsm {
+            self.listed(List::Profiles, label);
+        }
+        present.iter_mut().for_each(|path| self.path_text(path));
         other
     }
 

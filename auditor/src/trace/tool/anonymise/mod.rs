@@ -185,6 +185,7 @@ impl Other<'_> {
             Event::Exec(record) => out.push(&Item::Event(Event::Exec(&self.exec(record)))),
             Event::Cgroup(record) => out.push(&Item::Event(Event::Cgroup(&self.cgroup(record)))),
             Event::Act(record) => out.push(&Item::Event(Event::Act(&self.act(record)))),
+            Event::Looked(setup) => out.push(&Item::Event(Event::Looked(&self.names.setup(setup)))),
             Event::Restore(saved) => {
                 out.push(&Item::Event(Event::Restore(&self.names.saved(saved))))
             }

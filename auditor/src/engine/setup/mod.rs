@@ -1,0 +1,422 @@
+//! What containers are set up with: when to look, and what to make of it.
+//!
+//! The kernel hooks only say *that* a mount table changed. What it holds is read from the kernel, a tick later: the
+//! mount is done then, and a burst of them is one look. The first look at a container, when it begins, is its baseline.
+//! A change that no act of the container's stands before came from outside (the host's mounts propagate into its
+//! containers) and is taken over, unless a mount that was there has become weaker.
+
+use super::Engine;
+use super::event::Look;
+use super::rule::foreign_mount::{self, Changed, Tables};
+use super::rule::{self, Draft, setup_mismatch};
+use super::world::same_task;
+use crate::model::facts::{EntityId, HOST, NsId};
+use crate::model::output::Record;
+use crate::model::setup::{SetUp, Table};
+use crate::model::{Confidence, NsKind};
+use auditor_common::hook;
+use auditor_common::record::{ActRecord, TaskKey, ns};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Mount tables of one container that are kept; tables of more namespaces are compared with its first.
+const MAX_TABLES: usize = 16;
+/// Looks that wait for a tick at once. More changes are found by sweep.
+const MAX_DUE: usize = 1024;
+/// Looks that nobody has taken yet.
+const MAX_LOOKS: usize = 1 << 16;
+/// What a recording may repeat before its first sweep.
+const MAX_EARLY: usize = 1 << 18;
+/// A sweep looks at so many containers, in turn.
+const PER_SWEEP: usize = 32;
+/// Every so many sweeps the host is looked at.
+const HOST_EVERY: u32 = 10;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Setups {
+    looks: VecDeque<Look>,
+    /// Acts since the last tick, by container and mount namespace.
+    due: BTreeMap<(EntityId, u32), ActRecord>,
+    /// What was asked for at the last tick, likewise.
+    asked: BTreeMap<(EntityId, u32), ActRecord>,
+    tables: BTreeMap<EntityId, Known>,
+    /// What came before the start line.
+    early: Vec<SetUp>,
+    sweeps: u32,
+    /// The container that the last sweep looked at last.
+    cursor: Option<EntityId>,
+}
+
+/// What is known of one entity.
+#[derive(Debug, Default)]
+struct Known {
+    baseline: SetUp,
+    /// By inum of the mount namespace.
+    last: BTreeMap<u32, SetUp>,
+    /// It was compared with its spec.
+    compared: bool,
+    /// The container had changed its table before it was read first: the baseline holds more than its runtime made.
+    is_late: bool,
+}
+
+impl Setups {
+    /// An entity is gone.
+    pub(super) fn forget(&mut self, id: EntityId) {
+        self.tables.remove(&id);
+        self.due.retain(|(of, _), _| *of != id);
+        self.asked.retain(|(of, _), _| *of != id);
+    }
+}
+
+impl Engine {
+    /// The next thing to look at. Nobody need look: what is not told is not judged.
+    pub fn next_look(&mut self) -> Option<Look> {
+        // An answer within a sweep would stand between its tasks.
+        match self.sweeping {
+            Some(_) => None,
+            None => self.setups.looks.pop_front(),
+        }
+    }
+
+    /// What is known of mount tables, for another engine to go on with.
+    #[must_use]
+    pub fn set_ups(&self) -> Vec<SetUp> {
+        let repeat = |setup: &SetUp, table| SetUp {
+            repeats: Some(table),
+            ..setup.clone()
+        };
+        let of = |known: &Known| {
+            let first = std::iter::once(repeat(&known.baseline, Table::Baseline));
+            let last = known.last.values().map(|s| repeat(s, Table::Last));
+            first.chain(last).collect::<Vec<_>>()
+        };
+        self.setups.tables.values().flat_map(of).collect()
+    }
+
+    fn ask_look(&mut self, key: TaskKey, mnt_ns: u32, paths: Vec<String>, always: bool) {
+        if self.setups.looks.len() < MAX_LOOKS {
+            self.setups.looks.push_back(Look {
+                key,
+                mnt_ns,
+                paths,
+                always,
+            });
+        }
+    }
+
+    /// Asks for an entity's first process.
+    pub(super) fn look_at(&mut self, id: EntityId, always: bool) {
+        let Some(entity) = self.world.entities.get(&id) else {
+            return;
+        };
+        let Some(task) = self.world.task(&entity.init) else {
+            return;
+        };
+        let spec = entity.answer.as_ref().and_then(|a| a.spec.as_ref());
+        let paths = spec.map_or_else(Vec::new, setup_mismatch::paths);
+        let (key, mnt_ns) = (task.state.key, task.state.ns[ns::MNT].inum);
+        self.ask_look(key, mnt_ns, paths, always);
+    }
+
+    /// A container's task changed a mount table.
+    pub(super) fn note_mount(&mut self, label: EntityId, inum: u32, record: &ActRecord) {
+        if let Some(known) = self.setups.tables.get_mut(&label)
+            && known.baseline.mnt_ns == inum
+            && record.header.boottime_ns <= known.baseline.read_ns
+        {
+            known.is_late = true;
+        }
+        let due = &mut self.setups.due;
+        if due.len() < MAX_DUE {
+            due.entry((label, inum)).or_insert(*record);
+        }
+    }
+
+    /// Asks what is due. Once a tick.
+    pub(super) fn ask_due(&mut self) {
+        self.setups.asked = std::mem::take(&mut self.setups.due);
+        let asked: Vec<_> = self
+            .setups
+            .asked
+            .iter()
+            .map(|(k, r)| (*k, r.actor))
+            .collect();
+        for ((label, inum), actor) in asked {
+            if let Some(key) = self.witness_of(label, inum, &actor) {
+                self.ask_look(key, inum, Vec::new(), true);
+            }
+        }
+    }
+
+    /// A task of a mount namespace whose view of it is the whole: the first one, who acted, anybody.
+    fn witness_of(&self, label: EntityId, inum: u32, actor: &TaskKey) -> Option<TaskKey> {
+        let sits = |key: &TaskKey| {
+            let task = self.world.task(key)?;
+            (task.state.ns[ns::MNT].inum == inum).then_some(task.state.key)
+        };
+        let init = self.world.entities.get(&label).map(|e| e.init);
+        init.as_ref()
+            .and_then(sits)
+            .or_else(|| sits(actor))
+            .or_else(|| {
+                let id = self.world.ns.by_inum(NsKind::Mnt, inum)?;
+                let tasks = self.world.members(id);
+                let task = tasks.iter().filter_map(|tid| self.world.tasks.get(tid));
+                task.filter(|t| t.label == label)
+                    .map(|t| t.state.key)
+                    .min_by_key(|key| (key.start_boottime_ns, key.tid))
+            })
+    }
+
+    /// A sweep is over: looks at a few containers, and now and then at the host.
+    pub(super) fn look_around(&mut self) {
+        self.setups.sweeps = self.setups.sweeps.wrapping_add(1);
+        if self.setups.sweeps.is_multiple_of(HOST_EVERY) {
+            self.look_at(HOST, false);
+        }
+        let known = &self.setups.tables;
+        let after = known.range((
+            std::ops::Bound::Excluded(self.setups.cursor.unwrap_or(HOST)),
+            std::ops::Bound::Unbounded,
+        ));
+        let next: Vec<EntityId> = after.map(|(&id, _)| id).take(PER_SWEEP).collect();
+        self.setups.cursor = match next.last() {
+            Some(&last) if next.len() == PER_SWEEP => Some(last),
+            _ => None,
+        };
+        for id in next {
+            if id != HOST {
+                self.look_at(id, false);
+            }
+        }
+    }
+
+    /// The agent looked.
+    #[cold]
+    pub(super) fn on_looked(&mut self, setup: &SetUp, out: &mut Vec<Record>) {
+        if self.started {
+            self.take_setup(setup, out);
+        } else if self.setups.early.len() < MAX_EARLY {
+            self.setups.early.push(setup.clone());
+        }
+    }
+
+    /// After the start line: what came before it.
+    pub(super) fn take_early(&mut self, out: &mut Vec<Record>) {
+        for setup in std::mem::take(&mut self.setups.early) {
+            self.take_setup(&setup, out);
+        }
+    }
+
+    fn take_setup(&mut self, setup: &SetUp, out: &mut Vec<Record>) {
+        let key = TaskKey {
+            tid: setup.pid,
+            tgid: setup.pid,
+            start_boottime_ns: setup.start_boottime_ns,
+        };
+        let Some(task) = self.world.task(&key) else {
+            return;
+        };
+        let (label, mnt) = (task.label, self.world.ns.ids(task.set)[ns::MNT]);
+        if task.state.ns[ns::MNT].inum != setup.mnt_ns || !self.is_of(label, mnt, &key) {
+            return;
+        }
+        match setup.repeats {
+            Some(table) => self.recall(label, setup, table),
+            None if label == HOST => {
+                let known = self.setups.tables.entry(HOST).or_default();
+                known.baseline = setup.clone();
+            }
+            None => self.compare(label, mnt, &key, setup, out),
+        }
+    }
+
+    /// Whether a mount namespace is one that a container has by itself: its own, or one that it made. The tables of
+    /// others are others'.
+    fn is_of(&self, label: EntityId, mnt: NsId, key: &TaskKey) -> bool {
+        if label == HOST {
+            return same_task(&self.world.host().init, key);
+        }
+        let owner = rule::owner(&self.world, mnt);
+        owner != HOST && self.world.contains(label, owner)
+    }
+
+    /// What an engine before this one knew.
+    fn recall(&mut self, label: EntityId, setup: &SetUp, table: Table) {
+        let spec = self
+            .world
+            .entities
+            .get(&label)
+            .and_then(|e| e.answer.as_ref())
+            .is_some_and(|a| a.spec.is_some());
+        let known = self.setups.tables.entry(label).or_default();
+        let setup = SetUp {
+            repeats: None,
+            ..setup.clone()
+        };
+        match table {
+            Table::Baseline => known.baseline = setup,
+            Table::Last if known.last.len() < MAX_TABLES => {
+                known.last.insert(setup.mnt_ns, setup);
+            }
+            Table::Last => {}
+        }
+        known.compared = spec;
+    }
+
+    fn compare(
+        &mut self,
+        label: EntityId,
+        mnt: NsId,
+        key: &TaskKey,
+        setup: &SetUp,
+        out: &mut Vec<Record>,
+    ) {
+        let Some(entity) = self.world.entities.get(&label) else {
+            return;
+        };
+        let own = entity.ns[ns::MNT] == mnt;
+        if own && !self.setups.tables.contains_key(&label) {
+            let acted = (label, setup.mnt_ns);
+            let is_late = self.setups.due.contains_key(&acted);
+            self.setups.tables.insert(
+                label,
+                Known {
+                    baseline: setup.clone(),
+                    is_late,
+                    ..Known::default()
+                },
+            );
+        } else {
+            self.judge_table(label, own, key, setup, out);
+        }
+        if own && same_task(&entity_init(self, label), key) {
+            self.judge_spec(label, setup, out);
+        }
+        if let Some(known) = self.setups.tables.get_mut(&label)
+            && (known.last.len() < MAX_TABLES || known.last.contains_key(&setup.mnt_ns))
+        {
+            known.last.insert(setup.mnt_ns, setup.clone());
+        }
+    }
+
+    /// What a table has that it had not before.
+    fn judge_table(
+        &mut self,
+        label: EntityId,
+        own: bool,
+        key: &TaskKey,
+        setup: &SetUp,
+        out: &mut Vec<Record>,
+    ) {
+        let act = self.setups.asked.remove(&(label, setup.mnt_ns));
+        let corrected = self.correct_baseline(label, setup.mnt_ns);
+        let (Some(known), Some(entity), Some(task)) = (
+            self.setups.tables.get(&label),
+            self.world.entities.get(&label),
+            self.world.task(key),
+        ) else {
+            return;
+        };
+        let ids = self.world.ns.ids(task.set);
+        let empty = SetUp::default();
+        let table = |id: EntityId| self.setups.tables.get(&id).map(|k| &k.baseline);
+        let others = self
+            .setups
+            .tables
+            .iter()
+            .filter(|(id, _)| **id != HOST && !self.world.contains(label, **id));
+        let tables = Tables {
+            host: table(HOST).unwrap_or(&empty),
+            baseline: &known.baseline,
+            before: known.last.get(&setup.mnt_ns).unwrap_or(&known.baseline),
+            now: setup,
+            others: others.map(|(id, k)| (*id, &k.baseline)).collect(),
+        };
+        let works = |h: u16| self.config.working & (1 << h) != 0;
+        let sees = works(hook::SB_MOUNT) && works(hook::MOVE_MOUNT) || works(hook::EXIT_MOUNT);
+        let changed = Changed {
+            label,
+            by_container: act.is_some() || corrected || !sees,
+            own_pid: ids[ns::PID] != entity.ns[ns::PID],
+            own_user: ids[ns::USER] != entity.ns[ns::USER],
+            own_mounts: own,
+            confidence: match act {
+                Some(_) => task.confidence,
+                None => Confidence::Sampled.max(task.confidence),
+            },
+        };
+        let drafts = foreign_mount::detect(&tables, &changed, &self.world);
+        let (who, hook, syscall) = act.map_or((*key, hook::PROC, -1), |record| {
+            (record.actor, record.header.hook, record.syscall)
+        });
+        self.tell_setup(drafts, who, hook, syscall, out);
+    }
+
+    /// A baseline that was read too late is cut down to what the spec explains, once that is known: the rest is judged
+    /// as what came after it.
+    fn correct_baseline(&mut self, label: EntityId, mnt_ns: u32) -> bool {
+        let (Some(known), Some(entity)) = (
+            self.setups.tables.get_mut(&label),
+            self.world.entities.get(&label),
+        ) else {
+            return false;
+        };
+        let spec = entity.answer.as_ref().and_then(|a| a.spec.as_ref());
+        let Some(spec) = spec.filter(|_| known.is_late && known.baseline.mnt_ns == mnt_ns) else {
+            return false;
+        };
+        known.is_late = false;
+        let mut mounts = std::mem::take(&mut known.baseline.mounts);
+        let whole = SetUp {
+            mounts: mounts.clone(),
+            ..SetUp::default()
+        };
+        mounts.retain(|mount| setup_mismatch::explains(spec, &whole, &mount.point));
+        known.baseline.mounts = mounts;
+        known.last.remove(&mnt_ns);
+        true
+    }
+
+    /// The running container against its spec, once both are known.
+    fn judge_spec(&mut self, label: EntityId, setup: &SetUp, out: &mut Vec<Record>) {
+        let (Some(known), Some(entity)) = (
+            self.setups.tables.get_mut(&label),
+            self.world.entities.get(&label),
+        ) else {
+            return;
+        };
+        let spec = entity.answer.as_ref().and_then(|a| a.spec.as_ref());
+        let (Some(spec), Some(task)) = (spec, self.world.task(&entity.init)) else {
+            return;
+        };
+        if std::mem::replace(&mut known.compared, true) {
+            return;
+        }
+        let drafts = setup_mismatch::detect(spec, setup, label, task, &self.world);
+        let key = task.state.key;
+        self.tell_setup(drafts, key, hook::PROC, -1, out);
+    }
+
+    fn tell_setup(
+        &mut self,
+        drafts: Vec<Draft>,
+        who: TaskKey,
+        hook: u16,
+        syscall: i32,
+        out: &mut Vec<Record>,
+    ) {
+        for draft in drafts {
+            let witness = self.seen_by(hook, syscall, self.event);
+            self.emit(draft, who, witness, None, out);
+        }
+    }
+}
+
+fn entity_init(engine: &Engine, id: EntityId) -> TaskKey {
+    engine
+        .world
+        .entities
+        .get(&id)
+        .map_or_else(TaskKey::default, |entity| entity.init)
+}

@@ -1,0 +1,442 @@
+//! Goal: what a container mounts is told by whose it is, and a container that runs with less than its spec is told.
+//! Method: stories with made-up tables, answered as the agent would.
+
+use super::machine::Machine;
+use crate::engine::{Event, Look};
+use crate::inventory::container::{DeclaredCapabilities, DeclaredMount, SpecSummary};
+use crate::model::output::{Evidence, Finding, Record};
+use crate::model::setup::{Mount, SetUp, Table};
+use crate::model::{Dimension, NsKind, RuleId, Severity};
+use auditor_common::hook;
+use auditor_common::limits::ACT_NAME_LEN;
+use auditor_common::record::*;
+
+const WEB: &str = "/runc/web";
+const DISK: u32 = 254 << 20 | 1;
+
+fn mount(dev: u32, root: &str, point: &str, fs_type: &str) -> Mount {
+    Mount {
+        id: dev ^ u32::try_from(point.len() * 31 + root.len()).unwrap() << 8,
+        dev,
+        root: root.to_owned(),
+        point: point.to_owned(),
+        fs_type: fs_type.to_owned(),
+        ..Mount::default()
+    }
+}
+
+fn read_only(mount: Mount) -> Mount {
+    Mount {
+        read_only: true,
+        ..mount
+    }
+}
+
+fn mask(mount: Mount) -> Mount {
+    Mount {
+        mask: true,
+        ..mount
+    }
+}
+
+/// What runc makes of the default spec, in short.
+fn table() -> Vec<Mount> {
+    vec![
+        mount(60, "/", "/", "overlay"),
+        mount(61, "/", "/proc", "proc"),
+        mount(62, "/", "/dev", "tmpfs"),
+        read_only(mount(63, "/", "/sys", "sysfs")),
+        mount(DISK, "/volumes/data", "/data", "ext4"),
+        read_only(mount(61, "/sys", "/proc/sys", "proc")),
+        mask(mount(62, "/null", "/proc/kcore", "tmpfs")),
+    ]
+}
+
+fn host_table() -> Vec<Mount> {
+    vec![
+        Mount {
+            shared: 1,
+            ..mount(DISK, "/", "/", "ext4")
+        },
+        mount(20, "/", "/proc", "proc"),
+        mount(21, "/", "/run", "tmpfs"),
+        mount(60, "/", "/var/lib/overlay/merged", "overlay"),
+    ]
+}
+
+/// One machine, one container, and its mount table.
+struct Story {
+    machine: Machine,
+    init: u32,
+    mounts: Vec<Mount>,
+}
+
+impl Story {
+    fn new() -> Self {
+        let mut machine = Machine::new("");
+        machine.name(WEB, "web");
+        let host = look(&mut machine).unwrap();
+        tell(&mut machine, &host, host_table());
+        let init = machine.runc(30, WEB);
+        let looks = looks(&mut machine);
+        assert!(looks.iter().all(|l| l.key.tid == init && l.always));
+        tell(&mut machine, &looks[0], table());
+        assert!(machine.violations().is_empty());
+        Self {
+            machine,
+            init,
+            mounts: table(),
+        }
+    }
+
+    fn act(&mut self, tid: u32) {
+        let mut header = self.machine.header(kind::ACT);
+        header.hook = hook::SB_MOUNT;
+        let state = self.machine.tasks[&tid];
+        let record = ActRecord {
+            header,
+            actor: state.key,
+            target: TaskKey::default(),
+            object: FileRef {
+                mnt_ns_inum: state.ns[ns::MNT].inum,
+                ..FileRef::default()
+            },
+            act: act::MOUNT,
+            syscall: -1,
+            result: 0,
+            name_len: 0,
+            arg0: 0,
+            arg1: 0,
+            name: [0; ACT_NAME_LEN],
+        };
+        self.machine.step(Event::Act(&record));
+    }
+
+    /// The container changes its table to this; what is said of it.
+    fn change(&mut self, change: impl FnOnce(&mut Vec<Mount>)) -> Vec<Finding> {
+        self.act(self.init);
+        assert_eq!(look(&mut self.machine), None, "the mount is not done yet");
+        self.machine.tick(100_000_000);
+        let look = look(&mut self.machine).unwrap();
+        change(&mut self.mounts);
+        tell(&mut self.machine, &look, self.mounts.clone());
+        self.machine.violations()
+    }
+
+    fn gains(&mut self, mount: Mount) -> Vec<Finding> {
+        self.change(|mounts| mounts.push(mount))
+    }
+}
+
+fn looks(machine: &mut Machine) -> Vec<Look> {
+    std::iter::from_fn(|| machine.engine.next_look()).collect()
+}
+
+fn look(machine: &mut Machine) -> Option<Look> {
+    looks(machine).into_iter().next()
+}
+
+fn set_up(look: &Look, mounts: Vec<Mount>) -> SetUp {
+    SetUp {
+        pid: look.key.tgid,
+        start_boottime_ns: look.key.start_boottime_ns,
+        mnt_ns: look.mnt_ns,
+        mounts,
+        present: look.paths.clone(),
+        ..SetUp::default()
+    }
+}
+
+fn tell(machine: &mut Machine, look: &Look, mounts: Vec<Mount>) {
+    machine.step(Event::Looked(&set_up(look, mounts)));
+}
+
+fn only(found: &[Finding]) -> (Severity, &[String]) {
+    let [finding] = found else {
+        panic!("{found:#?}");
+    };
+    assert_eq!(finding.rule, RuleId::ForeignMount);
+    assert_eq!(finding.dimension, Dimension::Mounts);
+    let Some(Evidence::Mount { flags, .. }) = &finding.observed else {
+        panic!("{finding:#?}");
+    };
+    (finding.severity, flags)
+}
+
+#[test]
+fn what_others_had_is_foreign() {
+    let mut story = Story::new();
+    let found = story.gains(mount(DISK, "/", "/mnt", "ext4"));
+    assert_eq!(only(&found), (Severity::Critical, &[][..]));
+    let found = story.gains(mount(8 << 20, "/", "/usb", "vfat"));
+    assert_eq!(only(&found).0, Severity::Critical);
+    let found = story.gains(mount(21, "/docker", "/run", "tmpfs"));
+    assert_eq!(only(&found).0, Severity::Medium);
+    let found = story.gains(mount(70, "/", "/cgroup", "cgroup"));
+    assert_eq!(only(&found).0, Severity::High);
+    let found = story.gains(mount(20, "/", "/hostproc", "proc"));
+    assert!(found.iter().any(|f| f.severity == Severity::High));
+}
+
+#[test]
+fn what_is_its_own_is_silent() {
+    let mut story = Story::new();
+    for own in [
+        mount(80, "/", "/tmp", "tmpfs"),
+        mount(81, "/", "/build", "overlay"),
+        mount(60, "/usr", "/mnt", "overlay"),
+        mount(DISK, "/volumes/data/sub", "/sub", "ext4"),
+        mount(82, "/", "/dev/pts", "devpts"),
+    ] {
+        let found = story.gains(own);
+        assert!(found.is_empty(), "{found:#?}");
+    }
+}
+
+#[test]
+fn protection_that_goes_is_told() {
+    let mut story = Story::new();
+    let found = story.change(|mounts| mounts.retain(|m| m.point != "/proc/kcore"));
+    assert_eq!(only(&found), (Severity::High, &["unmasked".to_owned()][..]));
+    let found = story.change(|mounts| {
+        for mount in mounts.iter_mut().filter(|m| m.point == "/proc/sys") {
+            mount.read_only = false;
+        }
+    });
+    assert_eq!(only(&found).1, ["read_write"]);
+    let found = story.gains(mount(90, "/", "/mnt/proc", "proc"));
+    assert_eq!(only(&found).1, ["read_write", "unmasked"]);
+    let found = story.change(|mounts| {
+        for mount in mounts.iter_mut().filter(|m| m.point == "/sys") {
+            mount.read_only = false;
+        }
+    });
+    assert_eq!(only(&found).1, ["read_write"]);
+}
+
+#[test]
+fn a_peer_group_of_the_host_is_told() {
+    let mut story = Story::new();
+    let found = story.change(|mounts| mounts[4].shared = 1);
+    assert_eq!(only(&found), (Severity::Medium, &["shared".to_owned()][..]));
+    // A peer group of its own is nobody's business.
+    let found = story.change(|mounts| mounts[0].shared = 77);
+    assert!(found.is_empty());
+}
+
+/// A volume that the host mounts into a running container comes without an act.
+#[test]
+fn what_comes_from_outside_is_taken_over() {
+    let mut story = Story::new();
+    for _ in 0..20 {
+        story.machine.sweep();
+    }
+    let asked = looks(&mut story.machine);
+    assert!(asked.iter().any(|l| l.key.tid == 1) && asked.iter().all(|l| !l.always));
+    let look = asked.into_iter().find(|l| l.key.tid == story.init).unwrap();
+    story.mounts.push(mount(8 << 20 | 3, "/", "/csi", "ext4"));
+    tell(&mut story.machine, &look, story.mounts.clone());
+    assert!(story.machine.violations().is_empty());
+    // What becomes weaker does not come from outside.
+    for weaker in story.mounts.iter_mut().filter(|m| m.point == "/proc/sys") {
+        weaker.read_only = false;
+    }
+    tell(&mut story.machine, &look, story.mounts.clone());
+    assert_eq!(only(&story.machine.violations()).0, Severity::High);
+}
+
+/// A sandbox within the container, as bubblewrap makes it.
+#[test]
+fn a_nested_mount_namespace_is_judged_by_what_it_gains() {
+    let mut story = Story::new();
+    let inner = story.machine.fork(
+        story.init,
+        NsKind::Mnt.clone_flag() | NsKind::Pid.clone_flag(),
+    );
+    assert!(!story.machine.violations().is_empty(), "the nesting itself");
+    story.act(inner);
+    story.machine.tick(100_000_000);
+    let look = look(&mut story.machine).unwrap();
+    assert_eq!(look.key.tid, inner);
+    let mut mounts: Vec<Mount> = table();
+    mounts.push(mount(91, "/", "/tmp/box", "tmpfs"));
+    mounts.push(mount(92, "/", "/tmp/box/proc", "proc"));
+    tell(&mut story.machine, &look, mounts.clone());
+    let told = std::mem::take(&mut story.machine.out);
+    assert!(
+        matches!(&told[..], [Record::Audit(f)] if f.rule == RuleId::ForeignMount),
+        "{told:#?}"
+    );
+    story.act(inner);
+    story.machine.tick(100_000_000);
+    mounts.push(mount(DISK, "/", "/mnt", "ext4"));
+    tell(&mut story.machine, &look, mounts);
+    assert_eq!(only(&story.machine.violations()).0, Severity::Critical);
+}
+
+/// An engine that goes on with what another one knew says the same, and nothing of what was said.
+#[test]
+fn what_a_recording_repeats_is_known() {
+    let mut story = Story::new();
+    let disk = mount(DISK, "/", "/mnt", "ext4");
+    story.gains(disk);
+    let known = story.machine.engine.set_ups();
+    let tables = known.iter().map(|s| s.repeats);
+    assert!(tables.clone().any(|t| t == Some(Table::Last)));
+    assert!(tables.clone().any(|t| t == Some(Table::Baseline)));
+    let mut machine = story.machine.restarted();
+    for setup in &known {
+        machine.step(Event::Looked(setup));
+    }
+    machine.cgroup(1, "/");
+    machine.cgroup(30, WEB);
+    machine.sweep();
+    assert!(machine.violations().is_empty());
+    looks(&mut machine);
+    let (init, mounts) = (story.init, story.mounts);
+    let mut again = Story {
+        machine,
+        init,
+        mounts,
+    };
+    assert!(again.gains(mount(93, "/", "/tmp", "tmpfs")).is_empty());
+    let found = again.gains(mount(70, "/", "/cgroup", "cgroup"));
+    assert_eq!(only(&found).0, Severity::High);
+    let mut both = [
+        story.machine.engine.set_ups(),
+        again.machine.engine.set_ups(),
+    ];
+    for tables in &mut both {
+        tables.retain(|s| s.repeats == Some(Table::Baseline));
+    }
+    assert_eq!(both[0], both[1]);
+}
+
+fn spec() -> SpecSummary {
+    let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>();
+    let declared = |destination: &str, kind: &str, options: &[&str]| DeclaredMount {
+        destination: destination.to_owned(),
+        source: None,
+        kind: Some(kind.to_owned()),
+        options: names(options),
+    };
+    let capabilities = names(&[
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FSETID",
+        "CAP_FOWNER",
+        "CAP_MKNOD",
+        "CAP_NET_RAW",
+        "CAP_SETGID",
+        "CAP_SETUID",
+        "CAP_SETFCAP",
+        "CAP_SETPCAP",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SYS_CHROOT",
+        "CAP_KILL",
+        "CAP_AUDIT_WRITE",
+    ]);
+    SpecSummary {
+        masked_paths: names(&["/proc/kcore", "/proc/gone"]),
+        readonly_paths: names(&["/proc/sys"]),
+        mounts: vec![
+            declared("/proc", "proc", &[]),
+            declared("/sys", "sysfs", &["ro"]),
+            declared("/var/data", "bind", &["rbind"]),
+        ],
+        capabilities: Some(DeclaredCapabilities {
+            bounding: capabilities.clone(),
+            effective: capabilities.clone(),
+            permitted: capabilities,
+            inheritable: Vec::new(),
+            ambient: Vec::new(),
+        }),
+        ..SpecSummary::default()
+    }
+}
+
+/// What is said of a container with this spec and this table.
+fn against(spec: SpecSummary, mounts: Vec<Mount>) -> Vec<(String, Severity)> {
+    let mut machine = Machine::new("");
+    machine.spec(WEB, "web", spec);
+    looks(&mut machine);
+    machine.runc(30, WEB);
+    let look = look(&mut machine).unwrap();
+    let mut seen = set_up(&look, mounts);
+    seen.present.retain(|path| path != "/proc/gone");
+    machine.step(Event::Looked(&seen));
+    let found = machine.violations();
+    // Once is enough.
+    machine.step(Event::Looked(&seen));
+    assert!(machine.violations().is_empty());
+    let part = |finding: Finding| match finding.observed {
+        Some(Evidence::Setup { part, .. }) if finding.rule == RuleId::SetupMismatch => {
+            (part, finding.severity)
+        }
+        _ => panic!("{finding:#?}"),
+    };
+    found.into_iter().map(part).collect()
+}
+
+/// Links on the way, paths that the kernel does not have, and what runtimes add are no mismatch.
+#[test]
+fn a_container_as_its_spec_says_is_silent() {
+    assert_eq!(against(spec(), table()), []);
+}
+
+#[test]
+fn less_than_the_spec_is_told() {
+    let mut mounts = table();
+    mounts.retain(|m| m.point != "/proc/kcore" && m.point != "/proc/sys" && m.point != "/data");
+    mounts[3].read_only = false;
+    let mut more = spec();
+    more.seccomp = true;
+    more.no_new_privileges = true;
+    if let Some(capabilities) = &mut more.capabilities {
+        capabilities.bounding.pop();
+        capabilities.permitted.pop();
+        capabilities.effective.pop();
+    }
+    let found = against(more, mounts);
+    let high = |part: &str| (part.to_owned(), Severity::High);
+    let medium = |part: &str| (part.to_owned(), Severity::Medium);
+    assert_eq!(
+        found,
+        [
+            high("masked_path"),
+            high("read_only_path"),
+            medium("mount"),
+            medium("mount"),
+            high("capability"),
+            high("seccomp"),
+            medium("no_new_privs"),
+        ]
+    );
+}
+
+/// A container that mounts before anybody has looked gains nothing by it.
+#[test]
+fn a_late_baseline_holds_only_what_the_spec_explains() {
+    let mut machine = Machine::new("");
+    machine.spec(WEB, "web", spec());
+    let host = look(&mut machine).unwrap();
+    tell(&mut machine, &host, host_table());
+    let init = machine.runc(30, WEB);
+    let first = look(&mut machine).unwrap();
+    let mut mounts = table();
+    mounts.push(mount(DISK, "/", "/mnt", "ext4"));
+    let mut story = Story {
+        machine,
+        init,
+        mounts: mounts.clone(),
+    };
+    let seen = SetUp {
+        read_ns: story.machine.now_ns + 1_000_000,
+        present: Vec::new(),
+        ..set_up(&first, mounts)
+    };
+    story.machine.step(Event::Looked(&seen));
+    assert!(story.machine.violations().is_empty());
+    assert_eq!(only(&story.change(|_| {})).0, Severity::Critical);
+    assert!(story.change(|_| {}).is_empty());
+}

@@ -1,0 +1,193 @@
+//! Looks at what one process is set up with: its mount table, its LSM label.
+//!
+//! Only files of /proc are read, by the descriptor of the process's directory, and the start time is compared before and
+//! after: an id that another process has got meanwhile says nothing. No path is followed that a container controls.
+
+use super::mountinfo;
+use super::procfs::{parse_stat, same_task};
+use crate::engine::Look;
+use crate::model::setup::{MAX_MOUNTS, MAX_TEXT, Mount, SetUp};
+use crate::model::text;
+use auditor_common::record::TaskKey;
+use hashbrown::HashMap;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Bytes of a mount table that are read.
+const MAX_TABLE_LEN: u64 = 16 << 20;
+/// Bytes of another file that are read.
+const MAX_FILE_LEN: u64 = 4096;
+/// Tables that are remembered. One more, and all are told again.
+const MAX_SEEN: usize = 1 << 16;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Looker {
+    /// Hashes of what was told last, by process and mount namespace.
+    seen: HashMap<(u32, u64, u32), u64>,
+}
+
+impl Looker {
+    /// What the engine asks for; `None` where the process is gone, cannot be read, or nothing has changed.
+    pub fn look(&mut self, look: &Look) -> Option<SetUp> {
+        let read = match read(&look.key) {
+            Ok(read) => read?,
+            Err(error) => {
+                tracing::debug!(pid = look.key.tgid, "cannot look: {error}");
+                return None;
+            }
+        };
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.clear();
+        }
+        let hash = read.hash();
+        let place = (look.key.tgid, look.key.start_boottime_ns, look.mnt_ns);
+        let before = self.seen.insert(place, hash);
+        if before == Some(hash) && !look.always {
+            return None;
+        }
+        read.set_up(look)
+    }
+}
+
+/// What was read.
+struct Seen {
+    read_ns: u64,
+    table: Vec<u8>,
+    lsm: Option<Vec<u8>>,
+}
+
+impl Seen {
+    fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.table, &self.lsm).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn set_up(&self, look: &Look) -> Option<SetUp> {
+        let mut mounts = mountinfo::parse(&self.table)
+            .inspect_err(|error| tracing::warn!(pid = look.key.tgid, "{error}"))
+            .ok()?;
+        let omitted = mounts.len().saturating_sub(MAX_MOUNTS);
+        mounts.truncate(MAX_MOUNTS);
+        Some(SetUp {
+            pid: look.key.tgid,
+            start_boottime_ns: look.key.start_boottime_ns,
+            mnt_ns: look.mnt_ns,
+            read_ns: self.read_ns,
+            mounts: mounts.iter().map(mount).collect(),
+            omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
+            lsm: self.lsm.as_deref().map(text::escape),
+            present: present(&look.paths),
+            repeats: None,
+        })
+    }
+}
+
+fn read(key: &TaskKey) -> io::Result<Option<Seen>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory: OwnedFd = openat(CWD, format!("/proc/{}", key.tgid), flags, Mode::empty())?;
+    let directory = directory.as_fd();
+    if !is(directory, key)? {
+        return Ok(None);
+    }
+    let table = read_at(directory, "mountinfo", MAX_TABLE_LEN)?;
+    let lsm = read_at(directory, "attr/current", MAX_FILE_LEN).ok();
+    let lsm = lsm.map(|label| {
+        let end = label.iter().position(|&b| b == 0 || b == b'\n');
+        label[..end.unwrap_or(label.len())].to_vec()
+    });
+    let read = Seen {
+        read_ns: super::clock::boottime_ns(),
+        table,
+        lsm: lsm.filter(|label| !label.is_empty()),
+    };
+    Ok(is(directory, key)?.then_some(read))
+}
+
+/// Whether a directory of /proc is this process's.
+fn is(directory: BorrowedFd<'_>, key: &TaskKey) -> io::Result<bool> {
+    let stat = read_at(directory, "stat", MAX_FILE_LEN)?;
+    let stat = parse_stat(&stat).map_err(io::Error::other)?;
+    let found = TaskKey {
+        tid: key.tid,
+        tgid: key.tgid,
+        start_boottime_ns: stat.start_boottime_ns,
+    };
+    Ok(same_task(&found, key))
+}
+
+fn read_at(directory: BorrowedFd<'_>, file: &str, most: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = openat(directory, file, flags, Mode::empty())?;
+    let mut bytes = Vec::new();
+    File::from(file).take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn mount(mount: &mountinfo::Mount) -> Mount {
+    let limited = |bytes: &[u8]| text::escape(&bytes[..bytes.len().min(MAX_TEXT)]);
+    let read_only = mount.is_read_only();
+    // A container may have a tmpfs of its own with anything in it; runtimes' are empty, and cannot be written.
+    let null = mount.root == b"/null" || mount.root.ends_with(b"/dev/null");
+    let null = null || mount.root.ends_with(b"/inaccessible/reg");
+    let empty = read_only && mount.fs_type == b"tmpfs";
+    Mount {
+        id: mount.id,
+        dev: mount.dev,
+        root: limited(&mount.root),
+        point: limited(&mount.mount_point),
+        fs_type: limited(&mount.fs_type),
+        read_only,
+        shared: mount.shared,
+        master: mount.master,
+        mask: null || empty,
+    }
+}
+
+/// Of paths below /proc and /sys, those that this machine's own have: containers see the same kernel.
+fn present(paths: &[String]) -> Vec<String> {
+    let there = |path: &&String| Path::new(path.as_str()).symlink_metadata().is_ok();
+    paths.iter().filter(there).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Looker;
+    use crate::engine::Look;
+    use crate::sensor::procfs::parse_stat;
+    use auditor_common::record::TaskKey;
+
+    fn look(always: bool) -> Look {
+        let stat = parse_stat(&std::fs::read("/proc/self/stat").unwrap()).unwrap();
+        let pid = std::process::id();
+        Look {
+            key: TaskKey {
+                tid: pid,
+                tgid: pid,
+                start_boottime_ns: stat.start_boottime_ns,
+            },
+            mnt_ns: 1,
+            paths: vec!["/proc/self".to_owned(), "/proc/nothing".to_owned()],
+            always,
+        }
+    }
+
+    /// Goal: a process is seen once, again only when asked for, and never another with its id. Method: this one.
+    #[test]
+    fn what_did_not_change_is_not_told() {
+        let mut looker = Looker::default();
+        let seen = looker.look(&look(false)).unwrap();
+        assert!(seen.mounts.iter().any(|mount| mount.point == "/"));
+        assert_eq!(seen.present, ["/proc/self"]);
+        assert_eq!(looker.look(&look(false)), None);
+        assert!(looker.look(&look(true)).is_some());
+        let mut other = look(true);
+        other.key.start_boottime_ns += 1_000_000_000;
+        assert_eq!(looker.look(&other), None);
+    }
+}
