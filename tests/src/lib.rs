@@ -12,6 +12,7 @@ pub mod act;
 pub mod bundle;
 mod cast;
 pub mod contract;
+pub mod coverage;
 pub mod guest;
 pub mod hostile;
 pub mod identity;

@@ -20,6 +20,44 @@ pub enum Verdict {
     Skipped,
 }
 
+/// What a run was on, as far as it decides what can be seen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Machine {
+    /// The kernel's version: two numbers.
+    pub kernel: String,
+    /// The auditor's tier.
+    pub tier: String,
+}
+
+impl Machine {
+    /// From the release of a kernel, as it calls itself.
+    #[must_use]
+    pub fn new(release: &str, tier: &str) -> Self {
+        let numbers: Vec<&str> = release.split(['.', '-']).take(2).collect();
+        Self {
+            kernel: numbers.join("."),
+            tier: tier.to_owned(),
+        }
+    }
+
+    /// To be ordered by.
+    #[must_use]
+    pub fn version(&self) -> Vec<u32> {
+        let numbers = self.kernel.split('.');
+        numbers.map(|number| number.parse().unwrap_or(0)).collect()
+    }
+}
+
+/// A line that was expected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Its rule.
+    pub rule: String,
+    /// The hook that witnessed it; none where it cannot be seen, and did not come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<String>,
+}
+
 /// One case's result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
@@ -32,6 +70,12 @@ pub struct Outcome {
     pub detail: String,
     /// How long it took.
     pub millis: u128,
+    /// Where, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<Machine>,
+    /// The lines that it was about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<Shown>,
 }
 
 /// Collects outcomes.
@@ -40,6 +84,8 @@ pub struct Report {
     file: Option<File>,
     /// All so far.
     pub outcomes: Vec<Outcome>,
+    /// Where the cases to come run.
+    pub on: Option<Machine>,
 }
 
 impl Report {
@@ -58,6 +104,7 @@ impl Report {
         Ok(Self {
             file: path.map(open).transpose()?,
             outcomes: Vec::new(),
+            on: None,
         })
     }
 
@@ -98,6 +145,20 @@ impl Report {
         took: Duration,
         problem: Option<String>,
     ) -> Result<()> {
+        self.check_lines(case, took, problem, Vec::new())
+    }
+
+    /// As [`Report::check`], for a case about these lines.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn check_lines(
+        &mut self,
+        case: impl Into<String>,
+        took: Duration,
+        problem: Option<String>,
+        lines: Vec<Shown>,
+    ) -> Result<()> {
         let verdict = if problem.is_none() {
             Verdict::Passed
         } else {
@@ -109,6 +170,8 @@ impl Report {
             verdict,
             detail,
             millis: took.as_millis(),
+            on: self.on.clone(),
+            lines,
         })
     }
 
@@ -122,6 +185,8 @@ impl Report {
             verdict: Verdict::Skipped,
             detail: why.into(),
             millis: 0,
+            on: self.on.clone(),
+            lines: Vec::new(),
         })
     }
 

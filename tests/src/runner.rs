@@ -15,11 +15,11 @@ use serde_json::Value;
 use crate::bundle::Programs;
 use crate::cast::Cast;
 use crate::identity::{Entity, is_type, parties};
-use crate::outcome::Report;
+use crate::outcome::{Report, Shown};
 use crate::runtime::{Layout, Runtime};
 use crate::scenario::{LineKind, Need, Requires, Scenario, Session, Step};
 use crate::stream::{Auditor, Ended};
-use crate::{contract, interrupt, silence, survive, table};
+use crate::{contract, coverage, interrupt, silence, survive, table};
 
 /// What to run, with what.
 #[derive(Clone, Debug)]
@@ -96,6 +96,7 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
             continue;
         }
         let mut stage = Stage::open(options, session)?;
+        report.on = stage.auditor.as_ref().and_then(coverage::machine);
         for runtime in &options.runtimes {
             for scenario in &scenarios {
                 interrupt::check()?;
@@ -182,11 +183,11 @@ impl<'a> Stage<'a> {
                 continue;
             }
             let started = Instant::now();
-            let problem = match cast.perform(step)? {
-                Some(problem) => Some(problem),
+            let (problem, shown) = match cast.perform(step)? {
+                Some(problem) => (Some(problem), Vec::new()),
                 None => self.await_lines(step, &cast),
             };
-            report.check(case, started.elapsed(), problem)?;
+            report.check_lines(case, started.elapsed(), problem, shown)?;
         }
         cast.leave()
     }
@@ -202,16 +203,19 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Waits for a step's lines; says which did not come.
-    fn await_lines(&mut self, step: &Step, cast: &Cast<'_>) -> Option<String> {
-        let auditor = self.auditor.as_ref()?;
+    /// Waits for a step's lines; says which did not come, and what the others show.
+    fn await_lines(&mut self, step: &Step, cast: &Cast<'_>) -> (Option<String>, Vec<Shown>) {
+        let Some(auditor) = &self.auditor else {
+            return (None, Vec::new());
+        };
         let mut missing = Vec::new();
+        let mut shown = Vec::new();
         for expect in &step.expects {
             match is_seen(auditor, expect.requires) {
                 Ok(true) => missing.push(expect),
                 // If it came all the same, it would be one that nobody expected.
-                Ok(false) => {}
-                Err(problem) => return Some(problem),
+                Ok(false) => shown.push(coverage::unseen(expect)),
+                Err(problem) => return (Some(problem), Vec::new()),
             }
         }
         let mut claimed = std::mem::take(&mut self.claimed);
@@ -223,13 +227,15 @@ impl<'a> Stage<'a> {
                 };
                 let found = lines.iter().enumerate().find_map(fits);
                 claimed.extend(found);
+                shown.extend(found.map(|index| coverage::shown(expect, &lines[index])));
                 found.is_none()
             });
             missing.is_empty()
         });
         self.claimed = claimed;
         let words: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        (!words.is_empty()).then(|| format!("did not come: {}", words.join("; ")))
+        let problem = (!words.is_empty()).then(|| format!("did not come: {}", words.join("; ")));
+        (problem, shown)
     }
 
     /// Ends the session and judges what is left; gives the lengths of all violations.
@@ -292,6 +298,8 @@ impl<'a> Stage<'a> {
             took,
             end_problem(&ended),
         )?;
+        let case = format!("{}/hooks-agree", session.name());
+        report.check(case, took, coverage::disagreement(&ended.lines))?;
         let traces = traces_of(options, session);
         if let Some(auditor) = &options.auditor {
             let started = Instant::now();

@@ -3,6 +3,7 @@
 //! Tasks install what they miss by name (`deps`), and everything they make goes below the target directory.
 
 mod bench;
+mod coverage;
 mod demo;
 mod deps;
 mod ebpf;
@@ -35,6 +36,8 @@ enum Task {
     Tidy(tidy::Args),
     /// Boot real kernels in QEMU and run the scenarios in them.
     Vm(vm::Args),
+    /// Write what scenarios proved into docs/coverage.md.
+    Coverage(coverage::Args),
     /// Measure the auditor: speed, memory, and what it costs others.
     Bench(bench::Args),
     /// Let a container break out of its isolation and show what the auditor says.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::Vm(args) => vm::run(args),
+        Task::Coverage(args) => coverage::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => demo::run(&args),
     };

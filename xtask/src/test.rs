@@ -4,13 +4,13 @@
 //! one run shows all that is wrong. The last line is `N passed, M failed`.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
 use crate::project::{self, Artifacts};
 use crate::tally::Tally;
-use crate::{deps, ebpf, tidy, vm};
+use crate::{coverage, deps, ebpf, tidy, vm};
 
 /// Run every check and test.
 #[derive(clap::Args)]
@@ -29,6 +29,7 @@ pub(crate) struct Args {
 /// What steps share.
 struct Shared {
     quick: bool,
+    began: SystemTime,
     artifacts: Option<Artifacts>,
 }
 
@@ -47,7 +48,7 @@ struct Step {
     run: fn(&mut Shared) -> Tally,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step {
         name: "deps",
         about: "install what the tests need",
@@ -97,6 +98,11 @@ const STEPS: [Step; 9] = [
         about: "real containers on every kernel of the matrix",
         run: guests,
     },
+    Step {
+        name: "coverage",
+        about: "the page of what is proven agrees with what the scenarios just showed",
+        run: coverage,
+    },
 ];
 
 /// Runs the task.
@@ -116,6 +122,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let mut shared = Shared {
         quick: args.quick,
+        began: SystemTime::now(),
         artifacts: None,
     };
     let mut total = Tally::default();
@@ -245,7 +252,7 @@ fn scenarios(shared: &mut Shared) -> Tally {
     let cycles = if shared.quick { "20" } else { "1000" };
     let mut ran = || -> Result<Tally> {
         let artifacts = shared.artifacts()?;
-        let results = project::target().join("scenarios.jsonl");
+        let results = coverage::host_results();
         std::fs::write(&results, "").with_context(|| format!("clear {}", results.display()))?;
         let status = Command::new(&artifacts.scenarios)
             .arg("--auditor")
@@ -271,4 +278,9 @@ fn guests(shared: &mut Shared) -> Tally {
         Ok(artifacts) => vm::matrix(artifacts, 50),
         Err(error) => Tally::failure(format!("vm: {error:#}")),
     }
+}
+
+fn coverage(shared: &mut Shared) -> Tally {
+    let results = coverage::results_since(shared.began);
+    Tally::of("coverage", &coverage::check(&results))
 }
