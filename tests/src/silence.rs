@@ -34,12 +34,14 @@ use crate::scenario::Container;
 type Case = fn(&Options, &Runtime) -> Result<()>;
 type HostCase = fn(&Options) -> Result<()>;
 
-const CASES: [(&str, Case); 6] = [
+const CASES: [(&str, Case); 8] = [
     ("exec", exec),
     ("created-only", created_only),
     ("redirected", redirected),
     ("hooks", hooks),
     ("enter", enter),
+    ("life", life),
+    ("init", init),
     ("cycles", cycles),
 ];
 
@@ -105,6 +107,57 @@ fn exec(options: &Options, runtime: &Runtime) -> Result<()> {
         runtime.run(&["exec", &bundle.id, "/bin/true"], None)?;
     }
     container.stop()?;
+    discard(&bundle)
+}
+
+/// What ordinary programs do, as the container's first program and by exec.
+fn life(options: &Options, runtime: &Runtime) -> Result<()> {
+    let bundle = prepare(options, runtime, "life", &["/bin/sh", "-c", image::LIFE])?;
+    runtime.run(
+        &["run", "--bundle", text(&bundle.directory)?, &bundle.id],
+        None,
+    )?;
+    discard(&bundle)?;
+    let bundle = prepare(options, runtime, "lively", &["/bin/actor", "serve"])?;
+    let container = runtime.start(&bundle, None)?;
+    for _ in 0..2 {
+        runtime.run(&["exec", &bundle.id, "/bin/sh", "-c", image::LIFE], None)?;
+    }
+    container.stop()?;
+    discard(&bundle)
+}
+
+/// An init system, which starts services, is told to start another, and reaps what is left to it.
+fn init(options: &Options, runtime: &Runtime) -> Result<()> {
+    let bundle = prepare(options, runtime, "init", &["/bin/busybox", "init"])?;
+    let etc = bundle.directory.join("rootfs/etc");
+    let script = format!("{}\n: >/tmp/done\n", image::LIFE);
+    let inittab = "::sysinit:/bin/true\n::wait:/bin/sh /etc/life\n::respawn:/bin/sleep 0.2\n";
+    for (name, content) in [("life", script.as_str()), ("inittab", inittab)] {
+        let path = etc.join(name);
+        std::fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
+    }
+    let log = File::create(bundle.directory.join("log")).context("create a log")?;
+    let mut child = runtime
+        .command(None)
+        .args(["run", "--bundle", text(&bundle.directory)?, &bundle.id])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("share the log")?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("start {}", runtime.name))?;
+    let deadline = Instant::now() + options.patience * 4;
+    let done = bundle.directory.join("rootfs/tmp/done");
+    while !done.exists() && Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // HUP: it reads its table again.
+    runtime.run(&["kill", &bundle.id, "HUP"], None)?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    runtime.run(&["kill", &bundle.id, "KILL"], None)?;
+    child.wait().context("wait for the runtime")?;
+    let said = std::fs::read_to_string(bundle.directory.join("log")).unwrap_or_default();
+    ensure!(done.exists(), "the services did not end: {said}");
     discard(&bundle)
 }
 

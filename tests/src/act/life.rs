@@ -17,10 +17,12 @@ use crate::sys;
 /// A name and what it does.
 type Habit = (&'static str, fn() -> Result<()>);
 
-const HABITS: [Habit; 13] = [
+const HABITS: [Habit; 15] = [
     ("debug a child", debug_child),
     ("look into a child", look_into_child),
     ("signal children", signal_children),
+    ("leave an orphan", leave_orphan),
+    ("run threads", run_threads),
     ("talk by unix sockets", talk_by_unix),
     ("pass a file", pass_file),
     ("talk by loopback", talk_by_loopback),
@@ -132,6 +134,46 @@ fn signal_children() -> Result<()> {
     // SAFETY: no memory is passed; a timer of no seconds is none.
     unsafe { libc::alarm(0) };
     Ok(())
+}
+
+/// A grandchild that the first process of the pid namespace takes over, and is ended by somebody else.
+fn leave_orphan() -> Result<()> {
+    let (mut here, mut there) = UnixStream::pair()?;
+    let pid = sys::fork()?;
+    if pid == 0 {
+        let told = sleeper().and_then(|orphan| there.write_all(&orphan.to_ne_bytes()));
+        sys::exit_now(i32::from(told.is_err()));
+    }
+    sys::waitpid(pid)?;
+    let mut orphan = [0_u8; 4];
+    here.read_exact(&mut orphan)?;
+    sys::kill(i32::from_ne_bytes(orphan), libc::SIGKILL)
+}
+
+/// Threads that end before and after each other, one of which is signalled, and a child born of one.
+fn run_threads() -> Result<()> {
+    let born = || {
+        std::process::Command::new("/bin/busybox")
+            .arg("true")
+            .status()
+    };
+    let quick: Vec<_> = (0..4).map(|_| std::thread::spawn(|| ())).collect();
+    let parent = std::thread::spawn(born);
+    for thread in quick {
+        thread
+            .join()
+            .map_err(|_| Error::other("a thread panicked"))?;
+    }
+    let status = parent
+        .join()
+        .map_err(|_| Error::other("a thread panicked"))??;
+    // SAFETY: always sound; a signal that does nothing to who does not ask for it.
+    checked(i64::from(unsafe { libc::raise(libc::SIGURG) }))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::other(status.to_string()))
+    }
 }
 
 fn serve_one(listener: &UnixListener, connect: impl FnOnce() -> Result<UnixStream>) -> Result<()> {

@@ -125,9 +125,43 @@ pub(super) fn containers(options: &Options, ids: &mut Ids) -> Result<Done> {
     let strong = podman.run(&strong, ids)?;
     let code = podman.say(&["wait", &strong])?;
     ensure!(code == "0", "{}", podman.say(&["logs", &strong])?);
+    with_volume(&podman, ids)?;
+    podman.say(&["diff", &name])?;
     podman.say(&["stop", "-t", "0", &name])?;
     podman.say(&["rm", &name, &strong])?;
     Ok(Done::Ran)
+}
+
+/// A directory of the host that two containers write to and execute from, one after the other, with a root that is
+/// read-only; the host reads it too.
+fn with_volume(podman: &Podman<'_>, ids: &mut Ids) -> Result<()> {
+    let volume = podman.place.join("volume");
+    std::fs::create_dir_all(&volume).context("create a volume")?;
+    let mount = format!("{}:/data", volume.display());
+    let arguments = [
+        "--network",
+        "none",
+        "--read-only",
+        "--tmpfs",
+        "/tmp",
+        "--volume",
+        &mount,
+        IMAGE,
+    ];
+    let write = "cp /bin/busybox /data/busybox; echo data >/data/file; /data/busybox true";
+    let read = "cat /data/file; exec /data/busybox true";
+    for script in [
+        write.replace("cp ", "busybox cp "),
+        read.to_owned(),
+        LIFE.to_owned(),
+    ] {
+        let id = podman.run(&[&arguments[..], &["/bin/sh", "-c", &script]].concat(), ids)?;
+        let code = podman.say(&["wait", &id])?;
+        ensure!(code == "0", "{}", podman.say(&["logs", &id])?);
+        std::fs::read(volume.join("file")).context("read the volume")?;
+        podman.say(&["rm", &id])?;
+    }
+    Ok(())
 }
 
 /// A pod: an infra container, and two that share its network, IPC and host name.
