@@ -4,7 +4,7 @@
 
 use auditor_common::hook::HOOKS;
 use auditor_common::limits::PID_LIMIT;
-use auditor_common::record::TaskRecord;
+use auditor_common::record::{ActRecord, TaskRecord};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
@@ -59,6 +59,10 @@ pub static MARKS: Array<Marks> = Array::with_max_entries((PID_LIMIT / MARKS_PER_
 /// iterator, so two walks never share a CPU's slot.
 #[map]
 pub static SCRATCH: PerCpuArray<TaskRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// As [`SCRATCH`], for the iterator over files.
+#[map]
+pub static SCRATCH_ACT: PerCpuArray<ActRecord> = PerCpuArray::with_max_entries(1, 0);
 
 /// Threads in one entry of [`MARKS`].
 pub const MARKS_PER_ENTRY: usize = 4096;

@@ -3,6 +3,7 @@
 //! Every act runs in a forked child of the actor, so that the actor itself stays where the runtime put it. The child
 //! answers, then keeps its new state until it is released: the finding must not depend on the task being gone.
 
+pub mod file;
 pub mod life;
 pub mod mount;
 pub mod process;
@@ -176,6 +177,8 @@ pub enum Act {
     SwitchUser,
     /// `capset`: no effective capabilities, then all but one of the permitted, effective too.
     SwitchCapabilities,
+    /// Something done to a file.
+    File(file::FileAct),
     /// Something done to another process.
     Process(process::ProcessAct),
     /// Something done to the mount table.

@@ -28,6 +28,8 @@ pub struct Bundle {
     pub directory: PathBuf,
     /// Its leaf in every hierarchy, from the root.
     pub cgroup: String,
+    /// See [`Container::leaked`].
+    pub leaked: bool,
 }
 
 /// What becomes of a container's configuration at run time.
@@ -65,6 +67,7 @@ pub fn write(
         id: given.id.to_owned(),
         directory,
         cgroup,
+        leaked: container.leaked,
     })
 }
 

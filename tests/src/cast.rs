@@ -104,6 +104,12 @@ impl<'a> Cast<'a> {
         }
         match step.deed {
             Deed::Tamper(what) => self.tamper(step.who, what)?,
+            Deed::HostRuns => {
+                let program = format!("/proc/{}/root/bin/true", self.running[step.who].pid);
+                let status = std::process::Command::new(&program).status();
+                let status = status.with_context(|| format!("execute {program}"))?;
+                anyhow::ensure!(status.success(), "{program}: {status}");
+            }
             Deed::Restore => self.tampering.as_mut().map_or(Ok(()), Tampering::restore)?,
             _ => {}
         }
@@ -138,7 +144,9 @@ impl<'a> Cast<'a> {
                 cast: self,
                 who: step.who,
             }),
-            Deed::Nothing | Deed::Restore | Deed::Tamper(Tamper::HostName) => return Ok(None),
+            Deed::Nothing | Deed::Restore | Deed::HostRuns | Deed::Tamper(Tamper::HostName) => {
+                return Ok(None);
+            }
             Deed::JoinByFd(kind, Whom::Own) => Act::JoinByFd {
                 path: format!("/proc/self/ns/{}", kind.name()),
                 kind,
@@ -267,6 +275,9 @@ impl<'a> Cast<'a> {
             Object::Any => acting,
             Object::Host => acting && named == Entity::Host,
             Object::Neighbour => acting && Some(named) == container(1),
+            Object::ByHost => {
+                subject == Entity::Host && Some(&named) == container(step.who).as_ref()
+            }
             Object::Pair => {
                 let found = [Some(subject), Some(named)];
                 let pair = [container(0), container(1)];

@@ -72,6 +72,8 @@ pub struct Container {
     pub promises: bool,
     /// Leaf cgroup, if it is not named after the container.
     pub cgroup: Option<&'static str>,
+    /// Who starts the runtime hands on a descriptor of the host's root directory, as number 3.
+    pub leaked: bool,
 }
 
 impl Container {
@@ -88,6 +90,7 @@ impl Container {
             ordinary_user: false,
             promises: false,
             cgroup: None,
+            leaked: false,
         }
     }
 }
@@ -191,6 +194,8 @@ pub enum Deed {
     Tamper(Tamper),
     /// Have everything put back that was changed in the kernel's memory.
     Restore,
+    /// Have the host execute a program of the container, by /proc/PID/root.
+    HostRuns,
 }
 
 /// What a step needs of kernel, cgroup layout and tier.
@@ -221,6 +226,8 @@ pub enum Object {
     Neighbour,
     /// Subject and object are the first two containers, in either order.
     Pair,
+    /// The acting container, and the subject is the host.
+    ByHost,
 }
 
 /// The type of a line.
@@ -313,6 +320,7 @@ impl std::fmt::Display for Expect {
             Object::Host => " against the host",
             Object::Neighbour => " against the neighbour",
             Object::Pair => " between the two",
+            Object::ByHost => " by the host",
         })?;
         match self.because {
             Because::Any => Ok(()),

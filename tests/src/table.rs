@@ -4,6 +4,7 @@
 //! ancestor) and the host's *pid* namespace (only descendants can be joined). Both exist for a neighbour.
 
 mod chain;
+mod file;
 mod mount;
 mod process;
 
@@ -46,6 +47,7 @@ pub fn scenarios() -> Vec<Scenario> {
             }),
     );
     all.extend(process::scenarios());
+    all.extend(file::scenarios());
     all.extend(chain::scenarios());
     all.extend(mount::scenarios());
     all.extend([
@@ -432,6 +434,7 @@ fn foreign_directories() -> Scenario {
 /// Apart from [`foreign_directories`], where the working directory would be a repeat.
 fn foreign_directories_by_fd() -> Scenario {
     let expects = [
+        violation("foreign-file", Object::Neighbour),
         violation("foreign-cwd", Object::Neighbour),
         violation("foreign-root", Object::Neighbour),
     ];

@@ -1,13 +1,14 @@
-//! Ground truth on demand: every task of the reader's pid namespace, as one record each.
+//! Ground truth on demand: every task of the reader's pid namespace, as one record each; and every open file of a
+//! marked task that lies on somebody else's mounts.
 
-use crate::capture;
+use crate::capture::{self, Whose};
 use crate::emit;
-use crate::kernel::globals::ITER_SEQ;
+use crate::kernel::globals::{FILE_FLAGS, FILE_MODE, ITER_SEQ, TASK_TID};
 use crate::kernel::{Access, Direct, Ptr};
-use crate::maps::SCRATCH;
+use crate::maps::{SCRATCH, SCRATCH_ACT};
 use crate::marks;
 use auditor_common::hook;
-use auditor_common::record::{TaskRecord, cause, kind};
+use auditor_common::record::{ActRecord, TaskRecord, act, cause, kind};
 use aya_ebpf::helpers::generated::bpf_seq_write;
 
 /// Context of a task iterator: two pointers, fixed by the kernel's interface for iterators.
@@ -47,6 +48,55 @@ pub fn iter_task(ctx: *const IterTask) -> i32 {
         marks::note::<Direct>(task);
         let seq = Direct::ptr(meta, &ITER_SEQ);
         // A record that does not fit makes the kernel call again with a larger or emptied buffer.
+        bpf_seq_write(seq.cast_mut().cast(), record.cast(), size as u32);
+    }
+    0
+}
+
+/// Context of an iterator over open files, fixed likewise.
+#[repr(C)]
+pub struct IterFile {
+    meta: Ptr,
+    task: Ptr,
+    descriptor: u32,
+    file: Ptr,
+}
+
+/// Writes one open file, if it matters who has it.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub fn iter_file(ctx: *const IterFile) -> i32 {
+    // SAFETY: the kernel passes its context, whose pointers are typed; task and file are null after the last one.
+    unsafe {
+        let meta = core::ptr::read_volatile(&raw const (*ctx).meta);
+        let task = core::ptr::read_volatile(&raw const (*ctx).task);
+        let file = core::ptr::read_volatile(&raw const (*ctx).file);
+        if task.is_null() || file.is_null() || !marks::has(Direct::u32(task, &TASK_TID)) {
+            return 0;
+        }
+        if capture::whose::<Direct>(task, capture::mount_ns::<Direct>(file)) != Whose::Foreign {
+            return 0;
+        }
+        let Some(record) = SCRATCH_ACT.get_ptr_mut(0) else {
+            return 0;
+        };
+        emit::zero(record);
+        let size = size_of::<ActRecord>();
+        emit::header(
+            &raw mut (*record).header,
+            hook::ITER_FILE,
+            kind::ACT,
+            size,
+            0,
+        );
+        (*record).act = act::HOLD;
+        (*record).syscall = -1;
+        capture::key::<Direct>(task, &raw mut (*record).actor);
+        (*record).target.tid = core::ptr::read_volatile(&raw const (*ctx).descriptor);
+        capture::file::<Direct>(file, record);
+        (*record).arg0 = u64::from(Direct::u32(file, &FILE_FLAGS));
+        (*record).arg1 = u64::from(Direct::u32(file, &FILE_MODE));
+        let seq = Direct::ptr(meta, &ITER_SEQ);
         bpf_seq_write(seq.cast_mut().cast(), record.cast(), size as u32);
     }
     0

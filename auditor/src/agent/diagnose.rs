@@ -54,6 +54,7 @@ pub fn doctor(options: &DoctorOptions) -> anyhow::Result<DoctorReport> {
         });
     let fields_missing = fields_missing.collect();
     let tier = sensor.as_ref().filter(|s| s.is_live()).map(Sensor::tier);
+    let not_evaluated = super::live::not_evaluated(sensor.as_ref());
     drop(sensor);
     let capabilities = capabilities(&machine);
     let unix_ns = i128::from(clock::boottime_ns()) + i128::from(clock::realtime_offset_ns());
@@ -68,7 +69,7 @@ pub fn doctor(options: &DoctorOptions) -> anyhow::Result<DoctorReport> {
         arch: machine.arch,
         boot_id: machine.boot_id,
         advice: advice(tier, &hooks, &capabilities, refused.as_deref()),
-        not_seen: not_seen(tier, &hooks, refused.as_deref()),
+        not_seen: not_seen(tier, &hooks, refused.as_deref(), &not_evaluated),
         btf,
         tier,
         lockdown: lockdown(),
@@ -76,7 +77,7 @@ pub fn doctor(options: &DoctorOptions) -> anyhow::Result<DoctorReport> {
         capabilities,
         cgroups: cgroups(&tree),
         fields_missing,
-        not_evaluated: vec![Dimension::References],
+        not_evaluated,
     })
 }
 
@@ -158,7 +159,12 @@ fn cgroups(tree: &CgroupTree) -> CgroupLayout {
     }
 }
 
-fn not_seen(tier: Option<Tier>, hooks: &[HookState], refused: Option<&str>) -> Vec<String> {
+fn not_seen(
+    tier: Option<Tier>,
+    hooks: &[HookState],
+    refused: Option<&str>,
+    not_evaluated: &[Dimension],
+) -> Vec<String> {
     let mut unseen = Vec::new();
     if let Some(why) = refused {
         unseen.push(format!("everything as it happens: {why}"));
@@ -172,7 +178,9 @@ fn not_seen(tier: Option<Tier>, hooks: &[HookState], refused: Option<&str>) -> V
             h.hook
         ))
     }));
-    unseen.push("open files of other containers and of the host (references)".to_owned());
+    if tier.is_none() || !not_evaluated.is_empty() {
+        unseen.push("open files of other containers and of the host (references)".to_owned());
+    }
     unseen
 }
 

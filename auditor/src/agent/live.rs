@@ -30,7 +30,7 @@ use crate::sensor::snapshot::Snapshot;
 use crate::sink::outputs::Outputs;
 use crate::trace::{Header, Item};
 use auditor_common::hook::{self, HOOKS};
-use auditor_common::record::{TaskRecord, cause};
+use auditor_common::record::{ActRecord, TaskRecord, cause};
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -179,6 +179,38 @@ impl Sensor {
     fn iterates(&self) -> bool {
         self.working & (1 << hook::ITER_TASK) != 0
     }
+
+    /// Whether a sweep finds the files that tasks hold open.
+    #[must_use]
+    pub fn finds_files(&self) -> bool {
+        self.working & (1 << hook::ITER_FILE) != 0
+    }
+}
+
+/// What a sweep read.
+#[derive(Debug)]
+struct Found {
+    tasks: Vec<TaskRecord>,
+    files: Vec<ActRecord>,
+    /// Whether nothing was left out.
+    complete: bool,
+}
+
+impl Found {
+    /// The events of the sweep between its begin and its end.
+    fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        let tasks = self.tasks.iter().map(Event::Task);
+        tasks.chain(self.files.iter().map(Event::Act))
+    }
+}
+
+/// Dimensions that nothing evaluates here.
+#[must_use]
+pub fn not_evaluated(sensor: Option<&Sensor>) -> Vec<Dimension> {
+    match sensor.is_some_and(Sensor::finds_files) {
+        true => Vec::new(),
+        false => vec![Dimension::References],
+    }
 }
 
 /// Why there is no sensor.
@@ -302,7 +334,7 @@ fn verify_iterator(
 fn iterate(loaded: &mut Loaded) -> std::io::Result<Vec<TaskRecord>> {
     let mut bytes = Vec::new();
     loaded
-        .iterate()
+        .iterate(hook::ITER_TASK)
         .map_err(std::io::Error::other)?
         .read_to_end(&mut bytes)?;
     let tasks = records(&bytes).filter_map(|record| match record {
@@ -310,6 +342,20 @@ fn iterate(loaded: &mut Loaded) -> std::io::Result<Vec<TaskRecord>> {
         _ => None,
     });
     Ok(tasks.collect())
+}
+
+/// The open files that matter, as the iterator sees them.
+fn iterate_files(loaded: &mut Loaded) -> std::io::Result<Vec<ActRecord>> {
+    let mut bytes = Vec::new();
+    loaded
+        .iterate(hook::ITER_FILE)
+        .map_err(std::io::Error::other)?
+        .read_to_end(&mut bytes)?;
+    let files = records(&bytes).filter_map(|record| match record {
+        Ok(Decoded::Act(file)) => Some(file),
+        _ => None,
+    });
+    Ok(files.collect())
 }
 
 /// What is said of each hook.
@@ -630,7 +676,7 @@ impl Agent {
     async fn sweep(&mut self, reader: Option<&mut Reader>) -> anyhow::Result<()> {
         self.sweeps = self.sweeps.wrapping_add(1);
         let begin_ns = clock::boottime_ns();
-        let Some((tasks, complete)) = self.read_tasks(begin_ns) else {
+        let Some(found) = self.read_kernel(begin_ns) else {
             return Ok(());
         };
         if let Some(reader) = reader
@@ -647,14 +693,14 @@ impl Agent {
             .as_ref()
             .is_some_and(|r| r.wants_part(begin_ns))
         {
-            self.begin_part(begin_ns, &tasks, complete);
+            self.begin_part(begin_ns, &found);
         }
-        self.fold(begin_ns, &tasks, complete);
+        self.fold(begin_ns, &found);
         Ok(())
     }
 
     /// Begins a part of the recording with all that is known now.
-    fn begin_part(&mut self, begin_ns: u64, tasks: &[TaskRecord], complete: bool) {
+    fn begin_part(&mut self, begin_ns: u64, found: &Found) {
         let Some(recorder) = &mut self.recorder else {
             return;
         };
@@ -671,12 +717,12 @@ impl Agent {
             boottime_ns: begin_ns,
         };
         recorder.take(&Item::Event(begin));
-        for task in tasks {
-            recorder.take(&Item::Event(Event::Task(task)));
+        for event in found.events() {
+            recorder.take(&Item::Event(event));
         }
         let end = Event::SweepEnd {
             boottime_ns: begin_ns,
-            complete,
+            complete: found.complete,
         };
         recorder.take(&Item::Event(end));
         recorder.end_prologue();
@@ -698,30 +744,55 @@ impl Agent {
         }
     }
 
-    fn fold(&mut self, begin_ns: u64, tasks: &[TaskRecord], complete: bool) {
+    fn fold(&mut self, begin_ns: u64, found: &Found) {
         self.step(Event::SweepBegin {
             boottime_ns: begin_ns,
         });
-        for task in tasks {
-            self.step(Event::Task(task));
+        for event in found.events() {
+            self.step(event);
         }
         self.step(Event::SweepEnd {
             boottime_ns: clock::boottime_ns(),
-            complete,
+            complete: found.complete,
         });
     }
 
-    /// All tasks by id, as they were at or after `begin_ns`. Each says that it was read then: an event since
-    /// is newer than what the sweep says, and a recording need not keep when each task was read.
-    fn read_tasks(&mut self, begin_ns: u64) -> Option<(Vec<TaskRecord>, bool)> {
-        let (mut tasks, complete) = self.read_tasks_as_they_come()?;
-        for task in &mut tasks {
-            task.header.boottime_ns = begin_ns;
-            task.header.cpu = 0;
-            task.header.cpu_seq = 0;
+    /// All tasks by id, then their files, as they were at or after `begin_ns`. Each says that it was read then: an
+    /// event since is newer than what the sweep says, and a recording need not keep when each was read.
+    fn read_kernel(&mut self, begin_ns: u64) -> Option<Found> {
+        let (mut tasks, mut complete) = self.read_tasks_as_they_come()?;
+        // After the tasks: their iterator marks whose files are looked at.
+        let mut files = self.read_files_as_they_come().unwrap_or_else(|| {
+            complete = false;
+            Vec::new()
+        });
+        let tasks_headers = tasks.iter_mut().map(|task| &mut task.header);
+        for header in tasks_headers.chain(files.iter_mut().map(|file| &mut file.header)) {
+            header.boottime_ns = begin_ns;
+            header.cpu = 0;
+            header.cpu_seq = 0;
         }
         tasks.sort_unstable_by_key(|task| task.state.key.tid);
-        Some((tasks, complete))
+        files.sort_by_key(|file| (file.actor.tid, file.target.tid));
+        Some(Found {
+            tasks,
+            files,
+            complete,
+        })
+    }
+
+    /// `None` where they should be readable and are not.
+    fn read_files_as_they_come(&mut self) -> Option<Vec<ActRecord>> {
+        let Some(sensor) = self.sensor.as_mut().filter(|s| s.finds_files()) else {
+            return Some(Vec::new());
+        };
+        match iterate_files(&mut sensor.loaded) {
+            Ok(files) => Some(files),
+            Err(error) => {
+                tracing::warn!("iterator over files: {error}");
+                None
+            }
+        }
     }
 
     fn read_tasks_as_they_come(&mut self) -> Option<(Vec<TaskRecord>, bool)> {
@@ -762,10 +833,10 @@ impl Agent {
     fn first_sweep(&mut self) -> anyhow::Result<()> {
         let begin_ns = clock::boottime_ns();
         self.walk_cgroups();
-        let Some((tasks, complete)) = self.read_tasks(begin_ns) else {
+        let Some(found) = self.read_kernel(begin_ns) else {
             anyhow::bail!(Failure::new("cannot read any task", "mount /proc"));
         };
-        self.fold(begin_ns, &tasks, complete);
+        self.fold(begin_ns, &found);
         let early = self
             .sensor
             .as_mut()
@@ -980,7 +1051,7 @@ pub fn config(
         tier: sensor.map_or(Tier::Scan, |s| s.tier),
         hooks: sensor.map_or_else(at_rest, |s| s.states.clone()),
         working: sensor.map_or(0, |s| s.working),
-        not_evaluated: vec![Dimension::References],
+        not_evaluated: not_evaluated(sensor),
         hierarchies: tree.slot_hierarchies(),
         heartbeat_ns: u64::try_from(heartbeat.as_nanos()).unwrap_or(u64::MAX),
         syscalls: syscalls::of(&machine.arch),

@@ -244,6 +244,7 @@ fn sentence(engine: &Engine, pair: &MatrixPair, dimension: Dimension, object: Ob
         ObjectKey::Territory(_) => format!("{a} and {b} sit in one cgroup subtree"),
         ObjectKey::Root(_) => format!("{a} and {b} have root directories in one mount namespace"),
         ObjectKey::Cwd(_) => format!("{a} and {b} have working directories in one mount namespace"),
+        ObjectKey::Reference(_) => format!("{a} and {b} have open files of one mount namespace"),
     }
 }
 
@@ -259,7 +260,9 @@ fn evidence(engine: &Engine, object: ObjectKey) -> Option<Evidence> {
             };
             ns_evidence(world, shown, id)
         }
-        ObjectKey::Root(id) | ObjectKey::Cwd(id) => ns_evidence(world, NsKind::Mnt, id),
+        ObjectKey::Root(id) | ObjectKey::Cwd(id) | ObjectKey::Reference(id) => {
+            ns_evidence(world, NsKind::Mnt, id)
+        }
         ObjectKey::Territory(entity) => {
             let home = &world.entities.get(&entity)?.home;
             Some(Evidence::Cgroup {

@@ -143,6 +143,7 @@ pub struct Engine {
     exits: exits::Exits,
     transfers: transfers::Transfers,
     setups: setup::Setups,
+    files: apply::Files,
     last_heartbeat_ns: u64,
     /// End of the first sweep.
     folded_until_ns: u64,
@@ -180,6 +181,7 @@ impl Engine {
             exits: exits::Exits::default(),
             transfers: transfers::Transfers::default(),
             setups: setup::Setups::default(),
+            files: apply::Files::default(),
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
             at_rest: false,

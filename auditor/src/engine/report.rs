@@ -134,12 +134,14 @@ impl Engine {
         &mut self,
         drafts: Vec<Draft>,
         deed: &Deed<'_>,
+        before: &Iotas,
         out: &mut Vec<Record>,
     ) {
         for draft in drafts {
             let record = deed.record;
             let witness = self.seen_by(record.header.hook, record.syscall, deed.event);
-            self.emit(draft, record.actor, witness, None, out);
+            let iota = before.get(&draft.object).copied();
+            self.emit(draft, deed.state.key, witness, iota, out);
         }
     }
 
@@ -179,7 +181,12 @@ impl Engine {
         }
         // What is told here is not told again as a standing violation. A drift is none: what it found is
         // told beside it, as the violation that it is.
-        if draft.by_iota || matches!(draft.rule, RuleId::ForeignCwd | RuleId::CgroupMigration) {
+        if draft.by_iota
+            || matches!(
+                draft.rule,
+                RuleId::ForeignCwd | RuleId::ForeignFile | RuleId::CgroupMigration
+            )
+        {
             self.remember(&draft);
         }
         let task = self.task_info(&who);

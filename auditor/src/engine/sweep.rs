@@ -150,6 +150,8 @@ impl Engine {
             .hold(HOST, ObjectKey::Territory(HOST), Origin::Own);
         self.index.hold(HOST, ObjectKey::Root(mnt), Origin::Own);
         self.index.hold(HOST, ObjectKey::Cwd(mnt), Origin::Own);
+        self.index
+            .hold(HOST, ObjectKey::Reference(mnt), Origin::Own);
         self.index.set_user_chain(HOST, vec![user]);
         // Of all its users root counts: whoever has that id reaches its most important processes.
         let reach = Reach {
@@ -291,6 +293,7 @@ impl Engine {
         };
         if complete {
             self.transfers.forget_before(sweep.began_ns);
+            self.settle_files(sweep.began_ns);
             let mut gone: Vec<u32> = self
                 .world
                 .tasks

@@ -2,6 +2,7 @@
 
 mod chain;
 mod examples;
+mod files;
 mod kernel;
 mod lines;
 mod machine;

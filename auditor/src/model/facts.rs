@@ -39,6 +39,8 @@ pub enum ObjectKey {
     Root(NsId),
     /// A task's working directory lies on a mount of this mount namespace.
     Cwd(NsId),
+    /// A task has a file open that lies on a mount of this mount namespace.
+    Reference(NsId),
 }
 
 impl ObjectKey {
@@ -55,6 +57,7 @@ impl ObjectKey {
             Self::Territory(id) => (1, 0, id.0),
             Self::Root(id) => (2, 0, id.0),
             Self::Cwd(id) => (3, 0, id.0),
+            Self::Reference(id) => (4, 0, id.0),
         };
         variant << 56 | dimension << 32 | id as u64
     }
@@ -67,6 +70,7 @@ impl ObjectKey {
             Self::Territory(_) => Dimension::Cgroup,
             Self::Root(_) => Dimension::Root,
             Self::Cwd(_) => Dimension::Cwd,
+            Self::Reference(_) => Dimension::References,
         }
     }
 }
@@ -196,6 +200,7 @@ mod tests {
                 ids.map(|id| ObjectKey::Territory(EntityId(id))),
                 ids.map(|id| ObjectKey::Root(NsId(id))),
                 ids.map(|id| ObjectKey::Cwd(NsId(id))),
+                ids.map(|id| ObjectKey::Reference(NsId(id))),
             ])
             .flatten();
         assert!(all.is_sorted_by(|a, b| a < b && a != b));

@@ -291,6 +291,10 @@ names! {
         ForeignRoot = "foreign-root",
         /// T3.
         ForeignCwd = "foreign-cwd",
+        /// T3.
+        ForeignFile = "foreign-file",
+        /// T6.
+        HostRunsContainerFile = "host-runs-container-file",
         /// T13.
         CgroupMigration = "cgroup-migration",
         /// T7.
@@ -335,6 +339,7 @@ impl RuleId {
             | Self::ForeignRoot
             | Self::ForeignCwd
             | Self::ForeignMount
+            | Self::ForeignFile
             | Self::CgroupMigration => &["seed:3.1", "mitre:T1611"],
             Self::SetupMismatch => &["seed:3.1", "mitre:T1610"],
             Self::NamespaceNest => &["mitre:T1611"],
@@ -342,6 +347,7 @@ impl RuleId {
             Self::PrivilegeGain => &["seed:6.2", "mitre:T1548"],
             Self::SharedNamespace | Self::SharedCgroup => &["seed:3.1"],
             Self::ContainerEnter => &["mitre:T1609"],
+            Self::HostRunsContainerFile => &["seed:3.1", "mitre:T1611"],
             Self::ProcessControl => &["seed:3.1", "mitre:T1055"],
         }
     }

@@ -89,6 +89,32 @@ pub const fn words(rule: RuleId) -> RuleWords {
             ],
             declare: Declare::Allow,
         },
+        RuleId::ForeignFile => RuleWords {
+            title: "A task of a container has a file on somebody else's mounts",
+            transition: Some(Transition::T3),
+            why: "A file that lies on another mount namespace's mount was reached past the container's own tree: by a \
+                  directory descriptor that leaked, through /proc/PID/root, by a file handle, or by a descriptor that \
+                  somebody passed. A directory is a way into the whole tree below it; a file that is open for writing \
+                  lets the container change what others read.",
+            steps: &[
+                "Look at the path and at who the object is: a directory or a file of the host is an escape.",
+                "If it was there from the container's first program on, the runtime leaked it (CVE-2024-21626): update runc.",
+                "If the task received it, see who passed it over which socket, and whether that is meant.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::HostRunsContainerFile => RuleWords {
+            title: "A task of the host ran a file that a container can write",
+            transition: Some(Transition::T6),
+            why: "Whoever runs in the container chose what the host executed, with the host's namespaces and mostly \
+                  as root. A usermode helper or a hook that points into a container's files is an escape that waits.",
+            steps: &[
+                "See which task it was and whose child: kthreadd's children are usermode helpers (core_pattern, \
+                 uevent_helper, release_agent).",
+                "To look at a container's files, enter it (exec), or read them without running them.",
+            ],
+            declare: Declare::Allow,
+        },
         RuleId::CgroupMigration => RuleWords {
             title: "A task of a container left the container's cgroup subtree",
             transition: Some(Transition::T13),

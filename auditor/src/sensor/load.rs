@@ -412,12 +412,12 @@ impl Loaded {
         }
     }
 
-    /// Opens the iterator over all tasks, for one walk.
+    /// Opens an iterator, over all tasks or all open files, for one walk.
     ///
     /// # Errors
     /// When it is not loaded, or the kernel refuses.
-    pub fn iterate(&mut self) -> Result<std::fs::File, ProgramError> {
-        let spec = &HOOKS[usize::from(hook::ITER_TASK)];
+    pub fn iterate(&mut self, iterator: u16) -> Result<std::fs::File, ProgramError> {
+        let spec = &HOOKS[usize::from(iterator)];
         let program: &mut Iter = self
             .ebpf
             .program_mut(spec.program)

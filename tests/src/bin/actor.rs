@@ -293,6 +293,7 @@ fn perform(act: &Act, answer: &OwnedFd, hold: &OwnedFd) -> Tried<Done> {
             tried("capset back", sys::set_capabilities(fewer, fewer))?;
             Ok(Done::Here)
         }
+        Act::File(act) => act.perform().map(|()| Done::Here),
         Act::Process(act) => act.perform().map(|()| Done::Here),
         Act::Mount(act) => act.perform().map(|()| Done::Here),
         Act::Release => Ok(Done::Here),

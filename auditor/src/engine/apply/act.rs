@@ -4,7 +4,9 @@
 //! belongs to.
 
 use super::Engine;
+use crate::engine::report::Iotas;
 use crate::engine::rule::{self, Deed};
+use crate::engine::world::Task;
 use crate::model::facts::HOST;
 use crate::model::output::Record;
 use auditor_common::record::{ActRecord, act};
@@ -12,11 +14,16 @@ use auditor_common::record::{ActRecord, act};
 impl Engine {
     /// A task did something.
     pub(in crate::engine) fn on_act(&mut self, record: &ActRecord, out: &mut Vec<Record>) {
-        let Some(task) = self.world.task(&record.actor) else {
+        let Some(task) = self.doer(record) else {
             return;
         };
-        let (label, state) = (task.label, task.state);
-        if label == HOST {
+        let (label, state, arriving) = (task.label, task.state, task.arriving);
+        let is_code = matches!(record.act, act::EXEC | act::MAP);
+        if label == HOST && !is_code {
+            return;
+        }
+        // What the sweep read is older than what is known of the task by now.
+        if record.act == act::HOLD && task.seen_ns > record.header.boottime_ns {
             return;
         }
         let deed = Deed {
@@ -32,8 +39,23 @@ impl Engine {
                 rule::process_control::detect(&deed, &self.world, &mut drafts);
             }
             act::MOUNT => self.note_mount(label, record.object.mnt_ns_inum, record),
+            act::EXEC | act::MAP if label == HOST => self.on_host_code(&deed, &mut drafts),
+            act::OPEN | act::EXEC | act::RECEIVE | act::HOLD | act::MAP if !arriving => {
+                self.on_file(&deed, out);
+            }
             _ => {}
         }
-        self.report_deed(drafts, &deed, out);
+        self.report_deed(drafts, &deed, &Iotas::new(), out);
+    }
+
+    /// Who did it. Nothing tells of the birth of an io_uring worker: its process did what it does.
+    fn doer(&self, record: &ActRecord) -> Option<&Task> {
+        let key = &record.actor;
+        self.world.task(key).or_else(|| {
+            let leader = self.world.tasks.get(&key.tgid)?;
+            let is_younger = leader.state.key.start_boottime_ns <= key.start_boottime_ns;
+            let is_known = self.world.tasks.contains_key(&key.tid);
+            (leader.state.key.tgid == key.tgid && is_younger && !is_known).then_some(&**leader)
+        })
     }
 }

@@ -47,7 +47,10 @@ impl Engine {
             self.world.insert(child);
             return;
         }
-        let extra = self.extra_of(label, &child.state);
+        let extra = self.extra_of(label, &child.state, &child.references);
+        if !child.references.is_empty() {
+            self.files.inherit(tid);
+        }
         self.world.insert(child);
         self.join_set(label, set, Entry::From(set));
         if !extra.is_empty() {

@@ -22,6 +22,11 @@ impl Engine {
         if record.cause == cause::EXEC {
             self.follow_exec(record);
         }
+        if let (cause::EXEC, Some(filename)) = (record.cause, filename)
+            && self.is_host(tid)
+        {
+            self.judge_host_exec(record, filename, out);
+        }
         let Some(task) = self.world.task(&record.state.key) else {
             if self.world.tasks.contains_key(&tid) {
                 self.forget(tid);
@@ -63,7 +68,10 @@ impl Engine {
             && task.growth.is_none()
             && task.extra.is_empty()
             // The same place may have become foreign: its owner may be known only now.
-            && (task.label == HOST || self.extra_in(task.label, entity, after).is_empty())
+            && (task.label == HOST
+                || self
+                    .extra_in(task.label, entity, after, &task.references)
+                    .is_empty())
     }
 
     /// A task's state is this from here on.
@@ -77,6 +85,7 @@ impl Engine {
         task.event = event;
         task.suspect = None;
         task.pivoted |= matches!(record.cause, cause::PIVOT_ROOT | cause::CHROOT);
+        task.arriving &= record.cause != cause::EXEC;
         if let Some(filename) = filename {
             task.exe = Some(self.world.names.name(filename));
         }

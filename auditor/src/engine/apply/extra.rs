@@ -1,10 +1,10 @@
-//! What a task makes its container hold beside namespaces: a foreign root, a foreign working directory, a place
-//! in a foreign cgroup.
+//! What a task makes its container hold beside namespaces: a foreign root, a foreign working directory, foreign
+//! files, a place in a foreign cgroup.
 
 use super::Engine;
 use crate::engine::rule::directory::Directory;
-use crate::engine::world::Entity;
 use crate::engine::world::cgroups::slots_in;
+use crate::engine::world::{Entity, Reference};
 use crate::model::facts::{EntityId, HOST, ObjectKey};
 use auditor_common::record::TaskState;
 
@@ -20,13 +20,13 @@ impl Engine {
         }
         // The same place may have become foreign: its owner may be known only now.
         task.label == HOST || {
-            let extra = self.extra_of(task.label, after);
+            let extra = self.extra_of(task.label, after, &task.references);
             task.extra.iter().map(|(o, _)| *o).eq(extra)
         }
     }
 
     /// Recomputes what a task makes its container hold beside namespaces: foreign root, foreign cwd,
-    /// foreign territory.
+    /// foreign files, foreign territory.
     pub(in crate::engine) fn refresh_extra(&mut self, tid: u32) {
         let Some(task) = self.world.tasks.get(&tid) else {
             return;
@@ -34,13 +34,20 @@ impl Engine {
         if task.label == HOST {
             return;
         }
-        let extra = self.extra_of(task.label, &task.state);
+        let extra = self.extra_of(task.label, &task.state, &task.references);
         self.set_extra(tid, extra);
     }
 
-    pub(super) fn extra_of(&self, label: EntityId, state: &TaskState) -> Vec<ObjectKey> {
+    pub(super) fn extra_of(
+        &self,
+        label: EntityId,
+        state: &TaskState,
+        references: &[Reference],
+    ) -> Vec<ObjectKey> {
         let entity = self.world.entities.get(&label);
-        entity.map_or_else(Vec::new, |entity| self.extra_in(label, entity, state))
+        entity.map_or_else(Vec::new, |entity| {
+            self.extra_in(label, entity, state, references)
+        })
     }
 
     /// What a task in this state makes its container hold.
@@ -49,6 +56,7 @@ impl Engine {
         label: EntityId,
         entity: &Entity,
         state: &TaskState,
+        references: &[Reference],
     ) -> Vec<ObjectKey> {
         let mut extra = Vec::new();
         if let Some(id) = Directory::Root.foreign_mount_ns(&self.world, state) {
@@ -57,6 +65,7 @@ impl Engine {
         if let Some(id) = Directory::Cwd.foreign_mount_ns(&self.world, state) {
             extra.push(ObjectKey::Cwd(id));
         }
+        extra.extend(references.iter().map(|held| ObjectKey::Reference(held.ns)));
         for slot in slots_in(entity.slots) {
             let Some(key) = self.world.cgroup_key(state, slot) else {
                 continue;

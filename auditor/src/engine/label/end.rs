@@ -54,12 +54,13 @@ impl Engine {
         }
     }
 
-    /// Roots and working directories in mount namespaces that ended belong to nobody any more; their
+    /// Roots, working directories and files in mount namespaces that ended belong to nobody any more; their
     /// inums may come back.
     pub(in crate::engine) fn bury_mounts(&mut self) {
         for id in self.world.ns.take_retired_mounts() {
             let mut labels = self.other_holders(ObjectKey::Root(id), HOST);
             labels.extend(self.other_holders(ObjectKey::Cwd(id), HOST));
+            labels.extend(self.other_holders(ObjectKey::Reference(id), HOST));
             if labels.is_empty() {
                 continue;
             }
@@ -71,6 +72,7 @@ impl Engine {
                 if is_of(task, ObjectKey::Cwd(id)) {
                     task.state.cwd.flags |= path_flags::DETACHED;
                 }
+                task.references.retain(|held| held.ns != id);
             }
             self.refresh_extras(&labels);
         }

@@ -174,6 +174,11 @@ impl Engine {
         self.index.hold(id, ObjectKey::Territory(territory), origin);
         self.index
             .hold(id, ObjectKey::Root(ids[ns::MNT]), origins[ns::MNT]);
+        if origins[ns::MNT] == Origin::Own {
+            // Whoever else has a file of it took it.
+            self.index
+                .hold(id, ObjectKey::Reference(ids[ns::MNT]), Origin::Own);
+        }
         self.set_ownership(id, &ids);
         self.set_reach(id, &ids, &init);
         let mut others = BTreeSet::new();

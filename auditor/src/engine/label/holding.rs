@@ -209,7 +209,7 @@ impl Engine {
     }
 
     fn extra_origin(&self, label: EntityId, object: ObjectKey) -> Origin {
-        let (ObjectKey::Root(id) | ObjectKey::Cwd(id)) = object else {
+        let (ObjectKey::Root(id) | ObjectKey::Cwd(id) | ObjectKey::Reference(id)) = object else {
             return Origin::Acquired;
         };
         let owner = rule::owner(&self.world, id);

@@ -152,6 +152,9 @@ impl Engine {
         });
         let Some(taken) = taken else { return label };
         self.label_as(tid, taken, Entry::Sent);
+        if let Some(task) = self.world.tasks.get_mut(&tid) {
+            task.arriving = true;
+        }
         taken
     }
 

@@ -144,9 +144,10 @@ impl Engine {
         };
         let other = if subject == a { b } else { a };
         let owner = match object {
-            ObjectKey::Ns(_, id) | ObjectKey::Root(id) | ObjectKey::Cwd(id) => {
-                rule::owner(&self.world, id)
-            }
+            ObjectKey::Ns(_, id)
+            | ObjectKey::Root(id)
+            | ObjectKey::Cwd(id)
+            | ObjectKey::Reference(id) => rule::owner(&self.world, id),
             ObjectKey::Territory(place) => place,
         };
         if owner != other {
@@ -251,7 +252,8 @@ impl Engine {
             ObjectKey::Territory(place) => {
                 cgroup_migration::at_rest(&mut self.world, subject, &state, place)
             }
-            ObjectKey::Ns(..) => None,
+            // A sweep tells of files one by one.
+            ObjectKey::Ns(..) | ObjectKey::Reference(_) => None,
         };
         self.emit_standing(draft, state.key, out);
     }

@@ -236,7 +236,10 @@ fn whose_cgroup(world: &World, state: &TaskState) -> EntityId {
     extra
         .find_map(|(object, _)| match object {
             ObjectKey::Territory(place) => Some(*place),
-            ObjectKey::Ns(..) | ObjectKey::Root(_) | ObjectKey::Cwd(_) => None,
+            ObjectKey::Ns(..)
+            | ObjectKey::Root(_)
+            | ObjectKey::Cwd(_)
+            | ObjectKey::Reference(_) => None,
         })
         .unwrap_or(HOST)
 }

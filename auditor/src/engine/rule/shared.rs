@@ -48,7 +48,7 @@ pub fn draft(
             )
         }
         // A foreign root or cwd has an act behind it, and the act is reported.
-        ObjectKey::Root(_) | ObjectKey::Cwd(_) => return None,
+        ObjectKey::Root(_) | ObjectKey::Cwd(_) | ObjectKey::Reference(_) => return None,
     };
     Some(Draft {
         kind: DraftKind::Violation,

@@ -52,6 +52,19 @@ pub struct Task {
     pub suspect: Option<Box<TaskState>>,
     /// What the entity holds because of this task alone, beside its namespaces.
     pub extra: Vec<(ObjectKey, Origin)>,
+    /// It became a container's from outside and still runs the program that brought it in.
+    pub arriving: bool,
+    /// Whose mounts, other than its container's, its open files lie on.
+    pub references: Vec<Reference>,
+}
+
+/// Files of one foreign mount namespace in a task's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The mount namespace.
+    pub ns: NsId,
+    /// When one was last reached, or found by a sweep.
+    pub seen_ns: u64,
 }
 
 impl Task {
@@ -71,6 +84,8 @@ impl Task {
             growth: None,
             suspect: None,
             extra: Vec::new(),
+            arriving: false,
+            references: Vec::new(),
         }
     }
 
@@ -90,6 +105,15 @@ impl Task {
             growth: None,
             suspect: None,
             extra: Vec::new(),
+            arriving: self.arriving,
+            references: self
+                .references
+                .iter()
+                .map(|held| Reference {
+                    seen_ns: record.header.boottime_ns,
+                    ..*held
+                })
+                .collect(),
         })
     }
 }
