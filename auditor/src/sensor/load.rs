@@ -36,9 +36,13 @@ const THREAD_SIZE: u32 = 16 << 10;
 const NR_SETNS: i32 = libc::SYS_setns as i32;
 const NR_UNSHARE: i32 = libc::SYS_unshare as i32;
 
-/// Inum of the machine's first mount namespace; 0: not known, and every task is looked at.
+/// Inum of the machine's first mount namespace; 0: not known, and every task is looked at, which is slow.
+///
+/// Some machines let nobody look at their first process. The kernel's own threads live in the same namespace.
 fn host_mount_namespace() -> u32 {
-    let first = std::fs::metadata("/proc/1/ns/mnt");
+    let of = |pid: u32| std::fs::metadata(format!("/proc/{pid}/ns/mnt"));
+    let is_kernel = || std::fs::read("/proc/2/comm").is_ok_and(|comm| comm == b"kthreadd\n");
+    let first = of(1).or_else(|error| if is_kernel() { of(2) } else { Err(error) });
     first.map_or(0, |file| u32::try_from(file.ino()).unwrap_or(0))
 }
 

@@ -49,19 +49,24 @@ const fn here(name: &'static str, about: &'static str) -> Part {
     }
 }
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 12] = [
     here("engine", "events per second of the engine"),
     here("replay", "events per second from a recorded trace to lines"),
     here("record", "fork and exec, without and with recording"),
     here("large", "memory and report of a node with 1,000 containers"),
     here("memory", "memory of the agent"),
     here("getppid", "every system call, without and with the agent"),
+    here("open", "open and close, without and with the agent"),
     here("exec", "fork and exec, without and with the agent"),
     here("unshare", "unshare, without and with the agent"),
+    here(
+        "build",
+        "a build in a container, without and with the agent",
+    ),
     here("runc", "a container, without and with the agent"),
     Part {
         name: "guest",
-        about: "instructions of a system call, counted in a guest with trampolines",
+        about: "instructions of system calls, counted in a guest with trampolines",
         place: Place::Guest,
     },
 ];

@@ -1,50 +1,110 @@
-//! Instructions of a system call in a guest whose clock counts instructions.
+//! Instructions of system calls in a guest whose clock counts instructions.
 //!
 //! Under QEMU's `-icount shift=0` one instruction is one nanosecond of the guest, and the processor's time stamp
 //! counter counts just these. What interrupts a batch adds to it, and nothing subtracts; so the least of many
 //! batches is the number, and it is exact.
 
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use auditor_tests::stream::Auditor;
+use auditor_tests::sys;
 
+use crate::load;
 use crate::measure::{Goal, say};
 
 const PATIENCE: Duration = Duration::from_secs(120);
+/// An ordinary file.
+const FILE: &CStr = c"/opened";
 const CALLS: u64 = 100;
 const BATCHES: usize = 500;
 
+/// What is counted, in one state of the guest.
+struct Counted {
+    getppid: f64,
+    /// By a task of the host.
+    open: f64,
+    /// By one in a mount namespace of its own, which the hooks take for a container's.
+    open_apart: f64,
+    /// By that one, for writing: it may be a setting of the kernel, so this is the longest way that tells nothing.
+    open_write_apart: f64,
+}
+
 /// Compares a guest with itself.
 pub(crate) fn main(auditor: &Path) -> Result<()> {
-    let without = least();
+    File::create("/opened").context("make a file to open")?;
+    let without = count()?;
     let running = Auditor::start(
         auditor,
         &["--no-state".to_owned(), "--tier=trampoline".to_owned()],
         PATIENCE,
     )?;
-    let with = least();
+    let with = count()?;
     running.stop(PATIENCE)?;
-    let again = least();
-    say("trampoline.without", without, "instructions", Goal::None);
-    say("trampoline.after", again, "instructions", Goal::None);
-    say(
-        "trampoline.added",
-        with - without,
-        "instructions",
-        Goal::AtMost(0.0),
-    );
+    let again = count()?;
+    let tell = |name, value, goal| say(name, value, "instructions", goal);
+    tell("trampoline.without", without.getppid, Goal::None);
+    tell("trampoline.after", again.getppid, Goal::None);
+    let added = with.getppid - without.getppid;
+    tell("trampoline.added", added, Goal::AtMost(0.0));
+    tell("trampoline.open", without.open, Goal::None);
+    tell("trampoline.open.after", again.open, Goal::None);
+    let added = with.open - without.open;
+    tell("trampoline.open.host", added, Goal::AtMost(150.0));
+    let added = with.open_apart - without.open_apart;
+    tell("trampoline.open.container", added, Goal::AtMost(400.0));
+    let added = with.open_write_apart - without.open_write_apart;
+    tell("trampoline.open.write", added, Goal::AtMost(400.0));
     Ok(())
 }
 
-/// Instructions of one getppid.
-fn least() -> f64 {
+fn count() -> Result<Counted> {
+    let open = || least(|| load::open_and_close(FILE, libc::O_RDONLY));
+    let write = || least(|| load::open_and_close(FILE, libc::O_WRONLY));
+    Ok(Counted {
+        getppid: least(|| {
+            // SAFETY: getppid has no arguments and cannot fail.
+            unsafe { libc::syscall(libc::SYS_getppid) };
+        }),
+        open: open(),
+        open_apart: apart(open)?,
+        open_write_apart: apart(write)?,
+    })
+}
+
+/// Counts in a child that has left the host's mount namespace.
+fn apart(measure: impl Fn() -> f64) -> Result<f64> {
+    let mut ends = [0_i32; 2];
+    // SAFETY: the array has room for both descriptors.
+    ensure!(unsafe { libc::pipe(ends.as_mut_ptr()) } == 0, "make a pipe");
+    // SAFETY: the kernel just gave us these descriptors.
+    let [reader, writer] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+    let pid = sys::fork().context("fork")?;
+    if pid == 0 {
+        let done = sys::unshare(libc::CLONE_NEWNS)
+            .and_then(|()| File::from(writer).write_all(&measure().to_ne_bytes()));
+        sys::exit_now(i32::from(done.is_err()));
+    }
+    drop(writer);
+    let mut bytes = [0; 8];
+    File::from(reader)
+        .read_exact(&mut bytes)
+        .context("the child that leaves the mount namespace")?;
+    sys::waitpid(pid).context("wait for the child")?;
+    Ok(f64::from_ne_bytes(bytes))
+}
+
+/// Instructions of one piece of work.
+fn least(mut piece: impl FnMut()) -> f64 {
     let batch = |_| {
         let before = stamp();
         for _ in 0..CALLS {
-            // SAFETY: getppid has no arguments and cannot fail.
-            unsafe { libc::syscall(libc::SYS_getppid) };
+            piece();
         }
         stamp() - before
     };

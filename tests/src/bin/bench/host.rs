@@ -71,6 +71,39 @@ pub(crate) fn syscalls(auditor: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Files that are opened.
+pub(crate) fn opens(auditor: &Path) -> Result<()> {
+    let cost = compare(auditor, load::open)?;
+    say("open.without", cost.without, "ns", Goal::None);
+    say("open.ratio", cost.ratio(), "×", Goal::AtMost(1.05));
+    Ok(())
+}
+
+/// A build in a container.
+pub(crate) fn builds(auditor: &Path) -> Result<()> {
+    let build = Short::prepare_build()?;
+    let mut all = [const { Vec::new() }; 4];
+    build.run_build()?;
+    for _ in 0..TURNS {
+        for index in [0, 1] {
+            let running = (index == 1).then(|| start(auditor)).transpose()?;
+            for _ in 0..BATCHES {
+                let [processor, clock] = build.run_build()?;
+                all[index].push(processor);
+                all[index + 2].push(clock);
+            }
+            if let Some(running) = running {
+                running.stop(PATIENCE)?;
+            }
+        }
+    }
+    let [without, with, clock_without, clock_with] = all.map(median);
+    say("build.without", without / 1e6, "ms", Goal::None);
+    say("build.ratio", with / without, "×", Goal::AtMost(1.02));
+    say("build.clock", clock_with / clock_without, "×", Goal::None);
+    Ok(())
+}
+
 /// Programs that start and end.
 pub(crate) fn execs(auditor: &Path) -> Result<()> {
     let cost = compare(auditor, load::exec)?;

@@ -3,8 +3,9 @@
 //! Each load is one short batch of the same work, and says what one piece of it cost. Batches are short so that
 //! many of them are not interrupted at all.
 
+use std::ffi::CStr;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +14,7 @@ use auditor_tests::runtime::{Layout, Runtime};
 use auditor_tests::scenario::Container;
 use auditor_tests::sys;
 
-use crate::measure::processor_seconds;
+use crate::measure::{processor_seconds, processor_seconds_of_children};
 
 /// Nanoseconds of processor time of one getppid, by a batch of many.
 pub(crate) fn getppid() -> Result<f64> {
@@ -22,6 +23,25 @@ pub(crate) fn getppid() -> Result<f64> {
     for _ in 0..CALLS {
         // SAFETY: getppid has no arguments and cannot fail. The libc function may not be a system call.
         unsafe { libc::syscall(libc::SYS_getppid) };
+    }
+    Ok((processor_seconds() - started) * 1e9 / f64::from(CALLS))
+}
+
+/// Opens a file and closes it.
+pub(crate) fn open_and_close(path: &CStr, flags: i32) {
+    // SAFETY: the path ends with a NUL; the descriptor is ours alone. Where there is none, closing it is refused.
+    unsafe {
+        let file = libc::open(path.as_ptr(), flags | libc::O_CLOEXEC);
+        libc::close(file);
+    }
+}
+
+/// Nanoseconds of processor time of one open and close, by a batch of many.
+pub(crate) fn open() -> Result<f64> {
+    const CALLS: u32 = 20_000;
+    let started = processor_seconds();
+    for _ in 0..CALLS {
+        open_and_close(c"/bin/busybox", libc::O_RDONLY);
     }
     Ok((processor_seconds() - started) * 1e9 / f64::from(CALLS))
 }
@@ -51,6 +71,11 @@ fn timed(count: u32, mut piece: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(count))
 }
 
+/// Units of a build.
+const UNITS: u32 = 300;
+/// Headers that each unit reads.
+const HEADERS: u32 = 40;
+
 /// A prepared bundle whose container ends at once.
 pub(crate) struct Short {
     runtime: Runtime,
@@ -62,6 +87,10 @@ pub(crate) struct Short {
 impl Short {
     /// Prepares it.
     pub(crate) fn prepare() -> Result<Self> {
+        Self::prepare_with(&["/bin/true"])
+    }
+
+    fn prepare_with(args: &[&str]) -> Result<Self> {
         let directory = tempfile::tempdir().context("create a directory for a bundle")?;
         let actor = std::env::current_exe()
             .context("find this program")?
@@ -74,7 +103,7 @@ impl Short {
         let layout = Layout::detect();
         let given = Given {
             id: &id,
-            args: &["/bin/true"],
+            args,
             net_path: None,
             cgroup_namespace: layout == Layout::Unified,
             cgroup_parent: "/auditor-bench",
@@ -97,19 +126,51 @@ impl Short {
         })
     }
 
+    /// As [`Self::prepare`], for a container that builds something: each unit reads all headers, in two new programs, and
+    /// writes one file. A compiler opens fewer files in its time.
+    pub(crate) fn prepare_build() -> Result<Self> {
+        let script = format!(
+            "i=0; while [ $i -lt {UNITS} ]; do cat /src/*.h | /bin/busybox gzip > /tmp/$i.gz; \
+             /bin/true; i=$((i+1)); done"
+        );
+        let short = Self::prepare_with(&["/bin/sh", "-c", &script])?;
+        let source = short.bundle.directory.join("rootfs/src");
+        std::fs::create_dir_all(&source).context("make a directory of headers")?;
+        for number in 0..HEADERS {
+            let line = format!("int declared_in_{number}(struct thing *, unsigned long);\n");
+            let path = source.join(format!("{number}.h"));
+            std::fs::write(&path, line.repeat(40))
+                .with_context(|| format!("write {}", path.display()))?;
+        }
+        Ok(short)
+    }
+
+    /// Nanoseconds of processor time that runtime and container take, and on the clock.
+    pub(crate) fn run_build(&self) -> Result<[f64; 2]> {
+        let before = processor_seconds_of_children();
+        let started = Instant::now();
+        self.run_once()?;
+        let clock = started.elapsed().as_secs_f64();
+        let processor = processor_seconds_of_children() - before;
+        Ok([processor * 1e9, clock * 1e9])
+    }
+
     /// Nanoseconds from its start to its end.
     pub(crate) fn run(&self) -> Result<f64> {
-        timed(3, || {
-            let status = self
-                .runtime
-                .command(None)
-                .args(["run", "--bundle"])
-                .arg(&self.bundle.directory)
-                .arg(&self.bundle.id)
-                .status()
-                .context("start runc")?;
-            ensure!(status.success(), "runc run: {status}");
-            Ok(())
-        })
+        timed(3, || self.run_once())
+    }
+
+    fn run_once(&self) -> Result<()> {
+        let status = self
+            .runtime
+            .command(None)
+            .args(["run", "--bundle"])
+            .arg(&self.bundle.directory)
+            .arg(&self.bundle.id)
+            .stdin(Stdio::null())
+            .status()
+            .context("start runc")?;
+        ensure!(status.success(), "runc run: {status}");
+        Ok(())
     }
 }

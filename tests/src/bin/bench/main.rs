@@ -41,8 +41,12 @@ enum Part {
     Memory,
     /// getppid without and with the agent.
     Getppid,
+    /// open and close.
+    Open,
     /// fork and exec.
     Exec,
+    /// A build in a container.
+    Build,
     /// unshare.
     Unshare,
     /// runc.
@@ -69,6 +73,8 @@ fn main() -> ExitCode {
         Part::Large => model::large(),
         Part::Memory => host::memory(&auditor),
         Part::Getppid => host::syscalls(&auditor),
+        Part::Open => host::opens(&auditor),
+        Part::Build => host::builds(&auditor),
         Part::Exec => host::execs(&auditor),
         Part::Unshare => host::unshares(&auditor),
         Part::Runc => host::containers(&auditor),

@@ -58,6 +58,16 @@ pub(crate) fn processor_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// Processor time of all children that have ended, and theirs, in seconds.
+pub(crate) fn processor_seconds_of_children() -> f64 {
+    // SAFETY: the structure is plain numbers, for which zeroes are valid.
+    let mut used: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is ours to be written.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut used) };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(used.ru_utime) + seconds(used.ru_stime)
+}
+
 /// Prints one number.
 pub(crate) fn say(name: &'static str, value: f64, unit: &'static str, goal: Goal) {
     Measure {
