@@ -9,7 +9,7 @@ use auditor_tests::bundle::Programs;
 use auditor_tests::outcome::{Report, Verdict};
 use auditor_tests::runner::{self, Options, Show};
 use auditor_tests::runtime::{Layout, Runtime};
-use auditor_tests::{contract, guest, identity, interrupt, table};
+use auditor_tests::{contract, guest, identity, interrupt, sys, table};
 use clap::Parser;
 
 /// Runs real containers and checks what the auditor says about them.
@@ -92,6 +92,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         return Ok(true);
     }
     interrupt::catch();
+    sys::keep_descriptors();
     let work = tempfile::Builder::new()
         .prefix("auditor-tests-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
