@@ -18,6 +18,9 @@ const MAX_TOLD: usize = 1 << 14;
 /// Foreign mount namespaces that one task's files are kept for.
 const MAX_REFERENCES: usize = 16;
 
+/// Standard streams that are remembered, and files that a second sweep must find before they are told.
+const MAX_STREAMS: usize = 1 << 12;
+
 /// Who reached which foreign file.
 type File = (EntityId, NsId, u64);
 
@@ -28,12 +31,39 @@ pub(in crate::engine) struct Files {
     told: BTreeMap<File, u64>,
     /// Threads that have any.
     holders: BTreeSet<u32>,
+    /// Files that were somebody's standard streams: a shell that redirects saves them under other numbers.
+    streams: BTreeSet<(EntityId, u64)>,
+    /// What one sweep found and the next has to confirm: the first and the last that found it.
+    suspects: BTreeMap<File, (u64, u64)>,
+    /// Sweeps so far.
+    sweep: u64,
 }
 
 impl Files {
     /// A thread holds none any more.
     pub(super) fn forget(&mut self, tid: u32) {
         self.holders.remove(&tid);
+    }
+
+    /// Whether a file found among a task's descriptors may be told: not when it is a standard stream of the container,
+    /// and at first sight only when it is a directory. A stream that a shell saves while it redirects is neither a way
+    /// in nor there for long.
+    fn is_held(&mut self, deed: &Deed<'_>, id: NsId) -> bool {
+        let (record, label) = (deed.record, deed.label);
+        if record.act != act::HOLD || foreign_file::is_directory(&record.object) {
+            return true;
+        }
+        let object = foreign_file::object_id(&record.object);
+        if self.streams.contains(&(label, object)) {
+            return false;
+        }
+        let (file, sweep) = ((label, id, object), self.sweep);
+        if self.suspects.len() >= MAX_STREAMS && !self.suspects.contains_key(&file) {
+            return true;
+        }
+        let (first, last) = self.suspects.entry(file).or_insert((sweep, sweep));
+        *last = sweep;
+        *first < sweep || self.told.contains_key(&file)
     }
 
     /// A thread was born of one that holds some.
@@ -45,9 +75,16 @@ impl Files {
 impl Engine {
     /// A container's task reached a file.
     pub(super) fn on_file(&mut self, deed: &Deed<'_>, out: &mut Vec<Record>) {
+        if foreign_file::is_stream(deed.record) && self.files.streams.len() < MAX_STREAMS {
+            let object = foreign_file::object_id(&deed.record.object);
+            self.files.streams.insert((deed.label, object));
+        }
         let Some(id) = foreign_file::foreign_mount_ns(deed, &self.world) else {
             return;
         };
+        if !self.files.is_held(deed, id) {
+            return;
+        }
         let (label, tid) = (deed.label, deed.state.key.tid);
         let object = rule::owner(&self.world, id);
         let before = Iotas::from([(object, self.index.pair(label, object).iota)]);
@@ -83,7 +120,14 @@ impl Engine {
 
     /// A sweep that began then has found all files that were held: what it did not find is gone.
     pub(in crate::engine) fn settle_files(&mut self, began_ns: u64) {
-        self.files.told.retain(|_, seen_ns| *seen_ns >= began_ns);
+        let entities = &self.world.entities;
+        let files = &mut self.files;
+        files.told.retain(|_, seen_ns| *seen_ns >= began_ns);
+        files.suspects.retain(|_, (_, last)| *last == files.sweep);
+        files
+            .streams
+            .retain(|(label, _)| entities.contains_key(label));
+        files.sweep += 1;
         for tid in std::mem::take(&mut self.files.holders) {
             let Some(task) = self.world.tasks.get_mut(&tid) else {
                 continue;

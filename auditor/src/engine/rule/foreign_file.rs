@@ -23,7 +23,9 @@ mod mode {
     pub(super) const DIRECTORY: u32 = 0x4000;
 }
 
-const fn is_directory(file: &FileRef) -> bool {
+/// Whether it is a way into a whole tree.
+#[must_use]
+pub const fn is_directory(file: &FileRef) -> bool {
     file.mode & mode::TYPE == mode::DIRECTORY
 }
 
@@ -35,7 +37,8 @@ const fn is_harmless(file: &FileRef) -> bool {
 }
 
 /// Whether whoever started the task gave it the file as one of its standard streams.
-const fn is_stream(record: &ActRecord) -> bool {
+#[must_use]
+pub const fn is_stream(record: &ActRecord) -> bool {
     let held = record.act == act::HOLD && record.target.tid <= LAST_STREAM;
     (held || record.object.flags & path_flags::STREAM != 0) && !is_directory(&record.object)
 }

@@ -196,6 +196,33 @@ fn own_files_are_silent() {
     assert_eq!(m.findings().len(), 1, "from its first program on it counts");
 }
 
+/// A shell that redirects saves its streams under other numbers: what was a stream is none of the files that count, and
+/// what no sweep saw as one counts when the next sweep finds it too. A directory counts at once.
+#[test]
+fn saved_streams_are_silent() {
+    let mut m = Machine::with_files();
+    let a = m.runc(50, "/a");
+    let at = |m: &mut Machine, number: u32, ino: u64, mode: u32| {
+        let mut held = m.file(a, act::HOLD, 1, mode, READ_WRITE);
+        held.target.tid = number;
+        held.object.ino = ino;
+        held
+    };
+    let (stream, saved) = (at(&mut m, 1, 5, REGULAR), at(&mut m, 10, 5, REGULAR));
+    let (other, directory) = (at(&mut m, 10, 6, REGULAR), at(&mut m, 11, 7, DIRECTORY));
+    m.sweep_with(&[stream]);
+    m.sweep_with(&[saved]);
+    m.sweep_with(&[saved]);
+    m.sweep_with(&[other, other]);
+    m.sweep_with(&[]);
+    m.sweep_with(&[other]);
+    assert_eq!(m.findings(), []);
+    m.sweep_with(&[other]);
+    assert_eq!(m.findings().len(), 1);
+    m.sweep_with(&[directory]);
+    assert_eq!(m.findings().len(), 1);
+}
+
 /// The host executes and maps a container's file: told, and not when it is in the container.
 #[test]
 fn the_host_runs_a_containers_file() {
