@@ -245,6 +245,7 @@ fn sentence(engine: &Engine, pair: &MatrixPair, dimension: Dimension, object: Ob
         ObjectKey::Root(_) => format!("{a} and {b} have root directories in one mount namespace"),
         ObjectKey::Cwd(_) => format!("{a} and {b} have working directories in one mount namespace"),
         ObjectKey::Reference(_) => format!("{a} and {b} have open files of one mount namespace"),
+        ObjectKey::Tree(_) => format!("{a} and {b} can write the same directory"),
     }
 }
 
@@ -263,6 +264,7 @@ fn evidence(engine: &Engine, object: ObjectKey) -> Option<Evidence> {
         ObjectKey::Root(id) | ObjectKey::Cwd(id) | ObjectKey::Reference(id) => {
             ns_evidence(world, NsKind::Mnt, id)
         }
+        ObjectKey::Tree(id) => engine.tree_evidence(id),
         ObjectKey::Territory(entity) => {
             let home = &world.entities.get(&entity)?.home;
             Some(Evidence::Cgroup {

@@ -114,7 +114,11 @@ impl Tool {
         never.extend(because(NO_FILES, &[Dimension::References]));
         never.extend(because(
             NO_OWNERS,
-            &[Dimension::Ownership, Dimension::Processes],
+            &[
+                Dimension::Ownership,
+                Dimension::Processes,
+                Dimension::Mounts,
+            ],
         ));
         match self {
             Self::Tetragon => {}

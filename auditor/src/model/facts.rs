@@ -41,6 +41,8 @@ pub enum ObjectKey {
     Cwd(NsId),
     /// A task has a file open that lies on a mount of this mount namespace.
     Reference(NsId),
+    /// It has this directory of a file system mounted, writable: see `engine::setup::trees`.
+    Tree(u32),
 }
 
 impl ObjectKey {
@@ -58,6 +60,7 @@ impl ObjectKey {
             Self::Root(id) => (2, 0, id.0),
             Self::Cwd(id) => (3, 0, id.0),
             Self::Reference(id) => (4, 0, id.0),
+            Self::Tree(id) => (5, 0, *id),
         };
         variant << 56 | dimension << 32 | id as u64
     }
@@ -71,6 +74,7 @@ impl ObjectKey {
             Self::Root(_) => Dimension::Root,
             Self::Cwd(_) => Dimension::Cwd,
             Self::Reference(_) => Dimension::References,
+            Self::Tree(_) => Dimension::Mounts,
         }
     }
 }
@@ -201,6 +205,7 @@ mod tests {
                 ids.map(|id| ObjectKey::Root(NsId(id))),
                 ids.map(|id| ObjectKey::Cwd(NsId(id))),
                 ids.map(|id| ObjectKey::Reference(NsId(id))),
+                ids.map(ObjectKey::Tree),
             ])
             .flatten();
         assert!(all.is_sorted_by(|a, b| a < b && a != b));

@@ -25,7 +25,7 @@ impl Engine {
         strangers.extend(self.containers_of(entity.parent));
         self.index.remove_entity(id);
         self.reporter.forget(id, entity.parent);
-        self.setups.forget(id);
+        self.forget_setup(id);
         if let Some(heir) = heir {
             self.inherit_territory(id, heir);
         }

@@ -149,6 +149,8 @@ impl Engine {
             | ObjectKey::Cwd(id)
             | ObjectKey::Reference(id) => rule::owner(&self.world, id),
             ObjectKey::Territory(place) => place,
+            // Its own rule tells of what is mounted later.
+            ObjectKey::Tree(_) => return,
         };
         if owner != other {
             // Third parties that share the same object: the finding names the owner.
@@ -253,7 +255,7 @@ impl Engine {
                 cgroup_migration::at_rest(&mut self.world, subject, &state, place)
             }
             // A sweep tells of files one by one.
-            ObjectKey::Ns(..) | ObjectKey::Reference(_) => None,
+            ObjectKey::Ns(..) | ObjectKey::Reference(_) | ObjectKey::Tree(_) => None,
         };
         self.emit_standing(draft, state.key, out);
     }

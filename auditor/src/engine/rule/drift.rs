@@ -239,7 +239,8 @@ fn whose_cgroup(world: &World, state: &TaskState) -> EntityId {
             ObjectKey::Ns(..)
             | ObjectKey::Root(_)
             | ObjectKey::Cwd(_)
-            | ObjectKey::Reference(_) => None,
+            | ObjectKey::Reference(_)
+            | ObjectKey::Tree(_) => None,
         })
         .unwrap_or(HOST)
 }

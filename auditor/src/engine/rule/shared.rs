@@ -48,7 +48,9 @@ pub fn draft(
             )
         }
         // A foreign root or cwd has an act behind it, and the act is reported.
-        ObjectKey::Root(_) | ObjectKey::Cwd(_) | ObjectKey::Reference(_) => return None,
+        ObjectKey::Root(_) | ObjectKey::Cwd(_) | ObjectKey::Reference(_) | ObjectKey::Tree(_) => {
+            return None;
+        }
     };
     Some(Draft {
         kind: DraftKind::Violation,

@@ -6,7 +6,7 @@ use crate::engine::{Event, Look};
 use crate::inventory::container::{DeclaredCapabilities, DeclaredMount, SpecSummary};
 use crate::model::output::{Evidence, Finding, Record};
 use crate::model::setup::{Mount, SetUp, Table};
-use crate::model::{Dimension, NsKind, RuleId, Severity};
+use crate::model::{Dimension, NsKind, RuleId, Severity, Verdict};
 use auditor_common::hook;
 use auditor_common::limits::ACT_NAME_LEN;
 use auditor_common::record::*;
@@ -439,4 +439,57 @@ fn a_late_baseline_holds_only_what_the_spec_explains() {
     assert!(story.machine.violations().is_empty());
     assert_eq!(only(&story.change(|_| {})).0, Severity::Critical);
     assert!(story.change(|_| {}).is_empty());
+}
+
+/// Two containers with one volume, one with a directory of it, and one with another.
+#[test]
+fn writable_directories_are_shared_and_declared() {
+    let mut story = Story::new();
+    let web = story
+        .machine
+        .engine
+        .world()
+        .label(&story.machine.tasks[&story.init].key);
+    let mut others = Vec::new();
+    for (cgroup, path, root) in [
+        (31, "/runc/same", "/volumes/data"),
+        (32, "/runc/below", "/volumes/data/sub"),
+        (33, "/runc/other", "/volumes/other"),
+    ] {
+        let init = story.machine.runc(cgroup, path);
+        let mut mounts = table();
+        mounts[0].dev = 1000 + u32::try_from(cgroup).unwrap();
+        mounts[1].dev = 2000 + u32::try_from(cgroup).unwrap();
+        mounts[2].dev = 3000 + u32::try_from(cgroup).unwrap();
+        mounts[4].root = root.to_owned();
+        for look in looks(&mut story.machine) {
+            tell(&mut story.machine, &look, mounts.clone());
+        }
+        others.push((
+            init,
+            story
+                .machine
+                .engine
+                .world()
+                .label(&story.machine.tasks[&init].key),
+        ));
+    }
+    let verdict = |story: &Story, other| {
+        let pair = story.machine.engine.index().pair(web, other);
+        pair.dimension(Dimension::Mounts).unwrap().verdict
+    };
+    assert_eq!(verdict(&story, others[0].1), Verdict::BaselineShared);
+    assert_eq!(verdict(&story, others[1].1), Verdict::BaselineShared);
+    assert_eq!(verdict(&story, others[2].1), Verdict::Isolated);
+    assert!(story.machine.violations().is_empty());
+    story.machine.exit(others[1].0);
+    let of_web = &story.machine.engine.index();
+    assert_eq!(
+        of_web
+            .pair(web, others[1].1)
+            .dimension(Dimension::Mounts)
+            .unwrap()
+            .verdict,
+        Verdict::Isolated
+    );
 }

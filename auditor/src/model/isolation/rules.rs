@@ -181,6 +181,7 @@ pub const fn pods_share(dimension: Dimension) -> bool {
             | Dimension::Time
             | Dimension::User
             | Dimension::CgroupNs
+            | Dimension::Mounts
     )
 }
 
