@@ -165,6 +165,18 @@ macro_rules! kernel_fields {
             FDT_MAX: ["fdtable.max_fds"], Int(4), Optional, "files behind descriptors";
             BPRM_FILE: ["linux_binprm.file"], Ptr, Optional, "mounts of executed files";
 
+            FILE_PRIVATE: ["file.private_data"], Ptr, Optional, "sockets and processes behind descriptors";
+            INODE_PRIVATE: ["inode.i_private"], Ptr, Optional, "processes behind descriptors since 6.9";
+            SOCKET_SK: ["socket.sk"], Ptr, Optional, "unix sockets";
+            SOCK_FAMILY: ["sock.__sk_common.skc_family"], Int(2), Optional, "unix sockets";
+            SOCK_PEER_PID: ["sock.sk_peer_pid"], Ptr, Optional, "who listens on unix sockets";
+            UNIX_ADDR: ["unix_sock.addr"], Ptr, Optional, "names of unix sockets";
+            UNIX_DENTRY: ["unix_sock.path.dentry"], Ptr, Optional, "files of unix sockets";
+            UNIX_MNT: ["unix_sock.path.mnt"], Ptr, Optional, "files of unix sockets";
+            UNIX_PEER: ["unix_sock.peer"], Ptr, Optional, "other ends of unix sockets";
+            UNIX_ADDR_LEN: ["unix_address.len"], Int(4), Optional, "names of unix sockets";
+            UNIX_ADDR_NAME: ["unix_address.name"], Array, Optional, "names of unix sockets";
+
             TASK_CGROUPS: ["task_struct.cgroups"], Ptr, Optional, "cgroups";
             CSET_DFL: ["css_set.dfl_cgrp"], Ptr, Optional, "cgroups of the v2 hierarchy";
             CSET_SUBSYS: ["css_set.subsys"], Array, Optional, "cgroups of v1 hierarchies";

@@ -84,8 +84,8 @@ hooks! {
     EXIT_CHDIR = 22: "exit_chdir", "sys_exit_chdir", Attach::SyscallExit(&["chdir", "fchdir"]), Tracepoint, "chdir, fchdir";
     SIGNAL_GENERATE = 23: "signal_generate", "signal_generate", Attach::TpBtf("signal_generate"), Both, "signals that containers send to others";
     PTRACE_ACCESS = 24: "ptrace_access", "__ptrace_may_access", Attach::Fexit("__ptrace_may_access"), Trampoline, "containers that trace or read others' processes";
-    TASK_PRLIMIT = 25: "task_prlimit", "security_task_prlimit", Attach::Fentry("security_task_prlimit"), Trampoline, "containers that change others' limits";
-    TASK_SETSCHED = 26: "task_setsched", "security_task_setscheduler", Attach::Fentry("security_task_setscheduler"), Trampoline, "containers that change others' scheduling";
+    TASK_PRLIMIT = 25: "task_prlimit", "do_prlimit", Attach::Fentry("do_prlimit"), Trampoline, "containers that change others' limits";
+    TASK_SETSCHED = 26: "task_setsched", "security_task_setscheduler", Attach::Fexit("security_task_setscheduler"), Trampoline, "containers that change others' scheduling";
     ENTER_ACCESS = 27: "enter_access", "sys_enter_access", Attach::SyscallEnter(&["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise", "move_pages", "prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"]), Tracepoint, "containers that trace or read others' processes";
     EXIT_ACCESS = 28: "exit_access", "sys_exit_access", Attach::SyscallExit(&["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise", "move_pages", "prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"]), Tracepoint, "containers that trace or read others' processes";
     UNIX_CONNECT = 29: "unix_connect", "security_unix_stream_connect", Attach::Fentry("security_unix_stream_connect"), Trampoline, "connections to others' unix sockets";
@@ -111,4 +111,5 @@ hooks! {
     EXIT_KERNEL = 49: "exit_kernel", "sys_exit_kernel", Attach::SyscallExit(&["bpf", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "perf_event_open", "userfaultfd"]), Tracepoint, "containers that use bpf, load kernel code, or open perf events";
     SOCKET_CREATE = 50: "socket_create", "security_socket_create", Attach::Fentry("security_socket_create"), Trampoline, "containers that open sockets into the kernel's crypto or netlink";
     ENTER_SOCKET = 51: "enter_socket", "sys_enter_socket", Attach::SyscallEnter(&["socket"]), Tracepoint, "containers that open sockets into the kernel's crypto or netlink";
+    ENTER_CONNECT = 52: "enter_connect", "sys_enter_connect", Attach::SyscallEnter(&["connect"]), Tracepoint, "connections to others' unix sockets";
 }

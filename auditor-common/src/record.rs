@@ -406,15 +406,16 @@ pub mod act {
     /// Changed the mount table of its mount namespace; `object.mnt_ns_inum`: that namespace.
     pub const MOUNT: u32 = 16;
     /// Asked for access to another task (`__ptrace_may_access`). `target`: that task; `arg0`: the mode
-    /// (`PTRACE_MODE_*`); `result`: 0 granted, else the negative error.
+    /// (`PTRACE_MODE_*`); `result`: 0 granted, else the negative error; `arg1`: see [`AS_NAMED`].
     pub const ACCESS: u32 = 32;
     /// Sent a signal from user space. `target`: who got it; `arg0`: the signal; `arg1`: 0 delivered, else why it was
     /// not queued (`TRACE_SIGNAL_*`).
     pub const SIGNAL: u32 = 33;
-    /// Changed the limits, the scheduling or the priority of another task. `target`: that task.
+    /// Changed the limits or the scheduling of another task. `target`: that task; `result`, `arg1`: as for [`ACCESS`].
     pub const CONTROL: u32 = 34;
-    /// Connected to a unix socket. `target`: the listener's process; `object`: the socket's file, where it has
-    /// one; `name`: its path, or a NUL and its abstract name.
+    /// Connected to a unix socket. `target`: thread group id of who listens, or 0 where nobody ever did; `object`: the
+    /// socket's file, where it has one, through the mount of who bound it; `name`: the path by which it was bound, or a
+    /// NUL and its abstract name.
     pub const CONNECT: u32 = 40;
     /// Sent to a unix datagram socket; as [`CONNECT`].
     pub const SEND: u32 = 41;
@@ -427,6 +428,9 @@ pub mod act {
     pub const PERF: u32 = 50;
     /// Made a userfaultfd. `arg0`: its flags.
     pub const USERFAULTFD: u32 = 51;
+    /// Value of `arg1`: all that is known of the target is the number by which the actor called it, in the actor's pid
+    /// namespace; it stands in `target.tid`.
+    pub const AS_NAMED: u64 = 1;
     /// Made a socket by which a program reaches deep into the kernel: `arg0` family, `arg1` type and protocol.
     pub const SOCKET: u32 = 52;
     /// Spliced from a file that it cannot write into one of those sockets. `object`: the file.

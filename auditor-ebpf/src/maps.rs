@@ -13,6 +13,11 @@ const MAX_UNSHARING: u32 = 4096;
 /// Threads whose credentials are remembered, to tell changes from calls.
 const MAX_CREDS: u32 = 16384;
 
+/// Threads that can be in a syscall whose arguments are kept.
+const MAX_ENTERED: u32 = 8192;
+/// Pairs of a process and a datagram socket that are remembered.
+const MAX_SENT: u32 = 4096;
+
 /// State-bearing events.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
@@ -40,6 +45,15 @@ pub static CPU_SEQ: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Fresh namespaces that a task made and has not switched to yet, by `pid_tgid`.
 #[map]
 pub static UNSHARING: HashMap<u64, Unsharing> = HashMap::with_max_entries(MAX_UNSHARING, 0);
+
+/// What marked threads asked for in the syscall that they are in, by `pid_tgid`. The oldest make room: who dies in a
+/// syscall never leaves it.
+#[map]
+pub static ENTERED: LruHashMap<u64, Entered> = LruHashMap::with_max_entries(MAX_ENTERED, 0);
+
+/// When a process last sent to a datagram socket: by its id, and the socket's address, which never leaves the kernel.
+#[map]
+pub static SENT: LruHashMap<[u64; 2], u64> = LruHashMap::with_max_entries(MAX_SENT, 0);
 
 /// Address of the credentials last seen, by thread id. It never leaves the kernel.
 #[map]
@@ -82,4 +96,14 @@ pub struct Unsharing {
     pub fs: u64,
     /// Address of the credentials that the task will have; 0: those it has.
     pub cred: u64,
+}
+
+/// Value of [`ENTERED`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Entered {
+    /// Number of the syscall.
+    pub number: u64,
+    /// Its first three arguments.
+    pub args: [u64; 3],
 }

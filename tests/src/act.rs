@@ -7,6 +7,7 @@ pub mod file;
 pub mod life;
 pub mod mount;
 pub mod process;
+pub mod socket;
 
 use std::io::Error;
 
@@ -183,6 +184,8 @@ pub enum Act {
     Process(process::ProcessAct),
     /// Something done to the mount table.
     Mount(mount::MountAct),
+    /// Something about a unix socket.
+    Socket(socket::SocketAct),
     /// Lets go of whatever the previous acts hold.
     Release,
 }

@@ -45,6 +45,8 @@ pub struct Given<'a> {
     pub cgroup_namespace: bool,
     /// Parent of the leaf cgroups.
     pub cgroup_parent: &'a str,
+    /// The directory that is bound at /share.
+    pub share: Option<&'a Path>,
 }
 
 /// Writes a bundle below `parent`.
@@ -139,6 +141,7 @@ pub fn root_file_system(root: &Path, programs: &Programs) -> Result<()> {
         "tmp",
         "hostproc",
         "hostcgroup",
+        "share",
     ] {
         std::fs::create_dir_all(root.join(directory))
             .with_context(|| format!("create {}", root.join(directory).display()))?;
@@ -245,13 +248,13 @@ fn config(container: &Container, given: &Given<'_>, cgroup: &str) -> Value {
         },
         "root": { "path": "rootfs", "readonly": false },
         "hostname": given.id,
-        "mounts": mounts(container),
+        "mounts": mounts(container, given),
         "linux": linux,
     })
 }
 
 /// Wide on purpose: the acts must be possible.
-const CAPABILITIES: [&str; 13] = [
+const CAPABILITIES: [&str; 14] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_DAC_READ_SEARCH",
@@ -264,6 +267,7 @@ const CAPABILITIES: [&str; 13] = [
     "CAP_SETUID",
     "CAP_SYS_ADMIN",
     "CAP_SYS_CHROOT",
+    "CAP_SYS_NICE",
     "CAP_SYS_PTRACE",
 ];
 
@@ -290,7 +294,7 @@ fn namespaces(container: &Container, given: &Given<'_>) -> Vec<Value> {
     all
 }
 
-fn mounts(container: &Container) -> Vec<Value> {
+fn mounts(container: &Container, given: &Given<'_>) -> Vec<Value> {
     let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     let quiet = ["nosuid", "noexec", "nodev"];
     let mut all = vec![
@@ -327,6 +331,9 @@ fn mounts(container: &Container) -> Vec<Value> {
     }
     if container.host_cgroup {
         all.push(bind("/sys/fs/cgroup", "/hostcgroup"));
+    }
+    if let (true, Some(share)) = (container.share, given.share) {
+        all.push(bind(&share.to_string_lossy(), "/share"));
     }
     all
 }

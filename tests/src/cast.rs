@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::act::{Act, Kind};
 use crate::bundle::{self, Bundle, Given};
+use crate::host_side::HostSide;
 use crate::identity::{Entity, container_id, is_type, parties};
 use crate::runner::Options;
 use crate::runtime::{Layout, Running, Runtime};
@@ -31,6 +32,8 @@ pub(crate) struct Cast<'a> {
     pub(crate) running: Vec<Running>,
     bundles: Vec<Bundle>,
     net: Option<PreparedNet>,
+    /// After the containers, which have its directory bound into them.
+    host: HostSide,
     /// The task that holds a container's last state, by container.
     last: Vec<i32>,
 }
@@ -48,7 +51,10 @@ impl<'a> Cast<'a> {
         let net = prepared
             .then(|| PreparedNet::new(&options.work))
             .transpose()?;
+        let shares = scenario.containers.iter().any(|container| container.share);
+        let host = HostSide::new(options, scenario.id, runtime, shares)?;
         let mut cast = Self {
+            host,
             tampering: None,
             tampered: Vec::new(),
             options,
@@ -78,6 +84,7 @@ impl<'a> Cast<'a> {
             net_path: self.net.as_ref().map(|net| net.path.as_path()),
             cgroup_namespace: self.runtime.layout == Layout::Unified,
             cgroup_parent: &options.cgroup_parent(),
+            share: self.host.directory(),
         };
         let bundle = bundle::write(&options.work, &options.programs, container, &given)?;
         let inherited = (container.net == Net::Inherited)
@@ -292,6 +299,7 @@ impl<'a> Cast<'a> {
             running,
             bundles,
             net,
+            host,
             ..
         } = self;
         drop(tampering);
@@ -311,7 +319,7 @@ impl<'a> Cast<'a> {
                 .with_context(|| format!("remove {}", bundle.directory.display()))?;
         }
         drop(net);
-        Ok(())
+        host.leave()
     }
 }
 
@@ -349,6 +357,10 @@ impl Places for Sight<'_> {
 
     fn directory(&self, whom: Whom) -> String {
         self.cast.directory(whom, self.who)
+    }
+
+    fn sleeper(&self) -> i32 {
+        self.cast.host.sleeper()
     }
 }
 

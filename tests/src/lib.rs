@@ -14,6 +14,7 @@ mod cast;
 pub mod contract;
 pub mod coverage;
 pub mod guest;
+mod host_side;
 pub mod hostile;
 pub mod identity;
 pub mod interrupt;

@@ -62,6 +62,8 @@ pub struct Container {
     pub host_pid: bool,
     /// The host's /sys/fs/cgroup is bound, writable, at /hostcgroup.
     pub host_cgroup: bool,
+    /// A directory of the host in which its listeners have their sockets is bound at /share.
+    pub share: bool,
     /// It has a user namespace of its own.
     pub user_namespace: bool,
     /// Its network namespace.
@@ -85,6 +87,7 @@ impl Container {
             host_proc: false,
             host_pid: false,
             host_cgroup: false,
+            share: false,
             user_namespace: false,
             net: Net::Fresh,
             ordinary_user: false,
@@ -138,6 +141,8 @@ pub trait Places {
     fn pid(&self, whom: Whom) -> i32;
     /// A directory: somebody's root, or the container's own `/tmp`.
     fn directory(&self, whom: Whom) -> String;
+    /// A process of the host that sleeps: things may be done to it that the runner would not bear.
+    fn sleeper(&self) -> i32;
 }
 
 /// An act whose pids and paths are known only once the containers run.

@@ -81,6 +81,7 @@ fn prepare(options: &Options, runtime: &Runtime, name: &str, args: &[&str]) -> R
         net_path: None,
         cgroup_namespace: runtime.layout == Layout::Unified,
         cgroup_parent: &options.cgroup_parent(),
+        share: None,
     };
     bundle::write(
         &options.work,
@@ -241,6 +242,7 @@ fn cycles(options: &Options, runtime: &Runtime) -> Result<()> {
             net_path: None,
             cgroup_namespace: runtime.layout == Layout::Unified,
             cgroup_parent: &options.cgroup_parent(),
+            share: None,
         };
         bundle::configure(&bundle.directory, &Container::plain("silent"), &given)?;
         runtime.run(&["run", "--bundle", text(&bundle.directory)?, &id], None)?;

@@ -211,6 +211,7 @@ impl<'a> Survival<'a> {
             net_path: None,
             cgroup_namespace: runtime.layout == Layout::Unified,
             cgroup_parent: &self.options.cgroup_parent(),
+            share: None,
         };
         let watcher = Container {
             host_proc: true,

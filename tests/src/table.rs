@@ -7,6 +7,7 @@ mod chain;
 mod file;
 mod mount;
 mod process;
+mod socket;
 
 use crate::act::Kind;
 use crate::scenario::{
@@ -48,6 +49,7 @@ pub fn scenarios() -> Vec<Scenario> {
     );
     all.extend(process::scenarios());
     all.extend(file::scenarios());
+    all.extend(socket::scenarios());
     all.extend(chain::scenarios());
     all.extend(mount::scenarios());
     all.extend([

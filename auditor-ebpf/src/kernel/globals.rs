@@ -41,6 +41,31 @@ pub static NR_SETNS: Global<i32> = Global::new(-2);
 #[unsafe(no_mangle)]
 pub static NR_UNSHARE: Global<i32> = Global::new(-2);
 
+/// Numbers of the syscalls by which tasks reach into others, in the machine's native table; -2: unknown.
+#[unsafe(no_mangle)]
+pub static NR_PTRACE: Global<i32> = Global::new(-2);
+/// As [`NR_PTRACE`].
+#[unsafe(no_mangle)]
+pub static NR_VM_READV: Global<i32> = Global::new(-2);
+/// As [`NR_PTRACE`].
+#[unsafe(no_mangle)]
+pub static NR_VM_WRITEV: Global<i32> = Global::new(-2);
+/// As [`NR_PTRACE`].
+#[unsafe(no_mangle)]
+pub static NR_PIDFD_GETFD: Global<i32> = Global::new(-2);
+/// As [`NR_PTRACE`].
+#[unsafe(no_mangle)]
+pub static NR_KCMP: Global<i32> = Global::new(-2);
+/// As [`NR_PTRACE`].
+#[unsafe(no_mangle)]
+pub static NR_MADVISE: Global<i32> = Global::new(-2);
+/// As [`NR_PTRACE`].
+#[unsafe(no_mangle)]
+pub static NR_MOVE_PAGES: Global<i32> = Global::new(-2);
+/// As [`NR_PTRACE`].
+#[unsafe(no_mangle)]
+pub static NR_PRLIMIT: Global<i32> = Global::new(-2);
+
 /// Whether this kernel has a field.
 #[inline(always)]
 pub fn has(field: &Global<u32>) -> bool {

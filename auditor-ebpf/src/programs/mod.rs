@@ -1,5 +1,6 @@
 //! One program per hook, by subject. Names are those of `auditor_common::hook::HOOKS`.
 
+mod access;
 mod act;
 mod cgroup;
 mod creds;
@@ -11,4 +12,5 @@ mod mount;
 mod namespaces;
 mod process;
 mod record;
+mod socket;
 mod syscall;

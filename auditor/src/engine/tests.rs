@@ -10,6 +10,7 @@ mod mounts;
 mod oracle;
 mod properties;
 mod reach;
+mod reaching;
 mod silence;
 mod sim;
 mod tampering;

@@ -315,6 +315,10 @@ names! {
         ForeignMount = "foreign-mount",
         /// T14.
         SetupMismatch = "setup-mismatch",
+        /// T8.
+        ControlSocket = "control-socket",
+        /// T8.
+        ForeignSocket = "foreign-socket",
     }
 }
 
@@ -348,6 +352,8 @@ impl RuleId {
             Self::SharedNamespace | Self::SharedCgroup => &["seed:3.1"],
             Self::ContainerEnter => &["mitre:T1609"],
             Self::HostRunsContainerFile => &["seed:3.1", "mitre:T1611"],
+            Self::ControlSocket => &["seed:3.1", "mitre:T1611", "mitre:T1610"],
+            Self::ForeignSocket => &["seed:3.1"],
             Self::ProcessControl => &["seed:3.1", "mitre:T1055"],
         }
     }

@@ -28,7 +28,7 @@ fn find(number: i32, column: fn(&Row) -> i32) -> Option<&'static str> {
 /// Name, number on x86_64, number on aarch64; -1 where there is none.
 type Row = (&'static str, i32, i32);
 
-const TABLE: [Row; 29] = [
+const TABLE: [Row; 54] = [
     ("setns", 308, 268),
     ("unshare", 272, 97),
     ("clone", 56, 220),
@@ -58,6 +58,31 @@ const TABLE: [Row; 29] = [
     ("keyctl", 250, 219),
     ("mount", 165, 40),
     ("io_uring_enter", 426, 426),
+    ("ptrace", 101, 117),
+    ("process_vm_readv", 310, 270),
+    ("process_vm_writev", 311, 271),
+    ("process_madvise", 440, 440),
+    ("move_pages", 279, 239),
+    ("migrate_pages", 256, 238),
+    ("pidfd_getfd", 438, 438),
+    ("kcmp", 312, 272),
+    ("prlimit64", 302, 261),
+    ("setrlimit", 160, 164),
+    ("sched_setaffinity", 203, 122),
+    ("sched_setscheduler", 144, 119),
+    ("sched_setparam", 142, 118),
+    ("sched_setattr", 314, 274),
+    ("connect", 42, 203),
+    ("sendto", 44, 206),
+    ("sendmsg", 46, 211),
+    ("sendmmsg", 307, 269),
+    ("kill", 62, 129),
+    ("tkill", 200, 130),
+    ("tgkill", 234, 131),
+    ("pidfd_send_signal", 424, 424),
+    ("open", 2, -1),
+    ("readlink", 89, -1),
+    ("readlinkat", 267, 78),
 ];
 
 #[cfg(test)]

@@ -225,6 +225,33 @@ pub const fn words(rule: RuleId) -> RuleWords {
             ],
             declare: Declare::Allow,
         },
+        RuleId::ControlSocket => RuleWords {
+            title: "A task of a container talked to a socket by which containers or the machine are controlled",
+            transition: Some(Transition::T8),
+            why: "Whoever may talk to a container daemon may have it start a container that is not isolated at all: \
+                  with the host's files, its devices and all capabilities. A container with that socket is as \
+                  powerful as the daemon.",
+            steps: &[
+                "See what the task asked the daemon for: the daemon's own log has it.",
+                "If nobody on your side did this, look for containers that were started since, and treat the machine \
+                 as compromised.",
+                "Take the socket's mount out of the container; give tools that need it a proxy that lets only reads \
+                 through.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::ForeignSocket => RuleWords {
+            title: "A task of a container talked to a unix socket of somebody else",
+            transition: Some(Transition::T8),
+            why: "A unix socket passes more than bytes: descriptors go through it, and who listens learns who \
+                  speaks. It joins two compartments past the network, and past its rules.",
+            steps: &[
+                "See who listens (observed.socket), and by which mount or shared network namespace the container \
+                 reaches it.",
+                "If both belong together, declare it in the policy; if not, take the mount away.",
+            ],
+            declare: Declare::Allow,
+        },
         RuleId::ContainerEnter => RuleWords {
             title: "A task of the host entered a container",
             transition: None,

@@ -36,6 +36,18 @@ const THREAD_SIZE: u32 = 16 << 10;
 const NR_SETNS: i32 = libc::SYS_setns as i32;
 const NR_UNSHARE: i32 = libc::SYS_unshare as i32;
 
+/// Native numbers of syscalls by which tasks reach into others, by the global that has them.
+const REACHING: &[(&str, i32)] = &[
+    ("NR_PTRACE", libc::SYS_ptrace as i32),
+    ("NR_VM_READV", libc::SYS_process_vm_readv as i32),
+    ("NR_VM_WRITEV", libc::SYS_process_vm_writev as i32),
+    ("NR_PIDFD_GETFD", libc::SYS_pidfd_getfd as i32),
+    ("NR_KCMP", libc::SYS_kcmp as i32),
+    ("NR_MADVISE", libc::SYS_process_madvise as i32),
+    ("NR_MOVE_PAGES", libc::SYS_move_pages as i32),
+    ("NR_PRLIMIT", libc::SYS_prlimit64 as i32),
+];
+
 /// Inum of the machine's first mount namespace; 0: not known, and every task is looked at, which is slow.
 ///
 /// Some machines let nobody look at their first process. The kernel's own threads live in the same namespace.
@@ -149,7 +161,10 @@ const INSTEAD: [(&[u16], &[u16]); 15] = [
         &[hook::PTRACE_ACCESS, hook::TASK_PRLIMIT, hook::TASK_SETSCHED],
         &[hook::ENTER_ACCESS, hook::EXIT_ACCESS],
     ),
-    (&[hook::UNIX_CONNECT], &[hook::EXIT_CONNECT]),
+    (
+        &[hook::UNIX_CONNECT],
+        &[hook::ENTER_CONNECT, hook::EXIT_CONNECT],
+    ),
     (&[hook::FILE_OPEN], &[hook::EXIT_OPEN]),
     (&[hook::INODE_MKNOD], &[hook::EXIT_MKNOD]),
     (
@@ -238,7 +253,11 @@ impl Loaded {
             .override_global("WAKE_BYTES", &wake, true)
             .override_global("THREAD_SIZE", &THREAD_SIZE, true)
             .override_global("NR_SETNS", &NR_SETNS, true)
-            .override_global("NR_UNSHARE", &NR_UNSHARE, true)
+            .override_global("NR_UNSHARE", &NR_UNSHARE, true);
+        for (name, number) in REACHING {
+            loader.override_global(name, number, true);
+        }
+        loader
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("BULK", BULK_BYTES.min(options.ring_bytes));
         #[cfg(feature = "debug-log")]

@@ -2,8 +2,8 @@
 //!
 //! `actor serve` reads [`Act`]s from standard input and answers on standard output. `actor here` joins namespaces itself
 //! and goes on. `actor forks`, `nests`, `same-id` and `walk` do one thing many times. `actor held …` is what a
-//! privileged copy of the file executes. `actor enter PID`, `actor unit ROOT` and `actor sandbox` are run on the host: an
-//! administrator who enters a container, a service in its own mount namespace, and a host program that isolates itself.
+//! privileged copy of the file executes. `actor enter PID`, `actor unit ROOT`, `actor sandbox` and `actor listen PATH` are run on the host: an
+//! administrator who enters a container, a service in its own mount namespace, a host program that isolates itself, and a daemon.
 //! busybox cannot do most of this (no pidfd, no clone3), hence a program.
 
 use std::fs::File;
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         ["enter", pid, program] => enter(pid, program),
         ["unit", root] => unit(Path::new(root)),
         ["sandbox"] => sandbox(),
+        ["listen", path] => listen(Path::new(path)),
         _ => Err(Error::new(
             ErrorKind::InvalidInput,
             format!("unknown arguments {words:?}"),
@@ -53,6 +54,14 @@ fn main() -> ExitCode {
 struct Held {
     pid: i32,
     _keep: OwnedFd,
+}
+
+/// A daemon that listens and does nothing else.
+fn listen(path: &Path) -> Result<()> {
+    let _listener = std::os::unix::net::UnixListener::bind(path)?;
+    loop {
+        std::thread::park();
+    }
 }
 
 fn serve() -> Result<()> {
@@ -296,6 +305,7 @@ fn perform(act: &Act, answer: &OwnedFd, hold: &OwnedFd) -> Tried<Done> {
         Act::File(act) => act.perform().map(|()| Done::Here),
         Act::Process(act) => act.perform().map(|()| Done::Here),
         Act::Mount(act) => act.perform().map(|()| Done::Here),
+        Act::Socket(act) => act.perform().map(|()| Done::Here),
         Act::Release => Ok(Done::Here),
     }
 }

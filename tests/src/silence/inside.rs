@@ -60,6 +60,7 @@ fn within(options: &Options, ids: &mut Ids, name: &str, script: &str) -> Result<
         net_path: None,
         cgroup_namespace: layout == Layout::Unified,
         cgroup_parent: &options.cgroup_parent(),
+        share: None,
     };
     let bundle = bundle::write(
         &options.work,

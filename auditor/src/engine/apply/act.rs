@@ -31,10 +31,13 @@ impl Engine {
             event: self.event,
             label,
             state: &state,
+            syscall: (self.config.syscalls)(record.syscall),
             confidence: task.confidence,
         };
         let mut drafts = Vec::new();
         match record.act {
+            // A runtime's task that is not yet the container's program still has business with its parent.
+            act::ACCESS | act::CONTROL | act::CONNECT | act::SEND if arriving => {}
             act::ACCESS | act::SIGNAL | act::CONTROL => {
                 rule::process_control::detect(&deed, &self.world, &mut drafts);
             }
@@ -42,6 +45,9 @@ impl Engine {
             act::EXEC | act::MAP if label == HOST => self.on_host_code(&deed, &mut drafts),
             act::OPEN | act::EXEC | act::RECEIVE | act::HOLD | act::MAP if !arriving => {
                 self.on_file(&deed, out);
+            }
+            act::CONNECT | act::SEND => {
+                rule::socket::detect(&deed, &self.world, &self.index, &mut drafts);
             }
             _ => {}
         }

@@ -19,6 +19,7 @@ pub mod process_control;
 pub mod setup_mismatch;
 pub mod shared;
 pub mod silent_privilege_change;
+pub mod socket;
 
 use super::world::World;
 use super::world::namespaces::NsIds;
@@ -110,6 +111,8 @@ pub struct Deed<'a> {
     pub label: EntityId,
     /// The acting task's last known state.
     pub state: &'a TaskState,
+    /// Name of the syscall that it was in.
+    pub syscall: Option<&'static str>,
     /// How sure the label is.
     pub confidence: Confidence,
 }

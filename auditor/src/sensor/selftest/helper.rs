@@ -30,6 +30,7 @@ use thiserror::Error;
 use super::super::cgroupfs::{hierarchies, parse_controllers};
 use super::super::mountinfo;
 use super::super::procfs::parse_cgroup;
+use super::reach;
 
 /// Hidden subcommand that runs [`run_helper`].
 pub const HELPER_COMMAND: &str = "self-test-helper";
@@ -68,6 +69,16 @@ pub enum Act {
     PivotRoot,
     /// Ends a child by a signal.
     Signal,
+    /// Begins to trace a child.
+    Trace,
+    /// Sets a child's limit to what it is.
+    Limit,
+    /// Sets a child's scheduling to what it is.
+    Schedule,
+    /// Connects to a unix socket of its own.
+    Connect,
+    /// Sends to one.
+    Send,
     /// Opens a directory.
     Open,
     /// Takes a descriptor of a process: its own.
@@ -78,7 +89,7 @@ pub enum Act {
 
 impl Act {
     /// All acts, in the order in which they are done.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::Unshare,
         Self::Setns,
         Self::Clone,
@@ -92,6 +103,11 @@ impl Act {
         Self::Mounts,
         Self::PivotRoot,
         Self::Signal,
+        Self::Trace,
+        Self::Limit,
+        Self::Schedule,
+        Self::Connect,
+        Self::Send,
         Self::Open,
         Self::Receive,
     ];
@@ -124,7 +140,7 @@ impl HelperReport {
             .map(|(&act, _)| act)
     }
 
-    fn note(&mut self, act: Act, result: io::Result<()>) {
+    pub(super) fn note(&mut self, act: Act, result: io::Result<()>) {
         self.acts.insert(
             act,
             Outcome {
@@ -225,6 +241,7 @@ pub fn act(exec_arguments: &[&str]) -> HelperReport {
     report.note(Act::PivotRoot, pivot_root());
     // From here on in a mount namespace of its own, as a container's task is.
     report.note(Act::Signal, signal_child());
+    reach::reach(&mut report);
     report.note(Act::Open, File::open("/").map(drop));
     report.note(Act::Receive, receive_descriptor());
     report
@@ -262,22 +279,10 @@ fn clone_child() -> io::Result<u32> {
 }
 
 fn signal_child() -> io::Result<()> {
-    // SAFETY: a fork without shared memory; the child calls nothing but pause and _exit, which are safe whatever
-    // locks other threads held.
-    match unsafe { libc::fork() } {
-        // SAFETY: as above.
-        0 => unsafe {
-            libc::pause();
-            libc::_exit(0)
-        },
-        -1 => Err(io::Error::last_os_error()),
-        child => {
-            let child = Pid::from_raw(child).ok_or_else(|| io::Error::other("no process id"))?;
-            rustix::process::kill_process(child, rustix::process::Signal::KILL)?;
-            waitpid(Some(child), WaitOptions::empty())?;
-            Ok(())
-        }
-    }
+    let child = reach::pausing_child()?;
+    rustix::process::kill_process(child, rustix::process::Signal::KILL)?;
+    waitpid(Some(child), WaitOptions::empty())?;
+    Ok(())
 }
 
 fn receive_descriptor() -> io::Result<()> {

@@ -9,3 +9,4 @@
 pub mod compare;
 pub mod helper;
 pub mod judge;
+mod reach;

@@ -107,6 +107,7 @@ impl Short {
             net_path: None,
             cgroup_namespace: layout == Layout::Unified,
             cgroup_parent: "/auditor-bench",
+            share: None,
         };
         let bundle = bundle::write(
             directory.path(),
