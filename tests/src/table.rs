@@ -61,7 +61,30 @@ pub fn scenarios() -> Vec<Scenario> {
         tampered_host_name(),
         tampered_directories(),
     ]);
+    all.iter_mut().for_each(expect_reads);
     all
+}
+
+/// Whoever goes through another's files in /proc, or by its pidfd, reads that process. It is told once of each process,
+/// where the hook for it works.
+fn expect_reads(scenario: &mut Scenario) {
+    let mut read = Vec::new();
+    for step in &mut scenario.steps {
+        let whom = match step.deed {
+            Deed::JoinByFd(_, whom)
+            | Deed::JoinByPidfd(_, whom)
+            | Deed::JoinBySetuid(_, whom)
+            | Deed::Chroot(whom)
+            | Deed::ChrootByFd(whom)
+            | Deed::Chdir(whom) => whom,
+            _ => continue,
+        };
+        if whom != Whom::Own && !read.contains(&(step.who, whom)) {
+            read.push((step.who, whom));
+            let finding = process::reached(whom, "high");
+            step.expects.push(seen_by(finding, "__ptrace_may_access"));
+        }
+    }
 }
 
 const fn violation(rule: &'static str, object: Object) -> Expect {
