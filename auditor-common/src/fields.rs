@@ -148,6 +148,11 @@ macro_rules! kernel_fields {
 
             SIGINFO_CODE: ["kernel_siginfo.si_code"], Int(4), Optional, "whether user space sent a signal";
 
+            READING_MODULE: ["kernel_read_file_id.READING_MODULE"], Enumerator, Optional, "modules loaded from files";
+            READING_KEXEC: ["kernel_read_file_id.READING_KEXEC_IMAGE"], Enumerator, Optional, "kernels loaded from files";
+            LOADING_MODULE: ["kernel_load_data_id.LOADING_MODULE"], Enumerator, Optional, "modules loaded from memory";
+            LOADING_KEXEC: ["kernel_load_data_id.LOADING_KEXEC_IMAGE"], Enumerator, Optional, "kernels loaded from memory";
+
             FILE_MNT: ["file.f_path.mnt"], Ptr, Optional, "files that are opened";
             FILE_DENTRY: ["file.f_path.dentry"], Ptr, Optional, "files that are opened";
             FILE_INODE: ["file.f_inode"], Ptr, Optional, "files that are opened";

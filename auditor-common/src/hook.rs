@@ -107,9 +107,10 @@ hooks! {
     KERNEL_READ = 45: "kernel_read", "security_kernel_read_file", Attach::Fentry("security_kernel_read_file"), Trampoline, "containers that load kernel code from files";
     KERNEL_LOAD = 46: "kernel_load", "security_kernel_load_data", Attach::Fentry("security_kernel_load_data"), Trampoline, "containers that load kernel code from memory";
     PERF_OPEN = 47: "perf_open", "security_perf_event_open", Attach::Fentry("security_perf_event_open"), Trampoline, "containers that open perf events";
-    ENTER_KERNEL = 48: "enter_kernel", "sys_enter_kernel", Attach::SyscallEnter(&["bpf", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "perf_event_open", "userfaultfd"]), Tracepoint, "containers that use bpf, load kernel code, or open perf events";
-    EXIT_KERNEL = 49: "exit_kernel", "sys_exit_kernel", Attach::SyscallExit(&["bpf", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "perf_event_open", "userfaultfd"]), Tracepoint, "containers that use bpf, load kernel code, or open perf events";
+    ENTER_KERNEL = 48: "enter_kernel", "sys_enter_kernel", Attach::SyscallEnter(&["bpf", "init_module", "finit_module", "kexec_load", "kexec_file_load", "perf_event_open", "userfaultfd"]), Tracepoint, "containers that use bpf, load kernel code, or open perf events";
+    EXIT_KERNEL = 49: "exit_kernel", "sys_exit_kernel", Attach::SyscallExit(&["bpf", "init_module", "finit_module", "kexec_load", "kexec_file_load", "perf_event_open", "userfaultfd"]), Tracepoint, "containers that use bpf, load kernel code, or open perf events";
     SOCKET_CREATE = 50: "socket_create", "security_socket_create", Attach::Fentry("security_socket_create"), Trampoline, "containers that open sockets into the kernel's crypto or netlink";
     ENTER_SOCKET = 51: "enter_socket", "sys_enter_socket", Attach::SyscallEnter(&["socket"]), Tracepoint, "containers that open sockets into the kernel's crypto or netlink";
     ENTER_CONNECT = 52: "enter_connect", "sys_enter_connect", Attach::SyscallEnter(&["connect"]), Tracepoint, "connections to others' unix sockets";
+    ENTER_MKNOD = 53: "enter_mknod", "sys_enter_mknod", Attach::SyscallEnter(&["mknod", "mknodat"]), Tracepoint, "device nodes that containers make";
 }

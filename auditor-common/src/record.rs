@@ -433,8 +433,9 @@ pub mod act {
     pub const AS_NAMED: u64 = 1;
     /// Made a socket by which a program reaches deep into the kernel: `arg0` family, `arg1` type and protocol.
     pub const SOCKET: u32 = 52;
-    /// Spliced from a file that it cannot write into one of those sockets. `object`: the file.
-    pub const SPLICE: u32 = 53;
+    /// Made a system call that reaches into the kernel (bpf, modules, kexec, perf, userfaultfd): `syscall` says which.
+    /// `arg0`, `arg1`: its first arguments; `result`: what it returned, 0 for success.
+    pub const KERNEL_CALL: u32 = 53;
 }
 
 /// A file system object, as a task reached it.

@@ -104,6 +104,6 @@ pub struct Unsharing {
 pub struct Entered {
     /// Number of the syscall.
     pub number: u64,
-    /// Its first three arguments.
-    pub args: [u64; 3],
+    /// Its first four arguments.
+    pub args: [u64; 4],
 }

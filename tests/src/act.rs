@@ -4,6 +4,7 @@
 //! answers, then keeps its new state until it is released: the finding must not depend on the task being gone.
 
 pub mod file;
+pub mod kernel;
 pub mod life;
 pub mod mount;
 pub mod process;
@@ -180,6 +181,8 @@ pub enum Act {
     SwitchCapabilities,
     /// Something done to a file.
     File(file::FileAct),
+    /// Something done to the kernel, its settings or a device.
+    Kernel(kernel::KernelAct),
     /// Something done to another process.
     Process(process::ProcessAct),
     /// Something done to the mount table.

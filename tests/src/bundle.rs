@@ -218,7 +218,7 @@ fn config(container: &Container, given: &Given<'_>, cgroup: &str) -> Value {
         "cgroupsPath": cgroup,
         "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
         "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
-        "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
+        "resources": { "devices": [{ "allow": container.all_devices, "access": "rwm" }] },
     });
     if container.user_namespace {
         let mapping = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);

@@ -70,6 +70,8 @@ pub struct Container {
     pub net: Net,
     /// It runs as an ordinary user, so that it has capabilities only after it gained them.
     pub ordinary_user: bool,
+    /// Its cgroup allows every device.
+    pub all_devices: bool,
     /// Its config.json comes to promise more than the runtime was told.
     pub promises: bool,
     /// Leaf cgroup, if it is not named after the container.
@@ -91,6 +93,7 @@ impl Container {
             user_namespace: false,
             net: Net::Fresh,
             ordinary_user: false,
+            all_devices: false,
             promises: false,
             cgroup: None,
             leaked: false,

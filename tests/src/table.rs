@@ -5,6 +5,7 @@
 
 mod chain;
 mod file;
+mod kernel;
 mod mount;
 mod process;
 mod socket;
@@ -47,6 +48,7 @@ pub fn scenarios() -> Vec<Scenario> {
                 ]
             }),
     );
+    all.extend(kernel::scenarios());
     all.extend(process::scenarios());
     all.extend(file::scenarios());
     all.extend(socket::scenarios());

@@ -65,6 +65,9 @@ pub static NR_MOVE_PAGES: Global<i32> = Global::new(-2);
 /// As [`NR_PTRACE`].
 #[unsafe(no_mangle)]
 pub static NR_PRLIMIT: Global<i32> = Global::new(-2);
+/// Number of mknodat in the machine's native table; -2: unknown.
+#[unsafe(no_mangle)]
+pub static NR_MKNODAT: Global<i32> = Global::new(-2);
 
 /// Whether this kernel has a field.
 #[inline(always)]

@@ -3,6 +3,7 @@
 mod access;
 mod act;
 mod cgroup;
+mod code;
 mod creds;
 mod file;
 mod fs;
@@ -14,3 +15,4 @@ mod process;
 mod record;
 mod socket;
 mod syscall;
+mod sysctl;

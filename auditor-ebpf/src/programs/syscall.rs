@@ -37,7 +37,7 @@ fn word(ctx: &TracePointContext, at: usize) -> u64 {
 /// An argument of the syscall. By a helper: the kernel refuses a program that could read behind the event, and some
 /// syscalls have fewer arguments than others.
 #[inline(always)]
-fn argument(ctx: &TracePointContext, index: usize) -> u64 {
+pub fn argument(ctx: &TracePointContext, index: usize) -> u64 {
     let place = ctx
         .as_ptr()
         .cast::<u8>()
@@ -56,7 +56,12 @@ pub fn keep(ctx: &TracePointContext) {
     }
     let entered = Entered {
         number: word(ctx, NUMBER) & 0xffff_ffff,
-        args: [argument(ctx, 0), argument(ctx, 1), argument(ctx, 2)],
+        args: [
+            argument(ctx, 0),
+            argument(ctx, 1),
+            argument(ctx, 2),
+            argument(ctx, 3),
+        ],
     };
     let _kept = ENTERED.insert(current::pid_tgid(), entered, 0);
 }

@@ -4,6 +4,7 @@ mod chain;
 mod examples;
 mod files;
 mod kernel;
+mod knobs;
 mod lines;
 mod machine;
 mod mounts;

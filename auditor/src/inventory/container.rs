@@ -461,8 +461,22 @@ pub struct SpecSummary {
     pub selinux_label: Option<String>,
     /// Whether the device rules end by allowing everything.
     pub all_devices: bool,
+    /// Device nodes that the runtime makes for it.
+    #[serde(default)]
+    pub devices: Vec<DeclaredDevice>,
     /// Whether id mappings are declared.
     pub id_mapped: bool,
+}
+
+/// A device node of a spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredDevice {
+    /// Whether it is a block device.
+    pub block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
 }
 
 /// A declared departure from a confined container.

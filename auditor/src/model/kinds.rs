@@ -309,6 +309,14 @@ names! {
         SharedCgroup = "shared-cgroup",
         /// A host task entered a container (audit only).
         ContainerEnter = "container-enter",
+        /// T5.
+        KernelKnob = "kernel-knob",
+        /// T10.
+        KernelCode = "kernel-code",
+        /// T11.
+        DeviceAccess = "device-access",
+        /// T12 (audit only).
+        PageCachePrestep = "page-cache-prestep",
         /// T9.
         ProcessControl = "process-control",
         /// T4.
@@ -354,6 +362,9 @@ impl RuleId {
             Self::HostRunsContainerFile => &["seed:3.1", "mitre:T1611"],
             Self::ControlSocket => &["seed:3.1", "mitre:T1611", "mitre:T1610"],
             Self::ForeignSocket => &["seed:3.1"],
+            Self::KernelKnob | Self::DeviceAccess => &["seed:3.1", "mitre:T1611"],
+            Self::KernelCode => &["seed:6.1", "mitre:T1547.006"],
+            Self::PageCachePrestep => &["mitre:T1068"],
             Self::ProcessControl => &["seed:3.1", "mitre:T1055"],
         }
     }

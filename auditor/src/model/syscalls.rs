@@ -28,7 +28,7 @@ fn find(number: i32, column: fn(&Row) -> i32) -> Option<&'static str> {
 /// Name, number on x86_64, number on aarch64; -1 where there is none.
 type Row = (&'static str, i32, i32);
 
-const TABLE: [Row; 54] = [
+const TABLE: [Row; 64] = [
     ("setns", 308, 268),
     ("unshare", 272, 97),
     ("clone", 56, 220),
@@ -83,6 +83,16 @@ const TABLE: [Row; 54] = [
     ("open", 2, -1),
     ("readlink", 89, -1),
     ("readlinkat", 267, 78),
+    ("bpf", 321, 280),
+    ("init_module", 175, 105),
+    ("finit_module", 313, 273),
+    ("kexec_load", 246, 104),
+    ("kexec_file_load", 320, 294),
+    ("perf_event_open", 298, 241),
+    ("userfaultfd", 323, 282),
+    ("socket", 41, 198),
+    ("mknod", 133, -1),
+    ("mknodat", 259, 33),
 ];
 
 #[cfg(test)]

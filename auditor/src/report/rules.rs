@@ -189,6 +189,57 @@ pub const fn words(rule: RuleId) -> RuleWords {
             ],
             declare: Declare::Share,
         },
+        RuleId::KernelKnob => RuleWords {
+            title: "A task of a container opened a setting of the whole machine for writing",
+            transition: Some(Transition::T5),
+            why: "Settings of the kernel hold for every container and the host. Some name a program that the kernel \
+                  itself runs, as root and outside of every container (core_pattern, modprobe, uevent_helper, \
+                  release_agent, binfmt_misc): who can write them owns the machine.",
+            steps: &[
+                "See what was written: run `sysctl NAME` or read the file on the host, and put it back.",
+                "Find out how the container can write it: privileged, an unmasked or bound /proc or /sys, cgroup v1 \
+                 with CAP_SYS_ADMIN.",
+                "Mount /proc/sys and /sys read-only in it, as runtimes do by default.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::KernelCode => RuleWords {
+            title: "A task of a container handed code to the kernel, or opened a way deep into it",
+            transition: Some(Transition::T10),
+            why: "There is one kernel. A module, another kernel, or a BPF program runs below every container; perf \
+                  events and userfaultfd help to attack it. Nothing that separates containers stands above that.",
+            steps: &[
+                "See which program did it and whether it is meant to: agents of monitoring and networking use bpf.",
+                "If it is, declare it. Otherwise take CAP_SYS_MODULE, CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN from the \
+                 container, and use the runtime's seccomp profile.",
+                "After a module or kexec from a container, do not trust the machine any more.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::DeviceAccess => RuleWords {
+            title: "A task of a container opened a device that is not its own, or made a node for one",
+            transition: Some(Transition::T11),
+            why: "A block device is somebody's file system below all permissions; memory devices are everybody's \
+                  memory. Device rules of the cgroup are what keeps a container from them.",
+            steps: &[
+                "See which device it is (observed.device) and what is on it.",
+                "Find out how the container may open it: privileged, device rules that allow everything, CAP_MKNOD.",
+                "Give it the one device that it needs by its spec; then this is for the record only.",
+            ],
+            declare: Declare::Allow,
+        },
+        RuleId::PageCachePrestep => RuleWords {
+            title: "A task of a container made what attacks on kernel memory begin with",
+            transition: Some(Transition::T12),
+            why: "Tampering with the page cache or kernel memory leaves no structure that could be checked. What can be \
+                  seen are steps before it: a socket of the kernel's crypto or IPsec, a user and a network namespace of \
+                  its own. Ordinary programs take them too, so it is a line for the record and never a proof.",
+            steps: &[
+                "See whether this workload has a reason for it: VPN software, browsers, rootless containers.",
+                "If not, forbid it: a seccomp profile without AF_ALG, user.max_user_namespaces = 0.",
+            ],
+            declare: Declare::Allow,
+        },
         RuleId::ProcessControl => RuleWords {
             title: "A task of a container reached into a process of somebody else",
             transition: Some(Transition::T9),

@@ -36,7 +36,7 @@ const THREAD_SIZE: u32 = 16 << 10;
 const NR_SETNS: i32 = libc::SYS_setns as i32;
 const NR_UNSHARE: i32 = libc::SYS_unshare as i32;
 
-/// Native numbers of syscalls by which tasks reach into others, by the global that has them.
+/// Native numbers of syscalls whose arguments a program must tell apart, by the global that has them.
 const REACHING: &[(&str, i32)] = &[
     ("NR_PTRACE", libc::SYS_ptrace as i32),
     ("NR_VM_READV", libc::SYS_process_vm_readv as i32),
@@ -46,6 +46,7 @@ const REACHING: &[(&str, i32)] = &[
     ("NR_MADVISE", libc::SYS_process_madvise as i32),
     ("NR_MOVE_PAGES", libc::SYS_move_pages as i32),
     ("NR_PRLIMIT", libc::SYS_prlimit64 as i32),
+    ("NR_MKNODAT", libc::SYS_mknodat as i32),
 ];
 
 /// Inum of the machine's first mount namespace; 0: not known, and every task is looked at, which is slow.
@@ -166,7 +167,7 @@ const INSTEAD: [(&[u16], &[u16]); 15] = [
         &[hook::ENTER_CONNECT, hook::EXIT_CONNECT],
     ),
     (&[hook::FILE_OPEN], &[hook::EXIT_OPEN]),
-    (&[hook::INODE_MKNOD], &[hook::EXIT_MKNOD]),
+    (&[hook::INODE_MKNOD], &[hook::ENTER_MKNOD, hook::EXIT_MKNOD]),
     (
         &[hook::SB_MOUNT, hook::MOVE_MOUNT, hook::SB_UMOUNT],
         &[hook::EXIT_MOUNT],

@@ -41,9 +41,22 @@ impl Engine {
             act::ACCESS | act::SIGNAL | act::CONTROL => {
                 rule::process_control::detect(&deed, &self.world, &mut drafts);
             }
+            act::SYSCTL => rule::kernel_knob::detect(&deed, &self.world, &mut drafts),
+            act::MKNOD => rule::device_access::detect(&deed, &self.world, &mut drafts),
+            act::BPF | act::KERNEL_LOAD | act::PERF | act::USERFAULTFD | act::KERNEL_CALL => {
+                let call = (self.config.syscalls)(record.syscall);
+                rule::kernel_code::detect(&deed, call, &self.world, &mut drafts);
+            }
+            act::SOCKET => {
+                rule::page_cache_prestep::detect_socket(&deed, &self.world, &mut drafts);
+            }
             act::MOUNT => self.note_mount(label, record.object.mnt_ns_inum, record),
             act::EXEC | act::MAP if label == HOST => self.on_host_code(&deed, &mut drafts),
             act::OPEN | act::EXEC | act::RECEIVE | act::HOLD | act::MAP if !arriving => {
+                if matches!(record.act, act::OPEN | act::RECEIVE) {
+                    rule::kernel_knob::detect(&deed, &self.world, &mut drafts);
+                    rule::device_access::detect(&deed, &self.world, &mut drafts);
+                }
                 self.on_file(&deed, out);
             }
             act::CONNECT | act::SEND => {

@@ -96,6 +96,7 @@ impl Engine {
         if taken != HOST {
             rule::namespace_join::detect(&change, &self.world, &mut drafts);
             rule::namespace_nest::detect(&change, &self.world, &mut drafts);
+            rule::page_cache_prestep::detect_namespaces(&change, &self.world, &mut drafts);
             rule::privilege_gain::detect(&change, &before.creds, &self.world, &mut drafts);
             self.moves(&change, before, &mut drafts);
         }

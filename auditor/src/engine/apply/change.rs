@@ -154,6 +154,7 @@ impl Engine {
         if taken != HOST {
             rule::namespace_join::detect(&change, &self.world, &mut drafts);
             rule::namespace_nest::detect(&change, &self.world, &mut drafts);
+            rule::page_cache_prestep::detect_namespaces(&change, &self.world, &mut drafts);
             rule::foreign_root::detect(&change, &self.world, &mut drafts);
             rule::foreign_cwd::detect(&change, &self.world, &mut drafts);
             rule::privilege_gain::detect(&change, &creds_before, &self.world, &mut drafts);

@@ -5,6 +5,7 @@
 
 pub mod cgroup_migration;
 pub mod container_enter;
+pub mod device_access;
 pub mod directory;
 pub mod drift;
 pub mod foreign_cwd;
@@ -12,8 +13,11 @@ pub mod foreign_file;
 pub mod foreign_mount;
 pub mod foreign_root;
 pub mod host_runs_container_file;
+pub mod kernel_code;
+pub mod kernel_knob;
 pub mod namespace_join;
 pub mod namespace_nest;
+pub mod page_cache_prestep;
 pub mod privilege_gain;
 pub mod process_control;
 pub mod setup_mismatch;

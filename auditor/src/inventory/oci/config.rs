@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::super::container::{DeclaredCapabilities, DeclaredMount, NamespaceKind, SpecSummary};
+use super::super::container::{
+    DeclaredCapabilities, DeclaredDevice, DeclaredMount, NamespaceKind, SpecSummary,
+};
 use super::{NamespaceWire, ParseError, bounded, declared_namespaces, json, present};
 
 /// What `config.json` declares.
@@ -104,6 +106,32 @@ struct LinuxWire {
     seccomp: Option<SeccompWire>,
     resources: Option<ResourcesWire>,
     uid_mappings: Option<Vec<serde::de::IgnoredAny>>,
+    devices: Option<Vec<DeviceWire>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DeviceWire {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    major: Option<i64>,
+    minor: Option<i64>,
+}
+
+impl DeviceWire {
+    /// `None` for what is no device node, or has no number.
+    fn declared(&self) -> Option<DeclaredDevice> {
+        let block = match self.kind.as_deref() {
+            Some("b") => true,
+            Some("c" | "u") => false,
+            _ => return None,
+        };
+        Some(DeclaredDevice {
+            block,
+            major: u32::try_from(self.major?).ok()?,
+            minor: u32::try_from(self.minor?).ok()?,
+        })
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -179,6 +207,12 @@ impl ConfigWire {
                     .resources
                     .and_then(|resources| resources.devices)
                     .unwrap_or_default(),
+            ),
+            devices: bounded(
+                linux
+                    .devices
+                    .map(|all| all.iter().filter_map(DeviceWire::declared).collect()),
+                &mut omitted,
             ),
             id_mapped: linux.uid_mappings.is_some_and(|maps| !maps.is_empty()),
         }

@@ -85,11 +85,19 @@ pub enum Act {
     Receive,
     /// Mounts, moves a mount, and unmounts, in a mount namespace of its own.
     Mounts,
+    /// Reads a sysctl.
+    Sysctl,
+    /// Makes a node for the null device, in a file system of its own.
+    Mknod,
+    /// Asks for a bpf command that does not exist, and a perf event without a description.
+    Kernel,
+    /// Asks for a socket of the kernel's IPsec.
+    Socket,
 }
 
 impl Act {
     /// All acts, in the order in which they are done.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::Unshare,
         Self::Setns,
         Self::Clone,
@@ -110,6 +118,10 @@ impl Act {
         Self::Send,
         Self::Open,
         Self::Receive,
+        Self::Sysctl,
+        Self::Mknod,
+        Self::Kernel,
+        Self::Socket,
     ];
 }
 
@@ -238,13 +250,76 @@ pub fn act(exec_arguments: &[&str]) -> HelperReport {
     report.note(Act::Chroot, std::os::unix::fs::chroot("/"));
     report.note(Act::Credentials, change_credentials());
     report.note(Act::Mounts, change_mounts());
+    report.note(
+        Act::Sysctl,
+        std::fs::read("/proc/sys/kernel/ostype").map(drop),
+    );
     report.note(Act::PivotRoot, pivot_root());
     // From here on in a mount namespace of its own, as a container's task is.
     report.note(Act::Signal, signal_child());
     reach::reach(&mut report);
     report.note(Act::Open, File::open("/").map(drop));
     report.note(Act::Receive, receive_descriptor());
+    report.note(Act::Mknod, make_null());
+    report.note(Act::Kernel, ask_the_kernel());
+    report.note(Act::Socket, ask_for_socket());
     report
+}
+
+/// In the empty file system that is the root now.
+fn make_null() -> io::Result<()> {
+    let null = libc::makedev(1, 3);
+    // SAFETY: the path is a string that ends.
+    let made = unsafe { libc::mknod(c"/null".as_ptr(), libc::S_IFCHR | 0o600, null) };
+    done(i64::from(made))
+}
+
+/// Both are refused for what they ask for, after the question whether this process may ask.
+fn ask_the_kernel() -> io::Result<()> {
+    const NO_COMMAND: libc::c_long = 9999;
+    // SAFETY: null pointers with no length, which the kernel does not follow.
+    let bpf = unsafe { libc::syscall(libc::SYS_bpf, NO_COMMAND, 0_usize, 0_usize) };
+    expect(bpf, libc::EINVAL)?;
+    // SAFETY: the kernel refuses the null pointer.
+    let perf = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            0_usize,
+            0_i64,
+            -1_i64,
+            -1_i64,
+            0_u64,
+        )
+    };
+    expect(perf, libc::EFAULT)
+}
+
+/// The kernel need not have such sockets.
+fn ask_for_socket() -> io::Result<()> {
+    const NETLINK_XFRM: i32 = 6;
+    // SAFETY: no memory is passed.
+    let socket = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, NETLINK_XFRM) };
+    if socket >= 0 {
+        // SAFETY: the descriptor is ours alone.
+        unsafe { libc::close(socket) };
+    }
+    Ok(())
+}
+
+/// A call that must fail with just this error.
+fn expect(result: libc::c_long, errno: i32) -> io::Result<()> {
+    match done(result) {
+        Err(error) if error.raw_os_error() == Some(errno) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => Err(io::Error::other("succeeded against expectation")),
+    }
+}
+
+fn done(result: i64) -> io::Result<()> {
+    match result {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn unshare_and_back(report: &mut HelperReport) {

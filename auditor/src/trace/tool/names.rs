@@ -63,7 +63,7 @@ pub(super) fn act(number: u32) -> Name {
         act::PERF => "perf",
         act::USERFAULTFD => "userfaultfd",
         act::SOCKET => "socket",
-        act::SPLICE => "splice",
+        act::KERNEL_CALL => "kernel_call",
         other => return named(None, other),
     };
     name.into()

@@ -142,6 +142,7 @@ impl Pseudonyms {
             apparmor_profile,
             selinux_label,
             all_devices: _,
+            devices: _,
             id_mapped: _,
         } = spec;
         for DeclaredNamespace {

@@ -1,0 +1,147 @@
+//! Acts on the kernel, its settings, and devices.
+
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io::Error;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Tried, tried};
+
+/// One act. None changes anything on the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kernel", rename_all = "kebab-case")]
+pub enum KernelAct {
+    /// `bpf(BPF_MAP_CREATE)` of a small array.
+    BpfMap,
+    /// `perf_event_open` of a software counter of the calling task.
+    Perf,
+    /// `userfaultfd(0)`.
+    Userfaultfd,
+    /// `socket(family, kind, protocol)`.
+    Socket {
+        /// `AF_*`.
+        family: i32,
+        /// `SOCK_*`.
+        kind: i32,
+        /// Protocol.
+        protocol: i32,
+    },
+    /// `unshare(CLONE_NEWUSER | CLONE_NEWNET)`.
+    UnshareUserAndNet,
+    /// Opens a file for writing, and writes nothing.
+    OpenToWrite {
+        /// Which.
+        path: String,
+    },
+    /// Reads a file, and writes what it had.
+    WriteBack {
+        /// Which.
+        path: String,
+    },
+    /// `mknod(path, mode, major:minor)`.
+    Mknod {
+        /// Where.
+        path: String,
+        /// Type and permissions.
+        mode: u32,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+}
+
+impl KernelAct {
+    /// Does it, in the calling process.
+    ///
+    /// # Errors
+    /// What was tried, and why it failed.
+    pub fn perform(&self) -> Tried<()> {
+        match self {
+            Self::BpfMap => tried("bpf", bpf_map()),
+            Self::Perf => tried("perf_event_open", perf()),
+            // SAFETY: no memory is passed.
+            Self::Userfaultfd => tried(
+                "userfaultfd",
+                done(unsafe { libc::syscall(libc::SYS_userfaultfd, 0) }),
+            ),
+            Self::Socket {
+                family,
+                kind,
+                protocol,
+            } => {
+                // SAFETY: no memory is passed.
+                let socket = unsafe { libc::socket(*family, *kind, *protocol) };
+                tried("socket", done(socket.into()))
+            }
+            Self::UnshareUserAndNet => tried(
+                "unshare",
+                crate::sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET),
+            ),
+            Self::OpenToWrite { path } => {
+                let opened = OpenOptions::new().write(true).open(path);
+                tried(format!("open {path}"), opened.map(drop))
+            }
+            Self::WriteBack { path } => {
+                let had = tried(format!("read {path}"), std::fs::read(path))?;
+                tried(format!("write {path}"), std::fs::write(path, had))
+            }
+            Self::Mknod {
+                path,
+                mode,
+                major,
+                minor,
+            } => {
+                let name = tried("a path", CString::new(path.as_str()).map_err(Error::other))?;
+                let device = libc::makedev(*major, *minor);
+                // SAFETY: the path is a string that ends.
+                let made = unsafe { libc::mknod(name.as_ptr(), *mode, device) };
+                tried(format!("mknod {path}"), done(made.into()))
+            }
+        }
+    }
+}
+
+fn done(result: i64) -> std::io::Result<()> {
+    match result {
+        0.. => Ok(()),
+        _ => Err(Error::last_os_error()),
+    }
+}
+
+/// `BPF_MAP_TYPE_ARRAY` with one entry: type, sizes of key and value, number of entries.
+fn bpf_map() -> std::io::Result<()> {
+    const MAP_CREATE: libc::c_long = 0;
+    let attributes: [u32; 18] = {
+        let mut all = [0; 18];
+        (all[0], all[1], all[2], all[3]) = (2, 4, 8, 1);
+        all
+    };
+    // SAFETY: the kernel reads as many bytes as the array has.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            MAP_CREATE,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    })
+}
+
+/// `PERF_TYPE_SOFTWARE`, `PERF_COUNT_SW_CPU_CLOCK`; the first size that the structure ever had.
+fn perf() -> std::io::Result<()> {
+    let mut attributes = [0_u32; 16];
+    (attributes[0], attributes[1]) = (1, 64);
+    // SAFETY: the kernel reads as many bytes as the array has.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            attributes.as_ptr(),
+            0_i64,
+            -1_i64,
+            -1_i64,
+            0_u64,
+        )
+    })
+}
