@@ -194,10 +194,14 @@ fn open_root() -> std::io::Result<i32> {
 /// Makes it descriptor 3, which outlives the exec. Whatever had that number ends with the exec.
 fn hand_on(descriptor: i32) -> std::io::Result<()> {
     // SAFETY: no memory is passed.
-    succeeded(match descriptor {
-        3 => unsafe { libc::fcntl(3, libc::F_SETFD, 0) },
-        other => unsafe { libc::dup2(other, 3) },
-    })
+    let kept = unsafe {
+        if descriptor == 3 {
+            libc::fcntl(3, libc::F_SETFD, 0)
+        } else {
+            libc::dup2(descriptor, 3)
+        }
+    };
+    succeeded(kept)
 }
 
 /// Runs a command to its end, within `patience`.
