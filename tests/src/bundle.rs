@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::scenario::{Container, Net};
+use crate::scenario::{Container, Leaked, Net};
 use crate::sys;
 
 /// What the containers run.
@@ -29,7 +29,7 @@ pub struct Bundle {
     /// Its leaf in every hierarchy, from the root.
     pub cgroup: String,
     /// See [`Container::leaked`].
-    pub leaked: bool,
+    pub leaked: Leaked,
 }
 
 /// What becomes of a container's configuration at run time.

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::act::{Act, Answer};
 use crate::bundle::Bundle;
+use crate::scenario::Leaked;
 use crate::sys;
 
 /// How control groups are mounted.
@@ -95,12 +96,16 @@ impl Runtime {
         let pid_file = bundle.directory.join("pid");
         let log = bundle.directory.join("stderr");
         let mut command = self.command(net);
-        if bundle.leaked {
-            command.args(["run", "--preserve-fds", "1"]);
-            // SAFETY: the closure only makes system calls and allocates nothing.
-            unsafe { command.pre_exec(hand_on_root) };
-        } else {
-            command.arg("run");
+        let prepare: Option<fn() -> std::io::Result<()>> = match bundle.leaked {
+            Leaked::Nothing => None,
+            Leaked::Root => Some(hand_on_root),
+            Leaked::Passed => Some(hand_on_socket),
+        };
+        command.arg("run");
+        if let Some(prepare) = prepare {
+            command.args(["--preserve-fds", "1"]);
+            // SAFETY: the function only makes system calls and allocates nothing.
+            unsafe { command.pre_exec(prepare) };
         }
         let mut child = command
             .arg("--bundle")
@@ -164,21 +169,39 @@ impl Runtime {
 
 /// Leaves a descriptor of the root directory to the program that is executed next.
 fn hand_on_root() -> std::io::Result<()> {
-    // SAFETY: the path is NUL-terminated; no other memory is passed. Whatever had number 3 ends with the exec.
-    unsafe {
-        let root = libc::open(
-            c"/".as_ptr(),
-            libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC,
-        );
-        if root < 0 {
-            return Err(std::io::Error::last_os_error());
+    hand_on(open_root()?)
+}
+
+/// Leaves it a socket over which a descriptor of the root directory was passed.
+fn hand_on_socket() -> std::io::Result<()> {
+    let root = open_root()?;
+    let mut ends = [0_i32; 2];
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: the array has room for both descriptors.
+    succeeded(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
+    sys::send_descriptor(ends[0], root)?;
+    hand_on(ends[1])
+}
+
+fn open_root() -> std::io::Result<i32> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: the path is NUL-terminated.
+    let root = unsafe { libc::open(c"/".as_ptr(), flags) };
+    succeeded(root)?;
+    Ok(root)
+}
+
+/// Makes it descriptor 3, which outlives the exec. Whatever had that number ends with the exec.
+fn hand_on(descriptor: i32) -> std::io::Result<()> {
+    // SAFETY: no memory is passed.
+    let kept = unsafe {
+        if descriptor == 3 {
+            libc::fcntl(3, libc::F_SETFD, 0)
+        } else {
+            libc::dup2(descriptor, 3)
         }
-        let kept = match root {
-            3 => libc::fcntl(3, libc::F_SETFD, 0),
-            root => libc::dup2(root, 3),
-        };
-        succeeded(kept)
-    }
+    };
+    succeeded(kept)
 }
 
 /// Runs a command to its end, within `patience`.

@@ -51,6 +51,17 @@ pub enum Net {
     Inherited,
 }
 
+/// A descriptor that a container starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaked {
+    /// None.
+    Nothing,
+    /// The host's root directory.
+    Root,
+    /// A unix socket over which the host has passed its root directory.
+    Passed,
+}
+
 /// What is special about a container.
 #[derive(Clone, Copy, Debug)]
 pub struct Container {
@@ -76,8 +87,8 @@ pub struct Container {
     pub promises: bool,
     /// Leaf cgroup, if it is not named after the container.
     pub cgroup: Option<&'static str>,
-    /// Who starts the runtime hands on a descriptor of the host's root directory, as number 3.
-    pub leaked: bool,
+    /// What who starts the runtime hands on as descriptor 3.
+    pub leaked: Leaked,
 }
 
 impl Container {
@@ -96,7 +107,7 @@ impl Container {
             all_devices: false,
             promises: false,
             cgroup: None,
-            leaked: false,
+            leaked: Leaked::Nothing,
         }
     }
 }

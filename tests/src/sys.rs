@@ -317,3 +317,67 @@ pub fn keep_descriptors() {
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
 }
+
+/// Room for one control message with one descriptor.
+type Control = [u64; 4];
+
+/// Passes a descriptor over a unix socket, with one byte. Allocates nothing.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn send_descriptor(socket: i32, descriptor: i32) -> Result<()> {
+    let (mut byte, mut control) = (0_u8, Control::default());
+    let mut data = iovec(&mut byte);
+    let mut message = message(&mut data, &mut control);
+    // SAFETY: the message points to memory that outlives the call and has room for the one control message.
+    let sent = unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(4) as _;
+        libc::CMSG_DATA(header)
+            .cast::<i32>()
+            .write_unaligned(descriptor);
+        message.msg_controllen = libc::CMSG_SPACE(4) as _;
+        libc::sendmsg(socket, &raw const message, 0)
+    };
+    if sent == 1 {
+        Ok(())
+    } else {
+        Err(Error::last_os_error())
+    }
+}
+
+/// Receives a descriptor from a unix socket, and leaves it open.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn receive_descriptor(socket: i32) -> Result<()> {
+    let (mut byte, mut control) = (0_u8, Control::default());
+    let mut data = iovec(&mut byte);
+    let mut message = message(&mut data, &mut control);
+    // SAFETY: the message points to memory that outlives the call.
+    let received = unsafe { libc::recvmsg(socket, &raw mut message, 0) };
+    match received {
+        1 if message.msg_controllen > 0 => Ok(()),
+        0.. => Err(Error::other("no descriptor came")),
+        _ => Err(Error::last_os_error()),
+    }
+}
+
+fn iovec(byte: &mut u8) -> libc::iovec {
+    libc::iovec {
+        iov_base: (&raw mut *byte).cast(),
+        iov_len: 1,
+    }
+}
+
+fn message(data: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
+    // SAFETY: all zero is an empty message.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of::<Control>() as _;
+    message
+}

@@ -44,6 +44,11 @@ pub enum FileAct {
         /// Which.
         path: String,
     },
+    /// Receives a descriptor over a unix socket that was there before, and keeps it.
+    Receive {
+        /// The socket's number.
+        socket: i32,
+    },
     /// Reads all of a directory's status files, as `ps` does.
     ReadAll {
         /// A /proc.
@@ -64,6 +69,10 @@ impl FileAct {
             Self::ReadBelow { descriptor, path } => keep(path, *descriptor, libc::O_RDONLY),
             Self::ByHandle { path } => tried(format!("open the handle of {path}"), by_handle(path)),
             Self::ByRing { path } => tried(format!("open {path} by ring"), ring::open(path)),
+            Self::Receive { socket } => tried(
+                "receive a descriptor",
+                crate::sys::receive_descriptor(*socket),
+            ),
             Self::ReadAll { proc } => tried(format!("read {proc}"), read_all(proc)),
         }
     }

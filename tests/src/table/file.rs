@@ -4,12 +4,19 @@ use super::{neighbour, object, of_dimension, step, violation, watcher};
 use crate::act::Act;
 use crate::act::file::FileAct;
 use crate::scenario::{
-    Container, Deed, Expect, Object, Places, Scenario, Script, Session, Step, Whom,
+    Container, Deed, Expect, Leaked, Object, Places, Scenario, Script, Session, Step, Whom,
 };
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![foreign(), by_ring(), own(), leaked(), run_by_host()]
+    vec![
+        foreign(),
+        by_ring(),
+        own(),
+        leaked(),
+        passed(),
+        run_by_host(),
+    ]
 }
 
 fn reached(whom: Whom, severity: &'static str) -> Expect {
@@ -157,7 +164,7 @@ fn leaked() -> Scenario {
         does: "a container starts with a descriptor of the host's root directory, and opens a file below it",
         session: Session::Default,
         containers: vec![Container {
-            leaked: true,
+            leaked: Leaked::Root,
             ..Container::plain("a")
         }],
         steps: vec![
@@ -168,6 +175,24 @@ fn leaked() -> Scenario {
                 &[reached(Whom::Host, "critical")],
             ),
             does("below", below, &[reached(Whom::Host, "high")]),
+        ],
+    }
+}
+
+/// A directory that the host passes over a unix socket: seen at its receipt, or found by a sweep.
+fn passed() -> Scenario {
+    let receive = |_: &dyn Places| Act::File(FileAct::Receive { socket: 3 });
+    Scenario {
+        id: "files-passed",
+        does: "a task receives a descriptor of the host's root directory over a socket",
+        session: Session::Default,
+        containers: vec![Container {
+            leaked: Leaked::Passed,
+            ..Container::plain("a")
+        }],
+        steps: vec![
+            step("socket", Deed::Nothing, &[], &[]),
+            does("received", receive, &[reached(Whom::Host, "critical")]),
         ],
     }
 }

@@ -7,6 +7,7 @@ use super::Engine;
 use crate::engine::report::Iotas;
 use crate::engine::rule::{self, Deed, Draft, foreign_file};
 use crate::engine::world::Reference;
+use crate::model::NsKind;
 use crate::model::facts::{EntityId, HOST, NsId};
 use crate::model::output::Record;
 use auditor_common::hook;
@@ -91,10 +92,7 @@ impl Engine {
         let at_ns = deed.record.header.boottime_ns;
         self.note_reference(tid, id, at_ns);
         let file = (label, id, foreign_file::object_id(&deed.record.object));
-        let is_known = self.files.told.contains_key(&file);
-        if is_known || self.files.told.len() < MAX_TOLD {
-            self.files.told.insert(file, at_ns);
-        }
+        let is_known = self.remember_file(file, at_ns);
         if is_known && deed.record.act == act::HOLD {
             return;
         }
@@ -148,9 +146,31 @@ impl Engine {
     pub(super) fn on_host_code(&mut self, deed: &Deed<'_>, drafts: &mut Vec<Draft>) {
         // Where opens are seen, they tell of scripts too.
         let sees_opens = self.config.working & (1 << hook::FILE_OPEN) != 0;
-        if deed.record.header.hook != hook::SCHED_EXEC || !sees_opens {
-            rule::host_runs_container_file::detect(deed, &self.world, drafts);
+        if deed.record.header.hook == hook::SCHED_EXEC && sees_opens {
+            return;
         }
+        let Some(draft) = rule::host_runs_container_file::detect(deed, &self.world) else {
+            return;
+        };
+        let (object, namespace) = (&deed.record.object, deed.record.object.mnt_ns_inum);
+        if let Some(id) = self.world.ns.by_inum(NsKind::Mnt, namespace) {
+            let file = (HOST, id, foreign_file::object_id(object));
+            let is_known = self.remember_file(file, deed.record.header.boottime_ns);
+            // Whoever executes a file maps it next.
+            if is_known && deed.record.act == act::MAP {
+                return;
+            }
+        }
+        drafts.push(draft);
+    }
+
+    /// A file was reached; says whether that is remembered already.
+    fn remember_file(&mut self, file: File, at_ns: u64) -> bool {
+        let is_known = self.files.told.contains_key(&file);
+        if is_known || self.files.told.len() < MAX_TOLD {
+            self.files.told.insert(file, at_ns);
+        }
+        is_known
     }
 
     /// A task of the host executed a file by this path.

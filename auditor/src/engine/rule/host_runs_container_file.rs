@@ -9,24 +9,22 @@ use crate::model::{Confidence, Dimension, NsKind, RuleId, Severity, Transition, 
 use auditor_common::record::{ActRecord, TaskState, act, kernel_str, ns, path_flags};
 
 /// Drafts a finding when the file's mount is a container's.
-pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
-    let record = deed.record;
-    if record.object.flags & path_flags::DETACHED != 0 {
-        return;
+#[must_use]
+pub fn detect(deed: &Deed<'_>, world: &World) -> Option<Draft> {
+    let file = &deed.record.object;
+    if file.flags & path_flags::DETACHED != 0 || file.mnt_ns_inum == deed.state.ns[ns::MNT].inum {
+        return None;
     }
-    let Some(id) = world.ns.by_inum(NsKind::Mnt, record.object.mnt_ns_inum) else {
-        return;
-    };
+    let id = world.ns.by_inum(NsKind::Mnt, file.mnt_ns_inum)?;
     let object = owner(world, id);
-    if object == HOST || record.object.mnt_ns_inum == deed.state.ns[ns::MNT].inum {
-        return;
+    if object == HOST {
+        return None;
     }
-    let seen = evidence(record, vec!["execute".to_owned()]);
-    let draft = Draft {
+    let seen = evidence(deed.record, vec!["execute".to_owned()]);
+    Some(Draft {
         confidence: deed.confidence,
-        ..draft(world, object, object_id(&record.object), verb(record), seen)
-    };
-    out.push(draft);
+        ..draft(world, object, object_id(file), verb(deed.record), seen)
+    })
 }
 
 /// Drafts a finding when a path names a file below a container's root file system, as the host sees it.

@@ -240,6 +240,8 @@ fn the_host_runs_a_containers_file() {
         found[0].message,
         "a task of the host executed a file of container a"
     );
+    m.reach(task, act::MAP, a, REGULAR, READ);
+    assert!(m.findings().is_empty(), "executing it maps it");
     let visitor = m.fork(1, 0);
     m.setns(visitor, a, &[NsKind::Mnt]);
     m.reach(visitor, act::EXEC, a, REGULAR, READ);
