@@ -4,10 +4,12 @@
 //! fuzzers found worth keeping (`fuzz/corpus`).
 
 use auditor::agent::replay::Replay;
-use auditor::engine::{Config, Engine};
+use auditor::engine::{Config, Engine, Event};
 use auditor::import::{Importer, Input, Player, Tool};
+use auditor::model::output::Record;
 use auditor::model::policy::Policy;
 use auditor::sensor::btf::Btf;
+use auditor::sensor::decode::Decoded;
 use auditor::sensor::{decode, mountinfo, resolve};
 use auditor::sink::jsonl;
 use auditor::trace::frame::{Frame, Kind};
@@ -66,12 +68,35 @@ pub fn payload(bytes: &[u8]) {
     trace(&frames.finish().expect("memory takes it"));
 }
 
-/// What a kernel's ring is said to hold.
+/// What a kernel's ring is said to hold, and what the engine makes of it.
 pub fn records(bytes: &[u8]) {
+    let mut engine = Engine::new(Config::default(), &Policy::default());
+    let mut out = Vec::new();
     for record in decode::records(bytes) {
-        if record.is_err() {
-            break;
-        }
+        let Ok(record) = record else { break };
+        engine.step(
+            match &record {
+                Decoded::Task(record) => Event::Task(record),
+                Decoded::Exec(record) => Event::Exec(record),
+                Decoded::Exit(record) => Event::Exit(record),
+                Decoded::Cgroup(record) => Event::Cgroup(record),
+                Decoded::Act(record) => Event::Act(record),
+            },
+            &mut out,
+        );
+        answer_nothing(&mut engine, &mut out);
+    }
+    engine.stop(u64::MAX, "hostile", &mut out);
+    for record in out {
+        jsonl::encode(&record).expect("every record is a line");
+    }
+}
+
+/// Nobody knows any container.
+fn answer_nothing(engine: &mut Engine, out: &mut Vec<Record>) {
+    while let Some(query) = engine.next_query() {
+        let (query, answer) = (query.id, None);
+        engine.step(Event::Answer { query, answer }, out);
     }
 }
 
