@@ -32,6 +32,15 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether both prove the same. Where several hooks can be the first to see something, one of them in common is
+    /// enough: which it is depends on what else the machine does.
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let is_alike = self.hooks.is_empty() == other.hooks.is_empty();
+        let in_common = self.hooks.is_empty() || !self.hooks.is_disjoint(&other.hooks);
+        self.key() == other.key() && is_alike && in_common
+    }
+
     fn key(&self) -> (Machine, Option<String>, String) {
         (self.on.clone(), self.rule.clone(), self.scenario.clone())
     }

@@ -198,6 +198,7 @@ impl<'a> Stage<'a> {
             Need::Unified => runtime.has_unified_leaf(),
             Need::CgroupNamespace => runtime.layout == Layout::Unified,
             Need::Pids => Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists(),
+            Need::UnlimitedMaps => kernel_is_at_least(5, 11),
             Need::TimerList => Path::new("/proc/timer_list").exists(),
             Need::KernelMemory => self.options.memory.is_some(),
         }
@@ -321,6 +322,15 @@ impl<'a> Stage<'a> {
         std::fs::remove_dir_all(&traces).with_context(|| format!("remove {}", traces.display()))?;
         Ok(violation_bytes(&ended))
     }
+}
+
+/// Whether the running kernel is of this version or a later one.
+fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|part| part.parse::<u32>().ok());
+    numbers.next().zip(numbers.next()) >= Some((major, minor))
 }
 
 /// Whether one of the hooks that a line rests on works. Where none does, the start line must say so.

@@ -228,6 +228,9 @@ pub enum Need {
     Pids,
     /// Containers get a cgroup namespace: else all share the host's, and joining it is no change.
     CgroupNamespace,
+    /// BPF maps count against the memory of their cgroup (5.11), not against a limit of locked memory that containers
+    /// cannot raise.
+    UnlimitedMaps,
     /// `/proc/timer_list`, which containers have masked.
     TimerList,
     /// Somebody outside who writes this kernel's memory. Only a guest has that: nobody can on a real machine.

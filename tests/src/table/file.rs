@@ -1,6 +1,6 @@
 //! Files on others' mounts (T3), and containers' files that the host runs (T6).
 
-use super::{neighbour, object, of_dimension, step, violation, watcher};
+use super::{neighbour, object, of_dimension, process, seen_by, step, violation, watcher};
 use crate::act::Act;
 use crate::act::file::FileAct;
 use crate::scenario::{
@@ -27,6 +27,11 @@ fn reached(whom: Whom, severity: &'static str) -> Expect {
     )
 }
 
+/// The way through /proc/PID/root reads that process, which is told once where its hook works.
+fn looked_into(whom: Whom) -> Expect {
+    seen_by(process::reached(whom, "high"), "__ptrace_may_access")
+}
+
 fn does(id: &'static str, act: fn(&dyn Places) -> Act, expects: &[Expect]) -> Step {
     step(id, Deed::Do(Script(act)), &[], expects)
 }
@@ -49,7 +54,7 @@ fn foreign() -> Scenario {
             does(
                 "directory",
                 |places| read(places.directory(Whom::Host)),
-                &[reached(Whom::Host, "critical")],
+                &[reached(Whom::Host, "critical"), looked_into(Whom::Host)],
             ),
             does(
                 "read",
@@ -64,7 +69,14 @@ fn foreign() -> Scenario {
                 },
                 &[reached(Whom::Host, "critical")],
             ),
-            does("neighbour", neighbours, &[reached(Whom::Neighbour, "high")]),
+            does(
+                "neighbour",
+                neighbours,
+                &[
+                    reached(Whom::Neighbour, "high"),
+                    looked_into(Whom::Neighbour),
+                ],
+            ),
             does(
                 "path-only",
                 |places| {
@@ -91,7 +103,10 @@ fn by_ring() -> Scenario {
                     let path = format!("{}/bin/busybox", places.directory(Whom::Neighbour));
                     Act::File(FileAct::ByRing { path })
                 },
-                &[reached(Whom::Neighbour, "high")],
+                &[
+                    reached(Whom::Neighbour, "high"),
+                    looked_into(Whom::Neighbour),
+                ],
             ),
             does(
                 "own",

@@ -4,8 +4,8 @@ use super::{object, of_dimension, step, violation, watcher};
 use crate::act::Act;
 use crate::act::kernel::KernelAct;
 use crate::scenario::{
-    Container, Deed, Expect, LineKind, Object, Places, Requires, Scenario, Script, Session, Step,
-    Whom,
+    Container, Deed, Expect, LineKind, Need, Object, Places, Requires, Scenario, Script, Session,
+    Step, Whom,
 };
 
 /// All of them.
@@ -33,7 +33,10 @@ fn code() -> Scenario {
         session: Session::Default,
         containers: vec![Container::plain("a")],
         steps: vec![
-            go("bpf", |_| Act::Kernel(KernelAct::BpfMap), &[used("high")]),
+            Step {
+                needs: vec![Need::UnlimitedMaps],
+                ..go("bpf", |_| Act::Kernel(KernelAct::BpfMap), &[used("high")])
+            },
             go("perf", |_| Act::Kernel(KernelAct::Perf), &[used("medium")]),
             go(
                 "userfaultfd",

@@ -1,6 +1,7 @@
 //! What containers mount (T4), and containers that run with less than their spec promises (T14).
 
-use super::{join, object, of_dimension, step, violation, watcher};
+use super::process::reached;
+use super::{join, object, of_dimension, seen_by, step, violation, watcher};
 use crate::act::mount::MountAct;
 use crate::act::{Act, Kind};
 use crate::scenario::{
@@ -60,7 +61,11 @@ fn host() -> Scenario {
             "carry",
             carry,
             &[],
-            &[join(Kind::Mnt, Whom::Host), foreign("critical")],
+            &[
+                join(Kind::Mnt, Whom::Host),
+                foreign("critical"),
+                seen_by(reached(Whom::Host, "high"), "__ptrace_may_access"),
+            ],
         )],
     }
 }
@@ -72,6 +77,8 @@ fn kernel() -> Scenario {
         session: Session::Default,
         containers: vec![Container::plain("a")],
         steps: vec![
+            // Of what is mounted before the first look only what the spec does not explain is found.
+            go("wait", |_| Act::Mount(MountAct::Wait), &[], &[]),
             go(
                 "proc",
                 |_| mount("proc", "/tmp/proc", ""),

@@ -38,6 +38,8 @@ impl Engine {
         match record.act {
             // A runtime's task that is not yet the container's program still has business with its parent.
             act::ACCESS | act::CONTROL | act::CONNECT | act::SEND if arriving => {}
+            // A child that is under way is put into its cgroup, and belongs to nobody yet.
+            act::CONTROL if self.is_in_clone(record.syscall) => {}
             act::ACCESS | act::SIGNAL | act::CONTROL => {
                 rule::process_control::detect(&deed, &self.world, &mut drafts);
             }
@@ -65,6 +67,11 @@ impl Engine {
             _ => {}
         }
         self.report_deed(drafts, &deed, &Iotas::new(), out);
+    }
+
+    fn is_in_clone(&self, syscall: i32) -> bool {
+        let call = (self.config.syscalls)(syscall);
+        matches!(call, Some("clone" | "clone3" | "fork" | "vfork"))
     }
 
     /// Who did it. Nothing tells of the birth of an io_uring worker: its process did what it does.

@@ -79,12 +79,7 @@ pub fn detect(deed: &Deed<'_>, world: &World, index: &IsolationIndex, out: &mut 
         .as_deref()
         .is_some_and(|comm| CONTROLLERS.contains(&comm));
     let controls = listens || ends_with(CONTROL_PATHS);
-    if !controls
-        && matches!(
-            index.pair(deed.label, object).class,
-            PairClass::K1 | PairClass::K4
-        )
-    {
+    if !controls && may_talk(index, deed.label, object) {
         return;
     }
     let (rule, severity, what) = if controls {
@@ -125,6 +120,14 @@ pub fn detect(deed: &Deed<'_>, world: &World, index: &IsolationIndex, out: &mut 
             possessive(world, object)
         ),
     });
+}
+
+/// Whether two were put together to talk: containers of one pod, and those that share a network by declaration. A common
+/// directory alone says nothing of a socket in it.
+fn may_talk(index: &IsolationIndex, a: EntityId, b: EntityId) -> bool {
+    let pair = index.pair(a, b);
+    let net = pair.dimension(Dimension::Net);
+    pair.class == PairClass::K1 || net.is_some_and(|net| net.verdict == Verdict::DeclaredShared)
 }
 
 /// Whose the socket is; `None` where that is not known.
