@@ -51,7 +51,7 @@ pub unsafe fn object<A: Access>(dentry: Ptr, out: *mut FileRef) {
             (*out).ino = A::u64(inode, &INODE_INO);
             let mode: Option<u16> = A::field(inode, &INODE_MODE);
             (*out).mode = match mode {
-                Some(mode) => mode as u32,
+                Some(mode) => u32::from(mode),
                 None => 0,
             };
             (*out).rdev = A::u32(inode, &INODE_RDEV);
