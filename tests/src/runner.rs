@@ -265,6 +265,8 @@ impl<'a> Stage<'a> {
                 .filter(ours)
                 .for_each(|line| println!("{line}"));
         }
+        let last = ended.lines.last();
+        let end_ns = last.map_or(u64::MAX, |line| line["boottime_ns"].as_u64().unwrap_or(0));
         let unexpected: Vec<&Value> = (ended.lines.iter().enumerate())
             .filter(|(index, line)| {
                 [LineKind::Violation, LineKind::Drift]
@@ -273,7 +275,7 @@ impl<'a> Stage<'a> {
                     && !claimed.contains(index)
                     && !claimed
                         .iter()
-                        .any(|&first| is_repeat(&ended.lines[first], line))
+                        .any(|&first| is_repeat(&ended.lines[first], line, end_ns))
             })
             .map(|(_, line)| line)
             .collect();
@@ -372,14 +374,15 @@ fn violation_bytes(ended: &Ended) -> Vec<usize> {
         .collect()
 }
 
-/// Whether a line folds repeats of an earlier one: the same finding, a fold window (a minute) later.
-fn is_repeat(first: &Value, line: &Value) -> bool {
+/// Whether a line folds repeats of an earlier one: the same finding, a fold window (a minute) later, or when the stream
+/// ended.
+fn is_repeat(first: &Value, line: &Value, end_ns: u64) -> bool {
     const WINDOW_NS: u64 = 60_000_000_000;
     let when = |line: &Value| line["boottime_ns"].as_u64().unwrap_or(0);
     let same = ["/rule", "/dimension", "/subject/id", "/object/id"]
         .iter()
         .all(|part| first.pointer(part) == line.pointer(part));
-    same && when(line) >= when(first) + WINDOW_NS
+    same && when(line) >= end_ns.min(when(first) + WINDOW_NS)
 }
 
 fn names_any(line: &Value, ids: &BTreeSet<String>) -> bool {
