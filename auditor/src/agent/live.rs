@@ -408,12 +408,13 @@ fn states(
         let index_u16 = u16::try_from(index).unwrap_or(u16::MAX);
         let same_eyes = load::instead_of(index_u16)
             .is_some_and(|others| others.iter().all(|&o| works(&states[usize::from(o)])));
-        if matches!(states[index].state.as_str(), "failed" | "silent") {
-            states[index].not_seen = match same_eyes {
-                true => load::seen_only_by(index_u16).map(str::to_owned),
-                false => Some(spec.sees.to_owned()),
-            };
-        }
+        let only = || load::seen_only_by(index_u16).map(str::to_owned);
+        states[index].not_seen = match states[index].state.as_str() {
+            "failed" | "silent" if !same_eyes => Some(spec.sees.to_owned()),
+            "failed" | "silent" => only(),
+            "not_needed" if same_eyes => only(),
+            _ => None,
+        };
     }
     states
 }

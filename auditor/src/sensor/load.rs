@@ -207,6 +207,7 @@ pub const fn seen_only_by(index: u16) -> Option<&'static str> {
         hook::PTRACE_ACCESS => {
             Some("containers that read others' processes through /proc or by performance events")
         }
+        hook::EXIT_KERNEL => Some("containers that make a userfaultfd"),
         _ => None,
     }
 }

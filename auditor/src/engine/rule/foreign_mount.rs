@@ -9,7 +9,7 @@ use crate::engine::world::World;
 use crate::model::facts::{EntityId, HOST};
 use crate::model::output::Evidence;
 use crate::model::setup::{Mount, SetUp, is_below};
-use crate::model::{Confidence, Dimension, RuleId, Severity, Transition, Verdict};
+use crate::model::{Confidence, Dimension, RuleId, Severity, Transition, Verdict, text};
 use std::collections::BTreeMap;
 
 /// Findings from one look: the rest is of the same kind.
@@ -216,14 +216,11 @@ fn draft(changed: &Changed, mount: &Mount, point: &str, wrong: Wrong, world: &Wo
     }
 }
 
-/// FNV-1a: the same mount at the same place is the same object.
+/// The same mount at the same place is the same object.
 fn object_id(mount: &Mount, point: &str) -> u64 {
     let dev = mount.dev.to_le_bytes();
     let bytes = dev.iter().chain(mount.root.as_bytes());
-    let bytes = bytes.chain(&[0]).chain(point.as_bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    text::stable_hash(bytes.chain(&[0]).chain(point.as_bytes()))
 }
 
 /// A place in proc or sysfs that the container started with masked or read-only: seen from the root of that file

@@ -105,7 +105,7 @@ pub fn detect(deed: &Deed<'_>, call: Option<&str>, world: &World, out: &mut Vec<
         confidence: deed.confidence,
         subject: deed.label,
         object: HOST,
-        object_id: text::stable_hash(&named) ^ u64::from(refused),
+        object_id: text::stable_hash(named.as_bytes()) ^ u64::from(refused),
         by_iota: false,
         verdict: Some(Verdict::Violated),
         expected: None,

@@ -90,7 +90,7 @@ pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
         confidence: deed.confidence,
         subject: deed.label,
         object: HOST,
-        object_id: text::stable_hash(&knob) ^ u64::from(value.is_some()),
+        object_id: text::stable_hash(knob.as_bytes()) ^ u64::from(value.is_some()),
         by_iota: false,
         verdict: Some(Verdict::Violated),
         expected: None,

@@ -164,8 +164,5 @@ fn fold(object: &FileRef, tgid: u32, name: &[u8]) -> u64 {
     if object.ino != 0 {
         return id;
     }
-    // FNV-1a: the same name, the same number, on every machine.
-    name.iter().fold(0xcbf2_9ce4_8422_2325 ^ id, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    text::stable_hash(name) ^ id
 }

@@ -385,7 +385,10 @@ impl Engine {
         setup: &SetUp,
         out: &mut Vec<Record>,
     ) {
-        let act = self.setups.asked.remove(&(label, setup.mnt_ns));
+        let acted = (label, setup.mnt_ns);
+        // Another look may come between the act and the look that is due for it, and show what came of it already.
+        let act =
+            (self.setups.asked.remove(&acted)).or_else(|| self.setups.due.get(&acted).copied());
         let corrected = self.correct_baseline(label, setup.mnt_ns);
         let (Some(known), Some(entity), Some(task)) = (
             self.setups.tables.get(&label),

@@ -163,6 +163,24 @@ fn only(found: &[Finding]) -> (Severity, &[String]) {
     (finding.severity, flags)
 }
 
+/// A look that was asked before the act, and shows what came of it, is not a change that nobody made.
+#[test]
+fn a_look_in_between_answers_the_act() {
+    let mut story = Story::new();
+    story.act(story.init);
+    story.machine.tick(100_000_000);
+    let earlier = look(&mut story.machine).unwrap();
+    tell(&mut story.machine, &earlier, story.mounts.clone());
+    story.act(story.init);
+    story.mounts.push(mount(DISK, "/", "/mnt", "ext4"));
+    tell(&mut story.machine, &earlier, story.mounts.clone());
+    assert_eq!(only(&story.machine.violations()).0, Severity::Critical);
+    story.machine.tick(100_000_000);
+    let due = look(&mut story.machine).unwrap();
+    tell(&mut story.machine, &due, story.mounts.clone());
+    assert_eq!(story.machine.violations(), []);
+}
+
 #[test]
 fn what_others_had_is_foreign() {
     let mut story = Story::new();
