@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The oldest format; one directory for each since.
-const FORMATS: [&str; 1] = ["1"];
+const FORMATS: [&str; 2] = ["1", "2"];
 const LINES: &str = "lines.jsonl";
 
 #[test]
