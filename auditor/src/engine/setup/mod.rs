@@ -1,7 +1,8 @@
 //! What containers are set up with: when to look, and what to make of it.
 //!
-//! The kernel hooks only say *that* a mount table changed. What it holds is read from the kernel, a tick later: the
-//! mount is done then, and a burst of them is one look. The first look at a container, when it begins, is its baseline.
+//! The kernel hooks only say *that* a mount table changes. What it holds is read from the kernel at the next tick, so
+//! that a burst of changes is one look, and again at later ones until the change shows: a hook that stands before the
+//! change may be just before a tick. The first look at a container, when it begins, is its baseline.
 //! A change that no act of the container's stands before came from outside (the host's mounts propagate into its
 //! containers) and is taken over, unless a mount that was there has become weaker.
 
@@ -23,6 +24,8 @@ use trees::Trees;
 
 /// Mount tables of one container that are kept; tables of more namespaces are compared with its first.
 const MAX_TABLES: usize = 16;
+/// So many ticks after an act its effect is looked for.
+const LOOKED_FOR: [u8; 4] = [1, 2, 4, 8];
 /// Looks that wait for a tick at once. More changes are found by sweep.
 const MAX_DUE: usize = 1024;
 /// Looks that nobody has taken yet.
@@ -38,10 +41,8 @@ const HOST_EVERY: u32 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Setups {
     looks: VecDeque<Look>,
-    /// Acts since the last tick, by container and mount namespace.
-    due: BTreeMap<(EntityId, u32), ActRecord>,
-    /// What was asked for at the last tick, likewise.
-    asked: BTreeMap<(EntityId, u32), ActRecord>,
+    /// Acts whose effect has not shown yet, by container and mount namespace.
+    due: BTreeMap<(EntityId, u32), Due>,
     tables: BTreeMap<EntityId, Known>,
     /// What came before the start line.
     early: Vec<SetUp>,
@@ -49,6 +50,14 @@ pub(super) struct Setups {
     sweeps: u32,
     /// The container that the last sweep looked at last.
     cursor: Option<EntityId>,
+}
+
+/// An act whose effect is looked for.
+#[derive(Debug)]
+struct Due {
+    act: ActRecord,
+    /// Ticks since then.
+    ticks: u8,
 }
 
 /// What is known of one entity.
@@ -69,7 +78,6 @@ impl Setups {
     fn forget(&mut self, id: EntityId) {
         self.tables.remove(&id);
         self.due.retain(|(of, _), _| *of != id);
-        self.asked.retain(|(of, _), _| *of != id);
     }
 }
 
@@ -131,25 +139,39 @@ impl Engine {
         {
             known.is_late = true;
         }
+        let place = (label, inum);
         let due = &mut self.setups.due;
-        if due.len() < MAX_DUE {
-            due.entry((label, inum)).or_insert(*record);
+        let known = due.get(&place);
+        // The first of a burst stands for all of it.
+        let in_burst = known.is_some_and(|due| due.ticks == 0);
+        if !in_burst && (known.is_some() || due.len() < MAX_DUE) {
+            let act = *record;
+            due.insert(place, Due { act, ticks: 0 });
         }
     }
 
     /// Asks what is due. Once a tick.
     pub(super) fn ask_due(&mut self) {
-        self.setups.asked = std::mem::take(&mut self.setups.due);
-        let asked: Vec<_> = self
-            .setups
-            .asked
+        let due = &mut self.setups.due;
+        due.retain(|_, due| Some(&due.ticks) != LOOKED_FOR.last());
+        due.values_mut().for_each(|due| due.ticks += 1);
+        let asked: Vec<_> = due
             .iter()
-            .map(|(k, r)| (*k, r.actor))
+            .filter(|(_, due)| LOOKED_FOR.contains(&due.ticks))
+            .map(|(place, due)| (*place, due.act.actor, due.ticks == 1))
             .collect();
-        for ((label, inum), actor) in asked {
+        for ((label, inum), actor, first) in asked {
             if let Some(key) = self.witness_of(label, inum, &actor) {
-                self.ask_look(key, inum, Vec::new(), true);
+                self.ask_look(key, inum, Vec::new(), first);
             }
+        }
+    }
+
+    /// What was looked for shows. Others of the burst may still be under way: one tick more is theirs.
+    fn show(&mut self, place: (EntityId, u32)) {
+        let due = self.setups.due.get(&place);
+        if due.is_some_and(|due| due.ticks > 1) {
+            self.setups.due.remove(&place);
         }
     }
 
@@ -386,9 +408,8 @@ impl Engine {
         out: &mut Vec<Record>,
     ) {
         let acted = (label, setup.mnt_ns);
-        // Another look may come between the act and the look that is due for it, and show what came of it already.
-        let act =
-            (self.setups.asked.remove(&acted)).or_else(|| self.setups.due.get(&acted).copied());
+        // Another look may come before the one that is due for the act, and show what came of it already.
+        let act = self.setups.due.get(&acted).map(|due| due.act);
         let corrected = self.correct_baseline(label, setup.mnt_ns);
         let (Some(known), Some(entity), Some(task)) = (
             self.setups.tables.get(&label),
@@ -426,6 +447,9 @@ impl Engine {
             },
         };
         let drafts = foreign_mount::detect(&tables, &changed, &self.world);
+        if tables.before.mounts != setup.mounts {
+            self.show(acted);
+        }
         let (who, hook, syscall) = act.map_or((*key, hook::PROC, -1), |record| {
             (record.actor, record.header.hook, record.syscall)
         });

@@ -181,6 +181,46 @@ fn a_look_in_between_answers_the_act() {
     assert_eq!(story.machine.violations(), []);
 }
 
+/// The hook stands before the mount, and a tick may come between them.
+#[test]
+fn an_effect_that_comes_late_answers_the_act() {
+    let mut story = Story::new();
+    story.act(story.init);
+    story.machine.tick(100_000_000);
+    let first = look(&mut story.machine).unwrap();
+    assert!(first.always);
+    tell(&mut story.machine, &first, story.mounts.clone());
+    assert_eq!(story.machine.violations(), []);
+    story.machine.tick(100_000_000);
+    let second = look(&mut story.machine).unwrap();
+    // The same table once more need not be told.
+    assert!(!second.always);
+    story.mounts.push(mount(DISK, "/", "/mnt", "ext4"));
+    tell(&mut story.machine, &second, story.mounts.clone());
+    assert_eq!(only(&story.machine.violations()).0, Severity::Critical);
+    // It was answered: what comes now comes from outside.
+    for _ in 0..8 {
+        story.machine.tick(100_000_000);
+        assert_eq!(look(&mut story.machine), None);
+    }
+}
+
+/// What never shows is given up.
+#[test]
+fn an_act_without_effect_is_looked_after_for_a_while() {
+    let mut story = Story::new();
+    story.act(story.init);
+    let mut asked = Vec::new();
+    for _ in 0..20 {
+        story.machine.tick(100_000_000);
+        asked.push(looks(&mut story.machine).len());
+    }
+    let expected: Vec<usize> = (1..=20)
+        .map(|tick| usize::from([1, 2, 4, 8].contains(&tick)))
+        .collect();
+    assert_eq!(asked, expected);
+}
+
 #[test]
 fn what_others_had_is_foreign() {
     let mut story = Story::new();
