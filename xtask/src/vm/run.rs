@@ -215,24 +215,32 @@ pub(crate) fn count_instructions(
         kernel: kernels::by_series(series)?,
         cgroup: Cgroup::Unified,
     };
-    let files = prepare(guest, artifacts)?;
+    let files = prepare(guest, &format!("{}-instructions", guest.name()), artifacts)?;
     let mut child = qemu(&files, guest, program, Clock::Instructions)
         .arg("-serial")
         .arg(format!("file:{}", files.console.display()))
         .arg("-serial")
         .arg(format!("file:{}", files.results.display()))
+        .args(["-serial", "null"])
         .stdin(Stdio::null())
         .spawn()
         .context("start qemu-system-x86_64")?;
     wait(&mut child, timeout, |_| Ok(()))
         .with_context(|| format!("console ends with:\n{}", tail(&files.console)))?;
-    std::fs::read_to_string(&files.results)
-        .with_context(|| format!("read {}", files.results.display()))
+    let results = std::fs::read_to_string(&files.results)
+        .with_context(|| format!("read {}", files.results.display()))?;
+    ensure!(
+        results.lines().last() == Some("{\"exit\":0}"),
+        "the guest failed; its console ends with:\n{}",
+        tail(&files.console)
+    );
+    Ok(results)
 }
 
-fn prepare(guest: Guest, artifacts: &Artifacts) -> Result<Files> {
+/// Makes the files of a guest, in a directory of this name.
+fn prepare(guest: Guest, name: &str, artifacts: &Artifacts) -> Result<Files> {
     let ready = kernels::fetch(guest.kernel)?;
-    let directory = project::target().join("vm/guests").join(guest.name());
+    let directory = project::target().join("vm/guests").join(name);
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("create {}", directory.display()))?;
     let file = |name: &str| directory.join(name);
@@ -310,7 +318,7 @@ fn run_one(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<Tally> {
 
 /// A run, and what its kernel said.
 fn boot(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<(Tally, String)> {
-    let files = prepare(guest, artifacts)?;
+    let files = prepare(guest, &guest.name(), artifacts)?;
     let mut program = vec![
         "/bin/scenarios".to_owned(),
         format!("--cycles={}", args.cycles),
@@ -420,7 +428,7 @@ fn tail(path: &Path) -> String {
 }
 
 fn shell(guest: Guest, artifacts: &Artifacts) -> Result<()> {
-    let files = prepare(guest, artifacts)?;
+    let files = prepare(guest, &guest.name(), artifacts)?;
     eprintln!("leave with `exit`, or Ctrl-A X");
     project::run(
         qemu(&files, guest, "/bin/sh", Clock::Real)
