@@ -43,10 +43,12 @@ pub fn lose(hook: u16) {
     increment(&LOST, u32::from(hook));
 }
 
-/// Counts an event of `hook` that a filter keeps back.
+/// Notes that a filter keeps back events of `hook`. CPUs share the flag: it is written once.
 #[inline(always)]
 pub fn filter(hook: u16) {
-    increment(&FILTERED, u32::from(hook));
+    if !FILTERED.has(u32::from(hook)) {
+        FILTERED.set(u32::from(hook), true);
+    }
 }
 
 /// Zeroes a record word by word: it is too large for inline stores, and the byte loop of `memset` is slow.

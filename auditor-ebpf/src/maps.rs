@@ -7,6 +7,7 @@ use auditor_common::limits::PID_LIMIT;
 use auditor_common::record::{ActRecord, TaskRecord};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use core::cell::UnsafeCell;
 
 /// Tasks that can be between the making of their fresh namespaces and the switch to them.
 const MAX_UNSHARING: u32 = 4096;
@@ -34,9 +35,11 @@ pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as
 #[map]
 pub static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as u32, 0);
 
-/// Events per hook that are known not to matter and were not written: a filter's silence is no dead hook.
-#[map]
-pub static FILTERED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as u32, 0);
+/// Hooks that held something back, known not to matter: a filter's silence is no dead hook. A section of its own is a
+/// map of its own, and a variable in it needs no look-up.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.filtered")]
+pub static FILTERED: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
 
 /// Number of the next event on each CPU.
 #[map]
@@ -64,10 +67,11 @@ pub static LAST_CRED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_CR
 #[map]
 pub static KEEP_CREDS: Array<u32> = Array::with_max_entries(1, 0);
 
-/// One byte for each thread id: 1 for a thread that is not, or once was not, in the host's first namespaces, or
-/// descends from such a one. Thread ids are below [`PID_LIMIT`], so there is always room.
-#[map]
-pub static MARKS: Array<Marks> = Array::with_max_entries((PID_LIMIT / MARKS_PER_ENTRY) as u32, 0);
+/// Threads that are not, or once were not, in the host's first namespaces, or descend from such a one, by id. Thread ids
+/// are below [`PID_LIMIT`], so there is always room.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.marks")]
+pub static MARKS: Flags<PID_LIMIT> = Flags::CLEAR;
 
 /// Where the iterator builds its record: it has no ring, and the stack is too small. One agent thread reads the
 /// iterator, so two walks never share a CPU's slot.
@@ -78,11 +82,40 @@ pub static SCRATCH: PerCpuArray<TaskRecord> = PerCpuArray::with_max_entries(1, 0
 #[map]
 pub static SCRATCH_ACT: PerCpuArray<ActRecord> = PerCpuArray::with_max_entries(1, 0);
 
-/// Threads in one entry of [`MARKS`].
-pub const MARKS_PER_ENTRY: usize = 4096;
+/// Flags that programs on all CPUs read and write: a byte each.
+#[repr(transparent)]
+pub struct Flags<const LEN: usize>(UnsafeCell<[u8; LEN]>);
 
-/// Value of [`MARKS`].
-pub type Marks = [u8; MARKS_PER_ENTRY];
+// SAFETY: only whole bytes are read and written, and no order between them matters.
+unsafe impl<const LEN: usize> Sync for Flags<LEN> {}
+
+impl<const LEN: usize> Flags<LEN> {
+    const CLEAR: Self = {
+        assert!(LEN.is_power_of_two());
+        Self(UnsafeCell::new([0; LEN]))
+    };
+
+    /// The byte of a flag. The mask is what the verifier knows the bounds by.
+    #[inline(always)]
+    fn at(&self, index: u32) -> *mut u8 {
+        let place = index as usize & (LEN - 1);
+        self.0.get().cast::<u8>().wrapping_add(place)
+    }
+
+    /// Whether a flag is set.
+    #[inline(always)]
+    pub fn has(&self, index: u32) -> bool {
+        // SAFETY: within the array.
+        unsafe { core::ptr::read_volatile(self.at(index)) != 0 }
+    }
+
+    /// Sets a flag, or clears it.
+    #[inline(always)]
+    pub fn set(&self, index: u32, value: bool) {
+        // SAFETY: within the array.
+        unsafe { core::ptr::write_volatile(self.at(index), u8::from(value)) };
+    }
+}
 
 /// Value of [`UNSHARING`].
 #[repr(C)]

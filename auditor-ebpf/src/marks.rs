@@ -10,24 +10,12 @@ use crate::kernel::globals::{
     TASK_TID, USERNS_LEVEL,
 };
 use crate::kernel::{Access, Ptr, current};
-use crate::maps::{MARKS, MARKS_PER_ENTRY};
+use crate::maps::MARKS;
 
-/// The byte of a thread.
-#[inline(always)]
-fn slot(tid: u32) -> Option<*mut u8> {
-    let entry = MARKS.get_ptr_mut(tid / MARKS_PER_ENTRY as u32)?;
-    let place = (tid as usize) & (MARKS_PER_ENTRY - 1);
-    Some(entry.cast::<u8>().wrapping_add(place))
-}
-
-/// Whether a thread is marked. One whose id is out of range is: unknown never filters.
+/// Whether a thread is marked.
 #[inline(always)]
 pub fn has(tid: u32) -> bool {
-    match slot(tid) {
-        // SAFETY: within the map's value.
-        Some(mark) => unsafe { core::ptr::read_volatile(mark) != 0 },
-        None => true,
-    }
+    MARKS.has(tid)
 }
 
 /// Whether the running task is marked, or its process: nothing tells of the birth of an io_uring worker.
@@ -41,10 +29,7 @@ pub fn has_current() -> bool {
 /// Marks a thread, or takes its mark away.
 #[inline(always)]
 pub fn set(tid: u32, marked: bool) {
-    if let Some(mark) = slot(tid) {
-        // SAFETY: within the map's value.
-        unsafe { core::ptr::write_volatile(mark, u8::from(marked)) };
-    }
+    MARKS.set(tid, marked);
 }
 
 /// Whether a task is apart from the host's first namespaces.

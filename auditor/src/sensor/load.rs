@@ -119,6 +119,10 @@ pub enum LoadError {
     },
 }
 
+/// A byte for each hook.
+type Flags = [u8; FLAGS];
+const FLAGS: usize = HOOKS.len().next_power_of_two();
+
 /// The loaded programs.
 pub struct Loaded {
     ebpf: Ebpf,
@@ -130,7 +134,7 @@ pub struct Loaded {
     events: Option<RingBuf<MapData>>,
     bulk: Option<RingBuf<MapData>>,
     lost: PerCpuArray<MapData, u64>,
-    filtered: PerCpuArray<MapData, u64>,
+    filtered: Array<MapData, Flags>,
     keep_creds: Array<MapData, u32>,
     reported: BTreeMap<(u16, u32), u64>,
     #[cfg(feature = "debug-log")]
@@ -279,11 +283,11 @@ impl Loaded {
                 name: "LOST",
             })?;
         let filtered = ebpf
-            .take_map("FILTERED")
-            .and_then(|map| PerCpuArray::try_from(map).ok())
+            .take_map(".bss.filtered")
+            .and_then(|map| Array::try_from(map).ok())
             .ok_or(LoadError::Missing {
                 what: "map",
-                name: "FILTERED",
+                name: ".bss.filtered",
             })?;
         let keep_creds = ebpf
             .take_map("KEEP_CREDS")
@@ -490,14 +494,9 @@ impl Loaded {
     /// Hooks that saw something and knew that it does not matter: proof that they fire.
     #[must_use]
     pub fn filtering(&self) -> BTreeSet<u16> {
-        (0_u16..)
-            .zip(HOOKS)
-            .map(|(index, _)| index)
-            .filter(|&index| {
-                let counts = self.filtered.get(&u32::from(index), 0);
-                counts.is_ok_and(|per_cpu| per_cpu.iter().any(|&n| n > 0))
-            })
-            .collect()
+        let flags = self.filtered.get(&0, 0).unwrap_or([0; FLAGS]);
+        let set = (0_u16..).zip(flags).filter(|&(_, flag)| flag != 0);
+        set.map(|(index, _)| index).collect()
     }
 
     /// Shows what the programs have logged since the last call.
