@@ -4,12 +4,13 @@
 //! few functions. Names are copied from the kernel's own dentries, never from user memory.
 
 use super::fs;
+use crate::kernel::current::on_current;
 use crate::kernel::globals::{
     DENTRY_INODE, DENTRY_NAME, DENTRY_PARENT, DENTRY_SB, FDT_FD, FDT_MAX, FILE_DENTRY, FILE_INODE,
     FILE_MNT, FILES_FDT, INODE_INO, INODE_MODE, INODE_RDEV, MOUNT_MNT, MOUNT_NS, NSPROXY_MNT,
     SB_DEV, SB_MAGIC, SB_USERNS, TASK_FILES, TASK_NSPROXY, USERNS_INUM, has,
 };
-use crate::kernel::{Access, Probe, Ptr, current};
+use crate::kernel::{Access, Probe, Ptr};
 use auditor_common::limits::{ACT_NAME_LEN, PATH_COMPONENTS};
 use auditor_common::record::{ActRecord, FileRef, path_flags};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
@@ -160,32 +161,34 @@ pub unsafe fn whose<A: Access>(task: Ptr, namespace: Option<u64>) -> Whose {
     Whose::Foreign
 }
 
-/// The file behind a descriptor of the running task; null where there is none.
-///
-/// # Safety
-/// Probe takes any address: there is nothing to promise.
+/// The file behind a descriptor of the running task; null where there is none. Untyped: the table's entries are reached by
+/// a computed index.
 #[inline(always)]
-pub unsafe fn file_at(descriptor: u64) -> Ptr {
-    // SAFETY: Probe takes any address.
+pub fn file_at(descriptor: u64) -> Ptr {
+    // SAFETY: the running task, by the access that this kernel allows.
+    unsafe { on_current!(entry_of, descriptor) }
+}
+
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+unsafe fn entry_of<A: Access>(task: Ptr, descriptor: u64) -> Ptr {
+    // SAFETY: the caller's promise; pointers are checked, and Probe takes any address.
     unsafe {
-        let files = Probe::ptr(current::untyped(), &TASK_FILES);
+        let files = A::ptr(task, &TASK_FILES);
         if files.is_null() {
             return core::ptr::null();
         }
-        let table = Probe::ptr(files, &FILES_FDT);
-        if table.is_null() || descriptor >= u64::from(Probe::u32(table, &FDT_MAX)) {
+        let table = A::ptr(files, &FILES_FDT);
+        if table.is_null() || descriptor >= u64::from(A::u32(table, &FDT_MAX)) {
             return core::ptr::null();
         }
-        let entries = Probe::ptr(table, &FDT_FD);
+        let entries = A::ptr(table, &FDT_FD);
         if entries.is_null() {
             return core::ptr::null();
         }
-        let file: Option<Ptr> = Probe::read(
-            entries
-                .wrapping_add(descriptor as usize * size_of::<Ptr>())
-                .cast(),
-        );
-        match file {
+        let place = descriptor as usize * size_of::<Ptr>();
+        match Probe::read(entries.wrapping_add(place).cast()) {
             Some(file) => file,
             None => core::ptr::null(),
         }
