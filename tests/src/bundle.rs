@@ -88,7 +88,7 @@ pub fn configure(directory: &Path, container: &Container, given: &Given<'_>) -> 
 }
 
 /// Has the runtime's own hook put another config.json in place once the runtime has read the first: it promises more
-/// than what will run. The hook is in both, as the runtime runs it.
+/// than what will run, and knows of no hook and no device.
 fn promise(directory: &Path, programs: &Programs, given: &Given<'_>) -> Result<()> {
     let path = directory.join("config.json");
     let promised = directory.join("promised.json");
@@ -104,8 +104,12 @@ fn promise(directory: &Path, programs: &Programs, given: &Given<'_>) -> Result<(
     config["hooks"] = json!({
         "createRuntime": [{ "path": busybox, "args": ["busybox", "sh", "-c", copies] }],
     });
+    let kvm = json!({ "path": "/dev/kvm", "type": "c", "major": 10, "minor": 232 });
+    config["linux"]["devices"] = json!([kvm]);
     std::fs::write(&path, serde_json::to_vec_pretty(&config)?)
         .with_context(|| format!("write {}", path.display()))?;
+    config["hooks"] = json!({});
+    config["linux"]["devices"] = json!([]);
     let fewer: Vec<&str> = CAPABILITIES[..CAPABILITIES.len() - 1].to_vec();
     config["process"]["capabilities"] =
         json!({ "bounding": fewer, "effective": fewer, "permitted": fewer });

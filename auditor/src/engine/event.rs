@@ -96,6 +96,8 @@ pub struct Look {
     pub mnt_ns: u32,
     /// Which of these paths does this kernel have? All are below `/proc` and `/sys`.
     pub paths: Vec<String>,
+    /// Which device nodes does it have?
+    pub devices: bool,
     /// Answer even if nothing changed.
     pub always: bool,
 }

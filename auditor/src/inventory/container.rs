@@ -11,6 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::limits;
+use crate::model::device::Device;
 
 /// The manager that a container belongs to: the name by which its user would look it up.
 ///
@@ -463,20 +464,12 @@ pub struct SpecSummary {
     pub all_devices: bool,
     /// Device nodes that the runtime makes for it.
     #[serde(default)]
-    pub devices: Vec<DeclaredDevice>,
+    pub devices: Vec<Device>,
+    /// Whether these are all that it was given: the whole spec is known, and no hook of it can have added some.
+    #[serde(default)]
+    pub devices_final: bool,
     /// Whether id mappings are declared.
     pub id_mapped: bool,
-}
-
-/// A device node of a spec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeclaredDevice {
-    /// Whether it is a block device.
-    pub block: bool,
-    /// Major number.
-    pub major: u32,
-    /// Minor number.
-    pub minor: u32,
 }
 
 /// A declared departure from a confined container.

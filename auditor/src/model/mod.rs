@@ -3,6 +3,7 @@
 //! Nothing here touches a clock, a file, the network or the kernel.
 
 pub mod capability;
+pub mod device;
 pub mod facts;
 pub mod fs;
 pub mod isolation;

@@ -3,10 +3,13 @@
 //! The agent reads it from the kernel when the engine asks, and it is part of the stream of events, so that a replay
 //! has it too.
 
+use super::device::Device;
 use serde::{Deserialize, Serialize};
 
 /// Mounts of one table that are kept. More are counted.
 pub const MAX_MOUNTS: usize = 4096;
+/// Device nodes of one directory that are kept.
+pub const MAX_DEVICES: usize = 256;
 /// Bytes of one text in a table that are kept.
 pub const MAX_TEXT: usize = 4096;
 
@@ -33,9 +36,21 @@ pub struct SetUp {
     /// Of the paths that the question named: those that this kernel has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub present: Vec<String>,
+    /// Device nodes in its `/dev`, where that is a tmpfs; absent where nobody asked or it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Vec<DeviceNode>>,
     /// Which of an entity's tables it is, where a recording repeats what was known; absent for a fresh look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Table>,
+}
+
+/// A device node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNode {
+    /// Its name below `/dev`.
+    pub name: String,
+    /// What it stands for.
+    pub device: Device,
 }
 
 /// Which of the tables that an engine keeps.

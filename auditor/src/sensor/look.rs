@@ -1,16 +1,21 @@
 //! Looks at what one process is set up with: its mount table, its LSM label.
 //!
 //! Only files of /proc are read, by the descriptor of the process's directory, and the start time is compared before and
-//! after: an id that another process has got meanwhile says nothing. No path is followed that a container controls.
+//! after: an id that another process has got meanwhile says nothing. No path is followed that a container controls, and
+//! nothing is asked of a file system that it may serve itself.
 
 use super::mountinfo;
 use super::procfs::{parse_stat, same_task};
 use crate::engine::Look;
-use crate::model::setup::{MAX_MOUNTS, MAX_TEXT, Mount, SetUp};
+use crate::model::device::Device;
+use crate::model::setup::{DeviceNode, MAX_DEVICES, MAX_MOUNTS, MAX_TEXT, Mount, SetUp};
 use crate::model::text;
 use auditor_common::record::TaskKey;
 use hashbrown::HashMap;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx,
+};
+use rustix::io::Errno;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
@@ -21,6 +26,8 @@ use std::path::Path;
 const MAX_TABLE_LEN: u64 = 16 << 20;
 /// Bytes of another file that are read.
 const MAX_FILE_LEN: u64 = 4096;
+/// Entries of a directory that are read.
+const MAX_ENTRIES: usize = 4096;
 /// Tables that are remembered. One more, and all are told again.
 const MAX_SEEN: usize = 1 << 16;
 
@@ -34,7 +41,7 @@ pub struct Looker {
 impl Looker {
     /// What the engine asks for; `None` where the process is gone, cannot be read, or nothing has changed.
     pub fn look(&mut self, look: &Look) -> Option<SetUp> {
-        let read = match read(&look.key) {
+        let read = match read(look) {
             Ok(read) => read?,
             Err(error) => {
                 tracing::debug!(pid = look.key.tgid, "cannot look: {error}");
@@ -59,6 +66,7 @@ struct Seen {
     read_ns: u64,
     table: Vec<u8>,
     lsm: Option<Vec<u8>>,
+    devices: Option<Vec<DeviceNode>>,
 }
 
 impl Seen {
@@ -83,12 +91,14 @@ impl Seen {
             omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
             lsm: self.lsm.as_deref().map(text::escape),
             present: present(&look.paths),
+            devices: self.devices.clone(),
             repeats: None,
         })
     }
 }
 
-fn read(key: &TaskKey) -> io::Result<Option<Seen>> {
+fn read(look: &Look) -> io::Result<Option<Seen>> {
+    let key = &look.key;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory: OwnedFd = openat(CWD, format!("/proc/{}", key.tgid), flags, Mode::empty())?;
     let directory = directory.as_fd();
@@ -101,10 +111,12 @@ fn read(key: &TaskKey) -> io::Result<Option<Seen>> {
         let end = label.iter().position(|&b| b == 0 || b == b'\n');
         label[..end.unwrap_or(label.len())].to_vec()
     });
+    let devices = look.devices.then(|| devices(directory, &table));
     let read = Seen {
         read_ns: super::clock::boottime_ns(),
         table,
         lsm: lsm.filter(|label| !label.is_empty()),
+        devices: devices.flatten(),
     };
     Ok(is(directory, key)?.then_some(read))
 }
@@ -149,6 +161,66 @@ fn mount(mount: &mountinfo::Mount) -> Mount {
     }
 }
 
+/// Device nodes in the `/dev` of a process that not every container has; `None` where that is no tmpfs, or cannot be
+/// read.
+///
+/// A container may mount a file system there that it serves itself, and let whoever asks it something wait for ever. So
+/// the way there is walked in the cache alone, and the directory is read only if it is the table's tmpfs.
+fn devices(process: BorrowedFd<'_>, table: &[u8]) -> Option<Vec<DeviceNode>> {
+    let mounts = mountinfo::parse(table).ok()?;
+    let at = |point: &[u8]| mounts.iter().rfind(|mount| mount.mount_point == point);
+    if at(b"/")?.fs_type.starts_with(b"fuse") {
+        return None;
+    }
+    let tmpfs = at(b"/dev").filter(|mount| mount.fs_type == b"tmpfs")?;
+    let path = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(process, "root", path, Mode::empty()).ok()?;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let cached = within | ResolveFlags::CACHED;
+    let dev = match openat2(&root, "dev", path, Mode::empty(), cached) {
+        // Kernels before 5.12.
+        Err(Errno::INVAL) => openat2(&root, "dev", path, Mode::empty(), within),
+        opened => opened,
+    };
+    let dev = dev.ok()?;
+    let quiet = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let own = statx(&dev, "", quiet | AtFlags::EMPTY_PATH, StatxFlags::TYPE).ok()?;
+    if (own.stx_dev_major << 20 | own.stx_dev_minor) != tmpfs.dev {
+        return None;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let listed = Dir::new(openat(&dev, ".", flags, Mode::empty()).ok()?).ok()?;
+    let mut found = Vec::new();
+    for entry in listed.take(MAX_ENTRIES) {
+        let entry = entry.ok()?;
+        if !matches!(
+            entry.file_type(),
+            FileType::BlockDevice | FileType::CharacterDevice
+        ) {
+            continue;
+        }
+        let quiet = quiet | AtFlags::SYMLINK_NOFOLLOW;
+        let Ok(node) = statx(&dev, entry.file_name(), quiet, StatxFlags::TYPE) else {
+            continue;
+        };
+        let device = Device {
+            block: match FileType::from_raw_mode(u32::from(node.stx_mode)) {
+                FileType::BlockDevice => true,
+                FileType::CharacterDevice => false,
+                _ => continue,
+            },
+            major: node.stx_rdev_major,
+            minor: node.stx_rdev_minor,
+        };
+        if !device.is_plain() && found.len() < MAX_DEVICES {
+            let name = text::escape(entry.file_name().to_bytes());
+            found.push(DeviceNode { name, device });
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(found)
+}
+
 /// Of paths below /proc and /sys, those that this machine's own have: containers see the same kernel.
 fn present(paths: &[String]) -> Vec<String> {
     let there = |path: &&String| Path::new(path.as_str()).symlink_metadata().is_ok();
@@ -173,6 +245,7 @@ mod tests {
             },
             mnt_ns: 1,
             paths: vec!["/proc/self".to_owned(), "/proc/nothing".to_owned()],
+            devices: false,
             always,
         }
     }

@@ -162,7 +162,7 @@ fn spec() -> Scenario {
     Scenario {
         id: "mount-spec",
         does: "a container whose config.json promises more than the runtime was told: a mask, a read-only path, a \
-               mount, seccomp, no_new_privs, fewer capabilities",
+               mount, seccomp, no_new_privs, fewer capabilities, no device",
         session: Session::Default,
         containers: vec![Container {
             promises: true,
@@ -177,6 +177,7 @@ fn spec() -> Scenario {
                 finds("high"),
                 finds("high"),
                 finds("high"),
+                finds("medium"),
                 finds("medium"),
                 finds("medium"),
             ],

@@ -5,6 +5,7 @@
 use super::{Deed, Draft, DraftKind, name};
 use crate::engine::world::World;
 use crate::inventory::container::SpecSummary;
+use crate::model::device::Device;
 use crate::model::facts::{EntityId, HOST};
 use crate::model::output::Evidence;
 use crate::model::{Dimension, RuleId, Severity, Transition, Verdict, fs, text};
@@ -13,14 +14,6 @@ use auditor_common::record::act;
 /// `FMODE_READ` and `FMODE_WRITE`, in `file.f_mode`.
 const READ: u64 = 1;
 const WRITE: u64 = 2;
-
-/// A device by its number.
-#[derive(Clone, Copy)]
-struct Device {
-    block: bool,
-    major: u32,
-    minor: u32,
-}
 
 /// Drafts a finding for a device node that was opened or made.
 pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
@@ -53,7 +46,7 @@ pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
         access.extend((record.arg1 & READ != 0).then(|| "read".to_owned()));
         access.extend((record.arg1 & WRITE != 0).then(|| "write".to_owned()));
     }
-    let word = if block { "block" } else { "character" };
+    let word = device.kind();
     let path = text::file_path(record.name());
     out.push(Draft {
         kind,
@@ -94,37 +87,9 @@ pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
     });
 }
 
-impl Device {
-    /// Whether every container has it: null, zero, full, random, urandom, terminals.
-    const fn is_plain(self) -> bool {
-        !self.block
-            && match self.major {
-                1 => matches!(self.minor, 3 | 5 | 7 | 8 | 9),
-                5 => self.minor <= 2,
-                136..=143 => true,
-                _ => false,
-            }
-    }
-
-    /// What can be done by it.
-    const fn severity(self) -> Severity {
-        match (self.block, self.major, self.minor) {
-            // A disk; memory; ports.
-            (true, ..) | (false, 1, 1 | 2 | 4) => Severity::Critical,
-            // net/tun, fuse: for the container's own network and mounts.
-            (false, 10, 200 | 229) => Severity::Low,
-            _ => Severity::Medium,
-        }
-    }
-}
-
 /// Whether the spec of the container, or of one around it, gives it this device.
 fn is_declared(world: &World, label: EntityId, device: Device) -> bool {
-    let gives = |spec: &SpecSummary| {
-        spec.devices
-            .iter()
-            .any(|d| (d.block, d.major, d.minor) == (device.block, device.major, device.minor))
-    };
+    let gives = |spec: &SpecSummary| spec.devices.contains(&device);
     let entity = world.entities.get(&label);
     let answer = entity.and_then(|entity| entity.answer.as_ref());
     answer

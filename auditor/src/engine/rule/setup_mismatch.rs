@@ -5,9 +5,10 @@ use super::{Draft, DraftKind, name};
 use crate::engine::world::namespaces::NO_NS;
 use crate::engine::world::{Task, World};
 use crate::inventory::container::{DeclaredMount, NamespaceKind, SpecSummary};
+use crate::model::device::Device;
 use crate::model::facts::{EntityId, HOST};
 use crate::model::output::Evidence;
-use crate::model::setup::{SetUp, is_below};
+use crate::model::setup::{DeviceNode, SetUp, is_below};
 use crate::model::{
     Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict, capability,
 };
@@ -78,6 +79,7 @@ pub fn detect(
     privileges(spec, init, &mut found);
     namespaces(spec, init, world, &mut found);
     labelled(spec, setup, &mut found);
+    devices(spec, setup, &mut found);
     let drafts = found.into_iter().take(MAX_DRAFTS).enumerate();
     drafts
         .map(|(index, mismatch)| draft(label, index, mismatch, world))
@@ -267,6 +269,25 @@ fn labelled(spec: &SpecSummary, setup: &SetUp, out: &mut Vec<Mismatch>) {
             severity: Severity::Medium,
             expected: declared.to_owned(),
             observed: observed.to_owned(),
+        });
+    }
+}
+
+/// Device nodes that the container was not given.
+fn devices(spec: &SpecSummary, setup: &SetUp, out: &mut Vec<Mismatch>) {
+    if !spec.devices_final || spec.all_devices {
+        return;
+    }
+    for DeviceNode { name, device } in setup.devices.iter().flatten() {
+        if device.is_plain() || spec.devices.contains(device) {
+            continue;
+        }
+        let Device { major, minor, .. } = device;
+        out.push(Mismatch {
+            part: "device",
+            severity: device.severity().min(Severity::High),
+            expected: "those of the spec".to_owned(),
+            observed: format!("/dev/{name}, {} device {major}:{minor}", device.kind()),
         });
     }
 }

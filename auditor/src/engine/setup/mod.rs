@@ -106,14 +106,9 @@ impl Engine {
         self.setups.tables.values().flat_map(of).collect()
     }
 
-    fn ask_look(&mut self, key: TaskKey, mnt_ns: u32, paths: Vec<String>, always: bool) {
+    fn ask_look(&mut self, look: Look) {
         if self.setups.looks.len() < MAX_LOOKS {
-            self.setups.looks.push_back(Look {
-                key,
-                mnt_ns,
-                paths,
-                always,
-            });
+            self.setups.looks.push_back(look);
         }
     }
 
@@ -128,7 +123,14 @@ impl Engine {
         let spec = entity.answer.as_ref().and_then(|a| a.spec.as_ref());
         let paths = spec.map_or_else(Vec::new, setup_mismatch::paths);
         let (key, mnt_ns) = (task.state.key, task.state.ns[ns::MNT].inum);
-        self.ask_look(key, mnt_ns, paths, always);
+        let devices = spec.is_some_and(|spec| spec.devices_final);
+        self.ask_look(Look {
+            key,
+            mnt_ns,
+            paths,
+            devices,
+            always,
+        });
     }
 
     /// A container's task changed a mount table.
@@ -162,7 +164,13 @@ impl Engine {
             .collect();
         for ((label, inum), actor, first) in asked {
             if let Some(key) = self.witness_of(label, inum, &actor) {
-                self.ask_look(key, inum, Vec::new(), first);
+                self.ask_look(Look {
+                    key,
+                    mnt_ns: inum,
+                    paths: Vec::new(),
+                    devices: false,
+                    always: first,
+                });
             }
         }
     }

@@ -3,7 +3,8 @@
 
 use super::machine::Machine;
 use crate::engine::Event;
-use crate::inventory::container::{ContainerAnswer, DeclaredDevice, Runtime, SpecSummary};
+use crate::inventory::container::{ContainerAnswer, Runtime, SpecSummary};
+use crate::model::device::Device;
 use crate::model::output::{Evidence, Record};
 use crate::model::{RuleId, Severity, fs};
 use auditor_common::hook;
@@ -120,7 +121,7 @@ fn declared_devices_are_for_the_record() {
     let mut m = Machine::new("");
     let mut answer = ContainerAnswer::bare("/a".to_owned(), Runtime::Runc, "a".to_owned());
     answer.spec = Some(SpecSummary {
-        devices: vec![DeclaredDevice {
+        devices: vec![Device {
             block: true,
             major: 8,
             minor: 1,

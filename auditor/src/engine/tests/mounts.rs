@@ -4,8 +4,9 @@
 use super::machine::Machine;
 use crate::engine::{Event, Look};
 use crate::inventory::container::{DeclaredCapabilities, DeclaredMount, SpecSummary};
+use crate::model::device::Device;
 use crate::model::output::{Evidence, Finding, Record};
-use crate::model::setup::{Mount, SetUp, Table};
+use crate::model::setup::{DeviceNode, Mount, SetUp, Table};
 use crate::model::{Dimension, NsKind, RuleId, Severity, Verdict};
 use auditor_common::hook;
 use auditor_common::limits::ACT_NAME_LEN;
@@ -470,6 +471,69 @@ fn less_than_the_spec_is_told() {
             medium("no_new_privs"),
         ]
     );
+}
+
+/// Nodes that its spec gives it, that every container has, or that a hook may have added, are as they should be.
+#[test]
+fn device_nodes_beyond_the_spec_are_told() {
+    let node = |name: &str, block, major, minor| DeviceNode {
+        name: name.to_owned(),
+        device: Device {
+            block,
+            major,
+            minor,
+        },
+    };
+    let found = |spec: SpecSummary| {
+        let mut machine = Machine::new("");
+        machine.spec(WEB, "web", spec.clone());
+        looks(&mut machine);
+        machine.runc(30, WEB);
+        let asked = look(&mut machine).unwrap();
+        assert_eq!(asked.devices, spec.devices_final);
+        let seen = SetUp {
+            devices: Some(vec![
+                node("null", false, 1, 3),
+                node("fuse", false, 10, 229),
+                node("kvm", false, 10, 232),
+                node("sda", true, 8, 0),
+            ]),
+            ..set_up(&asked, table())
+        };
+        machine.step(Event::Looked(&seen));
+        let told = machine.violations();
+        let values = told.iter().map(|finding| match &finding.observed {
+            Some(Evidence::Setup { part, value }) if part == "device" => {
+                (value.clone(), finding.severity)
+            }
+            other => panic!("{other:?}"),
+        });
+        values.collect::<Vec<_>>()
+    };
+    let given = SpecSummary {
+        devices: vec![node("kvm", false, 10, 232).device],
+        devices_final: true,
+        capabilities: spec().capabilities,
+        ..SpecSummary::default()
+    };
+    let expected = [
+        (
+            "/dev/fuse, character device 10:229".to_owned(),
+            Severity::Low,
+        ),
+        ("/dev/sda, block device 8:0".to_owned(), Severity::High),
+    ];
+    assert_eq!(found(given.clone()), expected);
+    let by_hook = SpecSummary {
+        devices_final: false,
+        ..given.clone()
+    };
+    assert_eq!(found(by_hook), []);
+    let privileged = SpecSummary {
+        all_devices: true,
+        ..given
+    };
+    assert_eq!(found(privileged), []);
 }
 
 /// A container that mounts before anybody has looked gains nothing by it.

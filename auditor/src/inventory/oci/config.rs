@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::super::container::{
-    DeclaredCapabilities, DeclaredDevice, DeclaredMount, NamespaceKind, SpecSummary,
-};
+use super::super::container::{DeclaredCapabilities, DeclaredMount, NamespaceKind, SpecSummary};
 use super::{NamespaceWire, ParseError, bounded, declared_namespaces, json, present};
+use crate::model::device::Device;
 
 /// What `config.json` declares.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,6 +47,7 @@ struct ConfigWire {
     process: Option<ProcessWire>,
     mounts: Option<Vec<MountWire>>,
     linux: Option<LinuxWire>,
+    hooks: Option<HooksWire>,
     annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -109,6 +109,30 @@ struct LinuxWire {
     devices: Option<Vec<DeviceWire>>,
 }
 
+/// Those that run before the container's program does.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct HooksWire {
+    prestart: Option<Vec<serde::de::IgnoredAny>>,
+    create_runtime: Option<Vec<serde::de::IgnoredAny>>,
+    create_container: Option<Vec<serde::de::IgnoredAny>>,
+    start_container: Option<Vec<serde::de::IgnoredAny>>,
+}
+
+impl HooksWire {
+    fn is_empty(&self) -> bool {
+        let stages = [
+            &self.prestart,
+            &self.create_runtime,
+            &self.create_container,
+            &self.start_container,
+        ];
+        stages
+            .iter()
+            .all(|stage| stage.as_ref().is_none_or(Vec::is_empty))
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct DeviceWire {
@@ -120,13 +144,13 @@ struct DeviceWire {
 
 impl DeviceWire {
     /// `None` for what is no device node, or has no number.
-    fn declared(&self) -> Option<DeclaredDevice> {
+    fn declared(&self) -> Option<Device> {
         let block = match self.kind.as_deref() {
             Some("b") => true,
             Some("c" | "u") => false,
             _ => return None,
         };
-        Some(DeclaredDevice {
+        Some(Device {
             block,
             major: u32::try_from(self.major?).ok()?,
             minor: u32::try_from(self.minor?).ok()?,
@@ -167,6 +191,7 @@ impl ConfigWire {
             process,
             mounts,
             linux,
+            hooks,
             annotations: _,
         } = self;
         let root = root.unwrap_or_default();
@@ -182,6 +207,10 @@ impl ConfigWire {
             inheritable: bounded(caps.inheritable, &mut omitted),
             ambient: bounded(caps.ambient, &mut omitted),
         });
+        let devices = linux
+            .devices
+            .map(|all| all.iter().filter_map(DeviceWire::declared).collect());
+        let devices = bounded(devices, &mut omitted);
         SpecSummary {
             oci_version,
             namespaces,
@@ -208,12 +237,8 @@ impl ConfigWire {
                     .and_then(|resources| resources.devices)
                     .unwrap_or_default(),
             ),
-            devices: bounded(
-                linux
-                    .devices
-                    .map(|all| all.iter().filter_map(DeviceWire::declared).collect()),
-                &mut omitted,
-            ),
+            devices_final: omitted == 0 && hooks.unwrap_or_default().is_empty(),
+            devices,
             id_mapped: linux.uid_mappings.is_some_and(|maps| !maps.is_empty()),
         }
     }

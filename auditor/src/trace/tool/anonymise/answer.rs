@@ -71,6 +71,7 @@ impl Pseudonyms {
             omitted: _,
             lsm,
             present,
+            devices,
             repeats: _,
         } = &mut other;
         for Mount {
@@ -93,6 +94,9 @@ impl Pseudonyms {
             self.listed(List::Profiles, label);
         }
         present.iter_mut().for_each(|path| self.path_text(path));
+        for node in devices.iter_mut().flatten() {
+            self.path_text(&mut node.name);
+        }
         other
     }
 
@@ -143,6 +147,7 @@ impl Pseudonyms {
             selinux_label,
             all_devices: _,
             devices: _,
+            devices_final: _,
             id_mapped: _,
         } = spec;
         for DeclaredNamespace {
