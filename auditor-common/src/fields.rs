@@ -168,6 +168,8 @@ macro_rules! kernel_fields {
             FILES_FDT: ["files_struct.fdt"], Ptr, Optional, "files behind descriptors";
             FDT_FD: ["fdtable.fd"], Ptr, Optional, "files behind descriptors";
             FDT_MAX: ["fdtable.max_fds"], Int(4), Optional, "files behind descriptors";
+            VMA_FILE: ["vm_area_struct.vm_file"], Ptr, Optional, "files that are mapped";
+            VMA_FLAGS: ["vm_area_struct.vm_flags", "vm_area_struct.__vm_flags"], Int(8), Optional, "files that are mapped";
             BPRM_FILE: ["linux_binprm.file"], Ptr, Optional, "mounts of executed files";
 
             FILE_PRIVATE: ["file.private_data"], Ptr, Optional, "sockets and processes behind descriptors";
@@ -179,6 +181,8 @@ macro_rules! kernel_fields {
             UNIX_DENTRY: ["unix_sock.path.dentry"], Ptr, Optional, "files of unix sockets";
             UNIX_MNT: ["unix_sock.path.mnt"], Ptr, Optional, "files of unix sockets";
             UNIX_PEER: ["unix_sock.peer"], Ptr, Optional, "other ends of unix sockets";
+            SK_SOCKET: ["sock.sk_socket"], Ptr, Optional, "which sockets are connected";
+            SOCKET_FILE: ["socket.file"], Ptr, Optional, "which sockets are connected";
             UNIX_ADDR_LEN: ["unix_address.len"], Int(4), Optional, "names of unix sockets";
             UNIX_ADDR_NAME: ["unix_address.name"], Array, Optional, "names of unix sockets";
 

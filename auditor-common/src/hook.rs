@@ -113,4 +113,6 @@ hooks! {
     ENTER_SOCKET = 51: "enter_socket", "sys_enter_socket", Attach::SyscallEnter(&["socket"]), Tracepoint, "containers that open sockets into the kernel's crypto or netlink";
     ENTER_CONNECT = 52: "enter_connect", "sys_enter_connect", Attach::SyscallEnter(&["connect"]), Tracepoint, "connections to others' unix sockets";
     ENTER_MKNOD = 53: "enter_mknod", "sys_enter_mknod", Attach::SyscallEnter(&["mknod", "mknodat"]), Tracepoint, "device nodes that containers make";
+    ITER_HANDLE = 54: "iter_handle", "iter/handles", Attach::Iter("task_file"), Both, "pipes, sockets and open files that containers share";
+    ITER_VMA = 55: "iter_vma", "iter/task_vma", Attach::Iter("task_vma"), Both, "memory that containers share by mapping one file";
 }

@@ -21,6 +21,8 @@ pub mod kind {
     pub const CGROUP: u16 = 4;
     /// An [`super::ActRecord`].
     pub const ACT: u16 = 5;
+    /// A [`super::HandleRecord`].
+    pub const HANDLE: u16 = 6;
 }
 
 /// Values of [`TaskRecord::cause`]: why this state was captured.
@@ -399,6 +401,14 @@ pub mod act {
     pub const HOLD: u32 = 4;
     /// Mapped a file executable; as [`OPEN`], `arg0`: the protection bits.
     pub const MAP: u32 = 5;
+    /// Holds a handle that a task of another compartment holds too, as a sweep found. `target.tid`: the descriptor's
+    /// number, [`super::MAPPED`] for a mapping; `object`: its inode, for a unix socket that of the end that names the
+    /// connection; `arg0`: what it is, see [`super::handle`]; `arg1`: for a shared open file the number that stands
+    /// for it while the agent runs, else 0; `name`: its last component.
+    pub const SHARE: u32 = 8;
+    /// Nobody's deed: a sweep looked for handles, and every [`SHARE`] of it follows. `arg0`: what it looked at (1 open
+    /// files, 2 mappings, 4 which end of a unix socket belongs to which); `arg1`: how many did not fit.
+    pub const HANDLES: u32 = 9;
     /// Made a device node. `object`: its mode and device number; `name`: its last component.
     pub const MKNOD: u32 = 6;
     /// Wrote a sysctl. `name`: its name, a NUL, the new value.
@@ -492,6 +502,68 @@ pub struct ActRecord {
     /// the root of its file system or to what fits.
     pub name: [u8; ACT_NAME_LEN],
 }
+
+/// What a handle is: values of `arg0` of an [`act::SHARE`].
+pub mod handle {
+    /// One open file (`struct file`) in several descriptor tables.
+    pub const FILE: u64 = 1;
+    /// A pipe.
+    pub const PIPE: u64 = 2;
+    /// A socket, or an end of a unix connection.
+    pub const SOCKET: u64 = 3;
+    /// Memory behind a descriptor (memfd).
+    pub const MEMORY: u64 = 4;
+    /// A file, or memory, that is mapped shared and writable.
+    pub const MAPPING: u64 = 5;
+}
+
+/// Number of a handle that is a mapping and no descriptor.
+pub const MAPPED: u32 = u32::MAX;
+
+/// Bits of [`HandleRecord::flags`].
+pub mod handle_flags {
+    /// The task is, or once was, apart from the host's first namespaces.
+    pub const MARKED: u32 = 1;
+    /// Its mount is the kernel's own and in no mount namespace: pipes, sockets, memory.
+    pub const INTERNAL: u32 = 1 << 1;
+    /// It is a unix socket.
+    pub const UNIX: u32 = 1 << 2;
+}
+
+/// Bytes of a handle's name that are kept.
+pub const HANDLE_NAME_LEN: usize = 40;
+
+/// One descriptor or shared mapping of one task, as an iterator writes it. Sweeps compare them; no recording has them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct HandleRecord {
+    /// Common header; `kind` is [`kind::HANDLE`].
+    pub header: RecordHeader,
+    /// Whose.
+    pub task: TaskKey,
+    /// Inode number.
+    pub ino: u64,
+    /// Of a connected unix socket: inode number of the socket at the other end; else 0.
+    pub peer_ino: u64,
+    /// Stands for the open file while the agent runs: a keyed hash, and no address. 0 for mappings.
+    pub identity: u64,
+    /// Device of the superblock (major << 20 | minor).
+    pub dev: u32,
+    /// Type and permissions.
+    pub mode: u32,
+    /// Kind of file system.
+    pub fs_magic: u32,
+    /// Device that a device node stands for.
+    pub rdev: u32,
+    /// The descriptor, or [`MAPPED`].
+    pub descriptor: u32,
+    /// See [`handle_flags`].
+    pub flags: u32,
+    /// Last component of its name, NUL padded; empty for what the host holds.
+    pub name: [u8; HANDLE_NAME_LEN],
+}
+
+const _: () = assert!(size_of::<HandleRecord>() == 128);
 
 impl ActRecord {
     /// The bytes of `name` in use.

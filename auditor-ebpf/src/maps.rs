@@ -4,7 +4,7 @@
 
 use auditor_common::hook::HOOKS;
 use auditor_common::limits::PID_LIMIT;
-use auditor_common::record::{ActRecord, TaskRecord};
+use auditor_common::record::{ActRecord, HandleRecord, TaskRecord};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use core::cell::UnsafeCell;
@@ -81,6 +81,10 @@ pub static SCRATCH: PerCpuArray<TaskRecord> = PerCpuArray::with_max_entries(1, 0
 /// As [`SCRATCH`], for the iterator over files.
 #[map]
 pub static SCRATCH_ACT: PerCpuArray<ActRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// As [`SCRATCH`], for the iterators over handles.
+#[map]
+pub static SCRATCH_HANDLE: PerCpuArray<HandleRecord> = PerCpuArray::with_max_entries(1, 0);
 
 /// Flags that programs on all CPUs read and write: a byte each.
 #[repr(transparent)]

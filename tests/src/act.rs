@@ -4,6 +4,7 @@
 //! answers, then keeps its new state until it is released: the finding must not depend on the task being gone.
 
 pub mod file;
+pub mod handle;
 pub mod kernel;
 pub mod life;
 pub mod mount;
@@ -189,6 +190,8 @@ pub enum Act {
     Mount(mount::MountAct),
     /// Something about a unix socket.
     Socket(socket::SocketAct),
+    /// Something that passes between containers.
+    Handle(handle::HandleAct),
     /// Lets go of whatever the previous acts hold.
     Release,
 }

@@ -10,6 +10,7 @@ use auditor::model::output::Record;
 use auditor::model::policy::Policy;
 use auditor::sensor::btf::Btf;
 use auditor::sensor::decode::Decoded;
+use auditor::sensor::handles::{self, Held, looked};
 use auditor::sensor::{decode, mountinfo, resolve};
 use auditor::sink::jsonl;
 use auditor::trace::frame::{Frame, Kind};
@@ -72,8 +73,16 @@ pub fn payload(bytes: &[u8]) {
 pub fn records(bytes: &[u8]) {
     let mut engine = Engine::new(Config::default(), &Policy::default());
     let mut out = Vec::new();
+    let mut held = Held {
+        looked: looked::FILES,
+        ..Held::default()
+    };
     for record in decode::records(bytes) {
         let Ok(record) = record else { break };
+        if let Decoded::Handle(record) = record {
+            held.records.push(record);
+            continue;
+        }
         engine.step(
             match &record {
                 Decoded::Task(record) => Event::Task(record),
@@ -81,10 +90,14 @@ pub fn records(bytes: &[u8]) {
                 Decoded::Exit(record) => Event::Exit(record),
                 Decoded::Cgroup(record) => Event::Cgroup(record),
                 Decoded::Act(record) => Event::Act(record),
+                Decoded::Handle(_) => continue,
             },
             &mut out,
         );
         answer_nothing(&mut engine, &mut out);
+    }
+    for act in handles::shared(&held, |task| Some(task.start_boottime_ns)) {
+        engine.step(Event::Act(&act), &mut out);
     }
     engine.stop(u64::MAX, "hostile", &mut out);
     for record in out {

@@ -269,9 +269,7 @@ impl<'a> Stage<'a> {
         let end_ns = last.map_or(u64::MAX, |line| line["boottime_ns"].as_u64().unwrap_or(0));
         let unexpected: Vec<&Value> = (ended.lines.iter().enumerate())
             .filter(|(index, line)| {
-                [LineKind::Violation, LineKind::Drift]
-                    .iter()
-                    .any(|kind| is_type(line, kind.name()))
+                must_be_expected(line)
                     && !claimed.contains(index)
                     && !claimed
                         .iter()
@@ -372,6 +370,14 @@ fn violation_bytes(ended: &Ended) -> Vec<usize> {
     both.filter(|(line, _)| is_type(line, "violation"))
         .map(|(_, raw)| raw.len())
         .collect()
+}
+
+/// Whether a line may only appear where a step expects it. Others are for the record.
+fn must_be_expected(line: &Value) -> bool {
+    let is = |kind: LineKind| is_type(line, kind.name());
+    is(LineKind::Violation)
+        || is(LineKind::Drift)
+        || is(LineKind::Audit) && line["rule"] == "shared-handle"
 }
 
 /// Whether a line folds repeats of an earlier one: the same finding, a fold window (a minute) later, or when the stream

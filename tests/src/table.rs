@@ -5,6 +5,7 @@
 
 mod chain;
 mod file;
+mod handle;
 mod kernel;
 mod mount;
 mod process;
@@ -52,6 +53,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(process::scenarios());
     all.extend(file::scenarios());
     all.extend(socket::scenarios());
+    all.extend(handle::scenarios());
     all.extend(chain::scenarios());
     all.extend(mount::scenarios());
     all.extend([

@@ -69,6 +69,20 @@ pub static NR_PRLIMIT: Global<i32> = Global::new(-2);
 #[unsafe(no_mangle)]
 pub static NR_MKNODAT: Global<i32> = Global::new(-2);
 
+/// The key by which addresses of open files become numbers that tell nothing of them. Made anew by each agent, and kept
+/// nowhere.
+#[unsafe(no_mangle)]
+pub static FILE_KEY_0: Global<u32> = Global::new(0);
+/// As [`FILE_KEY_0`].
+#[unsafe(no_mangle)]
+pub static FILE_KEY_1: Global<u32> = Global::new(0);
+/// As [`FILE_KEY_0`].
+#[unsafe(no_mangle)]
+pub static FILE_KEY_2: Global<u32> = Global::new(0);
+/// As [`FILE_KEY_0`].
+#[unsafe(no_mangle)]
+pub static FILE_KEY_3: Global<u32> = Global::new(0);
+
 /// Whether this kernel has a field.
 #[inline(always)]
 pub fn has(field: &Global<u32>) -> bool {

@@ -7,6 +7,7 @@ mod code;
 mod creds;
 mod file;
 mod fs;
+mod handle;
 mod iter;
 mod lifecycle;
 mod mount;

@@ -14,6 +14,7 @@ use crate::cli::failure::{self, Failure};
 use crate::cli::live::{Capabilities, LiveOptions};
 use crate::cli::outcome::{EndedBy, WatchOutcome};
 use crate::cli::signals::{Signal, Signals};
+use crate::engine::world::World;
 use crate::engine::{self, Engine, Event, LossMark};
 use crate::model::output::{HookState, Record};
 use crate::model::policy::Policy;
@@ -22,6 +23,7 @@ use crate::sensor::caps;
 use crate::sensor::cgroupfs::CgroupTree;
 use crate::sensor::clock::{self, Machine};
 use crate::sensor::decode::{Decoded, records};
+use crate::sensor::handles::{self, Held};
 use crate::sensor::load::{self, Attached, LoadError, LoadOptions, Loaded, Want};
 use crate::sensor::procfs::{ProcFs, in_initial_namespaces};
 use crate::sensor::reader::{self, Batch, Reader};
@@ -30,8 +32,8 @@ use crate::sensor::snapshot::Snapshot;
 use crate::sink::outputs::Outputs;
 use crate::trace::{Header, Item};
 use auditor_common::hook::{self, HOOKS};
-use auditor_common::record::{ActRecord, TaskRecord, cause};
-use std::collections::BTreeSet;
+use auditor_common::record::{ActRecord, TaskRecord, TaskState, cause};
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -185,6 +187,12 @@ impl Sensor {
     pub fn finds_files(&self) -> bool {
         self.working & (1 << hook::ITER_FILE) != 0
     }
+
+    /// Whether a sweep finds what tasks hold together.
+    #[must_use]
+    pub fn finds_handles(&self) -> bool {
+        self.working & (1 << hook::ITER_HANDLE) != 0
+    }
 }
 
 /// What a sweep read.
@@ -192,6 +200,9 @@ impl Sensor {
 struct Found {
     tasks: Vec<TaskRecord>,
     files: Vec<ActRecord>,
+    /// What all tasks hold; of it what is shared is told.
+    held: Held,
+    shared: Vec<ActRecord>,
     /// Whether nothing was left out.
     complete: bool,
 }
@@ -200,17 +211,43 @@ impl Found {
     /// The events of the sweep between its begin and its end.
     fn events(&self) -> impl Iterator<Item = Event<'_>> {
         let tasks = self.tasks.iter().map(Event::Task);
-        tasks.chain(self.files.iter().map(Event::Act))
+        let acts = self.files.iter().chain(&self.shared);
+        tasks.chain(acts.map(Event::Act))
+    }
+
+    /// Tells, of what tasks hold, what is shared, now that the engine knows whose they are as far as it can. Before its
+    /// first sweep it knows nobody: then namespaces and cgroups tell tasks apart.
+    fn find_shared(&mut self, world: &World, begin_ns: u64) {
+        let held = std::mem::take(&mut self.held);
+        let states: HashMap<u32, &TaskState> = self
+            .tasks
+            .iter()
+            .map(|t| (t.state.key.tid, &t.state))
+            .collect();
+        self.shared = handles::shared(&held, |key| {
+            let state = states.get(&key.tid)?;
+            match world.task(key) {
+                Some(task) => Some(u64::from(task.label.0)),
+                None => Some(handles::compartment(state, states.get(&1)?)),
+            }
+        });
+        for record in &mut self.shared {
+            record.header.boottime_ns = begin_ns;
+        }
     }
 }
 
 /// Dimensions that nothing evaluates here.
 #[must_use]
 pub fn not_evaluated(sensor: Option<&Sensor>) -> Vec<Dimension> {
-    match sensor.is_some_and(Sensor::finds_files) {
-        true => Vec::new(),
-        false => vec![Dimension::References],
+    let mut blind = Vec::new();
+    if !sensor.is_some_and(Sensor::finds_files) {
+        blind.push(Dimension::References);
     }
+    if !sensor.is_some_and(Sensor::finds_handles) {
+        blind.push(Dimension::Handles);
+    }
+    blind
 }
 
 /// Why there is no sensor.
@@ -293,6 +330,7 @@ fn note_fired(record: &Decoded, mine: &BTreeSet<u32>, fired: &mut BTreeSet<u16>)
         Decoded::Exit(r) => (r.header.hook, r.key, r.key),
         Decoded::Cgroup(r) => (r.header.hook, r.actor, r.actor),
         Decoded::Act(r) => (r.header.hook, r.actor, r.actor),
+        Decoded::Handle(r) => (r.header.hook, r.task, r.task),
     };
     let ours = mine.contains(&actor.tgid) || mine.contains(&subject.tgid);
     // The kernel may release a cgroup on a worker of its own.
@@ -612,6 +650,8 @@ impl Agent {
                 Ok(Decoded::Exit(r)) => self.step(Event::Exit(&r)),
                 Ok(Decoded::Cgroup(r)) => self.step(Event::Cgroup(&r)),
                 Ok(Decoded::Act(r)) => self.step(Event::Act(&r)),
+                // What an iterator writes never comes through a ring.
+                Ok(Decoded::Handle(_)) => {}
                 Err(error) => {
                     // The rest of the batch is unreadable: that is a loss like any other.
                     tracing::error!("{error}");
@@ -677,7 +717,7 @@ impl Agent {
     async fn sweep(&mut self, reader: Option<&mut Reader>) -> anyhow::Result<()> {
         self.sweeps = self.sweeps.wrapping_add(1);
         let begin_ns = clock::boottime_ns();
-        let Some(found) = self.read_kernel(begin_ns) else {
+        let Some(mut found) = self.read_kernel(begin_ns) else {
             return Ok(());
         };
         if let Some(reader) = reader
@@ -689,6 +729,7 @@ impl Agent {
         if self.sensor.is_none() || self.sweeps.is_multiple_of(WALK_EVERY) {
             self.walk_cgroups();
         }
+        found.find_shared(self.engine.world(), begin_ns);
         if self
             .recorder
             .as_ref()
@@ -778,6 +819,8 @@ impl Agent {
         Some(Found {
             tasks,
             files,
+            held: self.read_handles(),
+            shared: Vec::new(),
             complete,
         })
     }
@@ -794,6 +837,17 @@ impl Agent {
                 None
             }
         }
+    }
+
+    /// Nothing where nothing looks, or it failed: then what was known of them stays.
+    fn read_handles(&mut self) -> Held {
+        let Some(sensor) = self.sensor.as_mut() else {
+            return Held::default();
+        };
+        handles::iterate(&mut sensor.loaded, sensor.working).unwrap_or_else(|error| {
+            tracing::warn!("iterators over handles: {error}");
+            Held::default()
+        })
     }
 
     fn read_tasks_as_they_come(&mut self) -> Option<(Vec<TaskRecord>, bool)> {
@@ -834,9 +888,10 @@ impl Agent {
     fn first_sweep(&mut self) -> anyhow::Result<()> {
         let begin_ns = clock::boottime_ns();
         self.walk_cgroups();
-        let Some(found) = self.read_kernel(begin_ns) else {
+        let Some(mut found) = self.read_kernel(begin_ns) else {
             anyhow::bail!(Failure::new("cannot read any task", "mount /proc"));
         };
+        found.find_shared(self.engine.world(), begin_ns);
         self.fold(begin_ns, &found);
         let early = self
             .sensor

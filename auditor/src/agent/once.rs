@@ -246,6 +246,10 @@ fn sentence(engine: &Engine, pair: &MatrixPair, dimension: Dimension, object: Ob
         ObjectKey::Cwd(_) => format!("{a} and {b} have working directories in one mount namespace"),
         ObjectKey::Reference(_) => format!("{a} and {b} have open files of one mount namespace"),
         ObjectKey::Tree(_) => format!("{a} and {b} can write the same directory"),
+        ObjectKey::Handle(id) => {
+            let what = engine.handle_words(id).unwrap_or("handle");
+            format!("{a} and {b} hold one {what}")
+        }
     }
 }
 
@@ -265,6 +269,7 @@ fn evidence(engine: &Engine, object: ObjectKey) -> Option<Evidence> {
             ns_evidence(world, NsKind::Mnt, id)
         }
         ObjectKey::Tree(id) => engine.tree_evidence(id),
+        ObjectKey::Handle(id) => engine.handle_evidence(id),
         ObjectKey::Territory(entity) => {
             let home = &world.entities.get(&entity)?.home;
             Some(Evidence::Cgroup {

@@ -13,6 +13,7 @@ mod apply;
 mod digest;
 pub mod event;
 mod exits;
+mod handles;
 mod label;
 mod naming;
 mod report;
@@ -143,6 +144,7 @@ pub struct Engine {
     exits: exits::Exits,
     transfers: transfers::Transfers,
     setups: setup::Setups,
+    handles: handles::Handles,
     files: apply::Files,
     last_heartbeat_ns: u64,
     /// End of the first sweep.
@@ -157,7 +159,10 @@ impl Engine {
     pub fn new(config: Config, policy: &Policy) -> Self {
         let mut index = IsolationIndex::new();
         index.set_policy(policy);
-        index.set_not_evaluated(&config.not_evaluated.iter().copied().collect());
+        // Handles are, once a sweep has looked for them.
+        let blind = config.not_evaluated.iter().copied();
+        let blind = blind.chain([Dimension::Handles]).collect();
+        index.set_not_evaluated(&blind);
         Self {
             world: World::new(config.hierarchies),
             config,
@@ -181,6 +186,7 @@ impl Engine {
             exits: exits::Exits::default(),
             transfers: transfers::Transfers::default(),
             setups: setup::Setups::default(),
+            handles: handles::Handles::default(),
             files: apply::Files::default(),
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
@@ -221,6 +227,11 @@ impl Engine {
             } => {
                 self.advance(boottime_ns);
                 self.end_sweep(complete);
+                if !complete {
+                    self.drop_handles();
+                } else if self.started {
+                    self.settle_handles(out);
+                }
             }
             Event::Answer { query, answer } => self.on_answer(query, answer),
             Event::Looked(setup) => self.on_looked(setup, out),
@@ -238,6 +249,7 @@ impl Engine {
         if self.starting && self.pending.is_empty() {
             self.report_start(out);
             self.take_early(out);
+            self.settle_handles(out);
         }
         self.at_rest |= self.sweeping.is_some();
         if self.started && self.index.has_changed() {

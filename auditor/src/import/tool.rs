@@ -118,6 +118,7 @@ impl Tool {
                 Dimension::Ownership,
                 Dimension::Processes,
                 Dimension::Mounts,
+                Dimension::Handles,
             ],
         ));
         match self {

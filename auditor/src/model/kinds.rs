@@ -172,6 +172,8 @@ names! {
         Devices = "devices",
         /// A running container against what its spec says.
         Setup = "setup",
+        /// Open files, pipes, sockets and memory that tasks of two entities hold at once.
+        Handles = "handles",
     }
 }
 
@@ -307,6 +309,8 @@ names! {
         SharedNamespace = "shared-namespace",
         /// Static pair.
         SharedCgroup = "shared-cgroup",
+        /// Containers hold one handle (audit only).
+        SharedHandle = "shared-handle",
         /// A host task entered a container (audit only).
         ContainerEnter = "container-enter",
         /// T5.
@@ -357,7 +361,7 @@ impl RuleId {
             Self::NamespaceNest => &["mitre:T1611"],
             Self::SilentPrivilegeChange | Self::Drift => &["seed:6.1", "mitre:T1068"],
             Self::PrivilegeGain => &["seed:6.2", "mitre:T1548"],
-            Self::SharedNamespace | Self::SharedCgroup => &["seed:3.1"],
+            Self::SharedNamespace | Self::SharedCgroup | Self::SharedHandle => &["seed:3.1"],
             Self::ContainerEnter => &["mitre:T1609"],
             Self::HostRunsContainerFile => &["seed:3.1", "mitre:T1611"],
             Self::ControlSocket => &["seed:3.1", "mitre:T1611", "mitre:T1610"],

@@ -358,6 +358,20 @@ pub enum Evidence {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
     },
+    /// A handle that two hold at once.
+    Handle {
+        /// `file` (one open file), `pipe`, `socket`, `memfd` or `mapping`.
+        kind: String,
+        /// Device (major << 20 | minor).
+        dev: u32,
+        /// Inode number; of a unix connection that of the end which names it.
+        ino: u64,
+        /// Last component of its name, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// Who holds it, one task of each; at most eight.
+        holders: Vec<Holder>,
+    },
     /// Credentials.
     Creds {
         /// Real user id.
@@ -372,6 +386,21 @@ pub enum Evidence {
         /// Inum of their user namespace.
         user_ns: u32,
     },
+}
+
+/// Who holds a handle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Holder {
+    /// Stable id of the entity.
+    pub id: String,
+    /// Thread group id of the task in the initial pid namespace.
+    pub pid: u32,
+    /// The descriptor's number; absent for a mapping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<u32>,
+    /// Command name; absent when it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comm: Option<String>,
 }
 
 /// What a verdict rests on.

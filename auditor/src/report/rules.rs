@@ -189,6 +189,19 @@ pub const fn words(rule: RuleId) -> RuleWords {
             ],
             declare: Declare::Share,
         },
+        RuleId::SharedHandle => RuleWords {
+            title: "Two containers hold one open file, pipe, socket or piece of memory",
+            transition: None,
+            why: "Whatever separates the two otherwise, through this they talk: what one writes the other reads. Somebody \
+                  passed a descriptor, or both mapped one file of a directory that they share.",
+            steps: &[
+                "See how it came about: a volume with a socket or a mapped file in it, a descriptor passed over a \
+                 socket, one starter that gave both the same descriptor.",
+                "If it is meant, declare the share in the policy with its reason.",
+                "If not, take away the directory or the socket over which they met.",
+            ],
+            declare: Declare::Share,
+        },
         RuleId::KernelKnob => RuleWords {
             title: "A task of a container opened a setting of the whole machine for writing",
             transition: Some(Transition::T5),

@@ -1,6 +1,6 @@
 //! Small pieces of text that several reports share.
 
-use crate::model::output::Evidence;
+use crate::model::output::{Evidence, Holder};
 use crate::model::{Dimension, NsKind, Verdict};
 use crate::sink::human::{Paint, Style, printable};
 
@@ -43,6 +43,7 @@ pub(super) const fn dimension(dimension: Dimension) -> &'static str {
         Dimension::Sockets => "one talks to the other through a unix socket",
         Dimension::Kernel => "one changes the kernel that both run on",
         Dimension::Devices => "one reaches a device that is not its own",
+        Dimension::Handles => "they hold one open file, pipe, socket or piece of memory",
         Dimension::Setup => "one runs with less confinement than its spec says",
     }
 }
@@ -170,6 +171,33 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
             Some(detail) => format!("{what} {}", printable(detail)),
             None => what.clone(),
         },
+        Evidence::Handle {
+            kind,
+            dev,
+            ino,
+            name,
+            holders,
+        } => {
+            let name = name
+                .as_deref()
+                .map_or_else(String::new, |name| format!(" {}", printable(name)));
+            let of = |holder: &Holder| {
+                let comm = holder.comm.as_deref().map_or("a task".into(), printable);
+                let place = match holder.descriptor {
+                    Some(number) => format!("descriptor {number}"),
+                    None => "mapping".to_owned(),
+                };
+                let id = printable(&holder.id);
+                format!("{place} of {comm} (pid {}) in {id}", holder.pid)
+            };
+            let holders: Vec<String> = holders.iter().map(of).collect();
+            format!(
+                "{kind}{name}, inode {ino} on device {}:{}: {}",
+                dev >> 20,
+                dev & 0xf_ffff,
+                holders.join(", ")
+            )
+        }
         Evidence::Creds {
             uid,
             euid,

@@ -2,7 +2,7 @@
 //! they are not, that is an error with its place and not a panic.
 
 use auditor_common::record::{
-    ActRecord, CgroupRecord, ExecRecord, ExitRecord, RecordHeader, TaskRecord, kind,
+    ActRecord, CgroupRecord, ExecRecord, ExitRecord, HandleRecord, RecordHeader, TaskRecord, kind,
 };
 use zerocopy::FromBytes;
 
@@ -19,6 +19,8 @@ pub enum Decoded {
     Cgroup(CgroupRecord),
     /// An act on an object.
     Act(ActRecord),
+    /// A handle that a task has: only iterators write it.
+    Handle(HandleRecord),
 }
 
 /// Bytes that are no record.
@@ -106,6 +108,9 @@ fn decode(bytes: &[u8], offset: usize) -> Result<(Decoded, usize), DecodeError> 
             .map_err(|_| wrong(())),
         kind::ACT => ActRecord::read_from_bytes(record)
             .map(Decoded::Act)
+            .map_err(|_| wrong(())),
+        kind::HANDLE => HandleRecord::read_from_bytes(record)
+            .map(Decoded::Handle)
             .map_err(|_| wrong(())),
         _ => Err(wrong(())),
     }?;

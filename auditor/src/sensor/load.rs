@@ -19,6 +19,7 @@ use aya::programs::{
 };
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -232,6 +233,16 @@ impl std::fmt::Debug for Loaded {
     }
 }
 
+/// Globals that hold the key by which open files become numbers.
+const FILE_KEY: [&str; 4] = ["FILE_KEY_0", "FILE_KEY_1", "FILE_KEY_2", "FILE_KEY_3"];
+
+/// A key that nobody knows: what the standard library keys its maps with.
+fn file_key() -> [u32; 4] {
+    let random = || RandomState::new().build_hasher().finish();
+    let (a, b) = (random(), random());
+    [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32]
+}
+
 impl Loaded {
     /// Loads the object and attaches what can be attached.
     ///
@@ -262,6 +273,10 @@ impl Loaded {
             .override_global("NR_UNSHARE", &NR_UNSHARE, true);
         for (name, number) in REACHING {
             loader.override_global(name, number, true);
+        }
+        let key = file_key();
+        for (name, part) in FILE_KEY.iter().zip(&key) {
+            loader.override_global(name, part, true);
         }
         loader
             .map_max_entries("EVENTS", options.ring_bytes)

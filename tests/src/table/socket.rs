@@ -24,7 +24,7 @@ fn control() -> Expect {
     )
 }
 
-fn foreign(whom: Whom) -> Expect {
+pub(super) fn foreign(whom: Whom) -> Expect {
     of_dimension(
         violation("foreign-socket", object(whom)),
         "sockets",

@@ -14,6 +14,10 @@ use auditor_common::record::{ActRecord, act};
 impl Engine {
     /// A task did something.
     pub(in crate::engine) fn on_act(&mut self, record: &ActRecord, out: &mut Vec<Record>) {
+        if matches!(record.act, act::HANDLES | act::SHARE) {
+            self.on_handle(record);
+            return;
+        }
         let Some(task) = self.doer(record) else {
             return;
         };

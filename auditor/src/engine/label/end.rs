@@ -26,6 +26,7 @@ impl Engine {
         self.index.remove_entity(id);
         self.reporter.forget(id, entity.parent);
         self.forget_setup(id);
+        self.forget_handles(id);
         if let Some(heir) = heir {
             self.inherit_territory(id, heir);
         }

@@ -117,7 +117,7 @@ impl Chains {
 fn weakens(rule: RuleId, severity: Severity) -> bool {
     match rule {
         // Everyday work of administrators.
-        RuleId::ContainerEnter => false,
+        RuleId::ContainerEnter | RuleId::SharedHandle => false,
         // What was lost does not weaken.
         RuleId::Drift => severity >= Severity::High,
         // Who signals gains nothing; who traces does.

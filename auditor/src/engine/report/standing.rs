@@ -150,7 +150,7 @@ impl Engine {
             | ObjectKey::Reference(id) => rule::owner(&self.world, id),
             ObjectKey::Territory(place) => place,
             // Its own rule tells of what is mounted later.
-            ObjectKey::Tree(_) => return,
+            ObjectKey::Tree(_) | ObjectKey::Handle(_) => return,
         };
         if owner != other {
             // Third parties that share the same object: the finding names the owner.
@@ -255,7 +255,10 @@ impl Engine {
                 cgroup_migration::at_rest(&mut self.world, subject, &state, place)
             }
             // A sweep tells of files one by one.
-            ObjectKey::Ns(..) | ObjectKey::Reference(_) | ObjectKey::Tree(_) => None,
+            ObjectKey::Ns(..)
+            | ObjectKey::Reference(_)
+            | ObjectKey::Tree(_)
+            | ObjectKey::Handle(_) => None,
         };
         self.emit_standing(draft, state.key, out);
     }

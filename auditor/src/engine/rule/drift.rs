@@ -240,7 +240,8 @@ fn whose_cgroup(world: &World, state: &TaskState) -> EntityId {
             | ObjectKey::Root(_)
             | ObjectKey::Cwd(_)
             | ObjectKey::Reference(_)
-            | ObjectKey::Tree(_) => None,
+            | ObjectKey::Tree(_)
+            | ObjectKey::Handle(_) => None,
         })
         .unwrap_or(HOST)
 }

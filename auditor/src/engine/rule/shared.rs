@@ -48,9 +48,11 @@ pub fn draft(
             )
         }
         // A foreign root or cwd has an act behind it, and the act is reported.
-        ObjectKey::Root(_) | ObjectKey::Cwd(_) | ObjectKey::Reference(_) | ObjectKey::Tree(_) => {
-            return None;
-        }
+        ObjectKey::Root(_)
+        | ObjectKey::Cwd(_)
+        | ObjectKey::Reference(_)
+        | ObjectKey::Tree(_)
+        | ObjectKey::Handle(_) => return None,
     };
     Some(Draft {
         kind: DraftKind::Violation,

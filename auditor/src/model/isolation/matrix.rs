@@ -406,6 +406,8 @@ impl IsolationIndex {
             .collect();
         let verdict = if !offenders.is_empty() {
             Verdict::Violated
+        } else if examples.iter().any(|x| any(x, Verdict::Degraded)) {
+            Verdict::Degraded
         } else if examples.iter().any(|x| any(x, Verdict::BaselineShared)) {
             Verdict::BaselineShared
         } else {

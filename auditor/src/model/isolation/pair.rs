@@ -6,7 +6,7 @@ use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
 use crate::model::kinds::{Dimension, PairClass, Severity, Verdict};
 
 /// The dimensions of a pair's vector, in order. `privilege` belongs to one entity, not to two.
-pub const PAIR_DIMENSIONS: [Dimension; 16] = [
+pub const PAIR_DIMENSIONS: [Dimension; 17] = [
     Dimension::Mnt,
     Dimension::Pid,
     Dimension::PidForChildren,
@@ -23,6 +23,7 @@ pub const PAIR_DIMENSIONS: [Dimension; 16] = [
     Dimension::Ownership,
     Dimension::Processes,
     Dimension::Mounts,
+    Dimension::Handles,
 ];
 
 /// What two entities are to each other.

@@ -13,10 +13,14 @@
 //! | one declared it | `declared_shared` |
 //! | both are of one pod (K1) and pods share its dimension | `declared_shared` |
 //! | it is an initial namespace of an advisory dimension | `baseline_shared` |
+//! | it is a handle that one did not get as a standard stream, and neither is nested in the other | `degraded` |
 //! | one inherited it although its spec is known | `violated` |
 //! | otherwise (own, granted, baseline) | `baseline_shared` |
 //!
 //! The host and every ancestor (K5) reach down; nobody reaches up.
+//!
+//! Handles (open files, pipes, sockets, memory) are never taken: both sides have to let the other have them. So one that
+//! was acquired is a way between the two and no violation, and acquiring does not count as in the table.
 
 use super::reach::Means;
 use crate::model::facts::Origin;
@@ -138,6 +142,7 @@ const fn severities(dimension: Dimension) -> Severities {
         Dimension::References => severity_row(High, High, Medium, Info),
         Dimension::Time | Dimension::CgroupNs => severity_row(Critical, Critical, Low, Info),
         Dimension::Ownership | Dimension::Privilege => severity_row(Medium, Medium, Medium, Info),
+        Dimension::Handles => severity_row(Low, Medium, Medium, Info),
         Dimension::Mounts
         | Dimension::Processes
         | Dimension::Sockets
@@ -182,6 +187,7 @@ pub const fn pods_share(dimension: Dimension) -> bool {
             | Dimension::User
             | Dimension::CgroupNs
             | Dimension::Mounts
+            | Dimension::Handles
     )
 }
 
@@ -192,7 +198,7 @@ pub fn judge(sharing: &Sharing) -> Judgement {
     let row = severities(sharing.dimension);
     let with_host = sharing.relation.with_host();
     let severity = match verdict {
-        Verdict::Violated if sharing.acquired_from_beside_or_below() => {
+        Verdict::Violated | Verdict::Degraded if sharing.acquired_from_beside_or_below() => {
             if with_host {
                 row.acquired_from_host
             } else {
@@ -210,6 +216,8 @@ fn verdict(sharing: &Sharing) -> Verdict {
     let in_pod = sharing.relation.same_pod && pods_share(sharing.dimension);
     if sharing.by_policy {
         Verdict::DeclaredShared
+    } else if sharing.dimension == Dimension::Handles {
+        handle(sharing, in_pod)
     } else if sharing.acquired_from_beside_or_below() {
         Verdict::Violated
     } else if sharing.any(Origin::Acquired) || sharing.any(Origin::Declared) || in_pod {
@@ -220,6 +228,17 @@ fn verdict(sharing: &Sharing) -> Verdict {
         Verdict::Violated
     } else {
         Verdict::BaselineShared
+    }
+}
+
+/// A handle in the hands of two. What a container's starter gave it as standard streams, it was given for that.
+fn handle(sharing: &Sharing, in_pod: bool) -> Verdict {
+    if in_pod {
+        Verdict::DeclaredShared
+    } else if sharing.relation.above.contains(&true) || !sharing.any(Origin::Acquired) {
+        Verdict::BaselineShared
+    } else {
+        Verdict::Degraded
     }
 }
 

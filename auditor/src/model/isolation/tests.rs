@@ -99,7 +99,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let who = 0..SLOTS;
-    let holds = prop::collection::vec((0u8..12, 0u8..5, any::<u8>()), 0..8);
+    let holds = prop::collection::vec((0u8..13, 0u8..5, any::<u8>()), 0..8);
     let create = (
         1..SLOTS,
         any::<u8>(),
@@ -117,9 +117,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(who, name, pod, parent)| Step::Describe { who, name, pod, parent }),
         2 => (0..SLOTS).prop_map(|who| Step::Destroy { who }),
         3 => task.prop_map(|task| Step::Fork { task }),
-        6 => (task, 0u8..12, 0u8..5, any::<u8>())
+        6 => (task, 0u8..13, 0u8..5, any::<u8>())
             .prop_map(|(task, object, id, origin)| Step::Join { task, object, id, origin }),
-        3 => (task, 0u8..12).prop_map(|(task, object)| Step::Unshare { task, object }),
+        3 => (task, 0u8..13).prop_map(|(task, object)| Step::Unshare { task, object }),
         3 => task.prop_map(|task| Step::Exit { task }),
         1 => (prop::option::of(0..SLOTS), any::<u8>())
             .prop_map(|(who, dimension)| Step::Lose { who, dimension }),
@@ -141,6 +141,7 @@ fn object(kind: u8, id: u8) -> ObjectKey {
         9 => ObjectKey::Territory(EntityId(u32::from(id))),
         10 => ObjectKey::Root(ns),
         11 => ObjectKey::Cwd(ns),
+        12 => ObjectKey::Handle(u32::from(id)),
         kind => ObjectKey::Ns(NAMESPACES[kind], ns),
     }
 }

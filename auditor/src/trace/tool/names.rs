@@ -50,6 +50,8 @@ pub(super) fn act(number: u32) -> Name {
         act::RECEIVE => "receive",
         act::HOLD => "hold",
         act::MAP => "map",
+        act::SHARE => "share",
+        act::HANDLES => "handles",
         act::MKNOD => "mknod",
         act::SYSCTL => "sysctl",
         act::MOUNT => "mount",

@@ -108,6 +108,9 @@ impl Oracle {
         let stolen = (of_a == Origin::Acquired && !from_above(a, b))
             || (of_b == Origin::Acquired && !from_above(b, a));
         let reached_down = of_a == Origin::Acquired || of_b == Origin::Acquired;
+        if d == D::Handles {
+            return self.handle_verdict(a, b, of_a == Origin::Acquired || of_b == Origin::Acquired);
+        }
         let pods = [D::Net, D::Ipc, D::Uts, D::Time, D::User, D::CgroupNs];
         let declared = of_a == Origin::Declared
             || of_b == Origin::Declared
@@ -128,6 +131,18 @@ impl Oracle {
             (_, _, _, true, _) => Verdict::BaselineShared,
             (_, _, _, _, true) => Verdict::Violated,
             _ => Verdict::BaselineShared,
+        }
+    }
+
+    /// A handle of both: it degrades unless it was given, or is the business of those around one.
+    fn handle_verdict(&self, a: EntityId, b: EntityId, taken: bool) -> Verdict {
+        let nested = self.inside(a, b) || self.inside(b, a);
+        if self.declared_by_policy(a, b, Dimension::Handles) || self.one_pod(a, b) {
+            Verdict::DeclaredShared
+        } else if taken && !nested {
+            Verdict::Degraded
+        } else {
+            Verdict::BaselineShared
         }
     }
 
