@@ -244,7 +244,8 @@ pub fn not_evaluated(sensor: Option<&Sensor>) -> Vec<Dimension> {
     if !sensor.is_some_and(Sensor::finds_files) {
         blind.push(Dimension::References);
     }
-    if !sensor.is_some_and(Sensor::finds_handles) {
+    // Without kernel programs /proc tells of them.
+    if sensor.is_some_and(|sensor| !sensor.finds_handles()) {
         blind.push(Dimension::Handles);
     }
     blind
@@ -817,10 +818,10 @@ impl Agent {
         tasks.sort_unstable_by_key(|task| task.state.key.tid);
         files.sort_by_key(|file| (file.actor.tid, file.target.tid));
         Some(Found {
+            held: self.read_handles(&tasks),
+            shared: Vec::new(),
             tasks,
             files,
-            held: self.read_handles(),
-            shared: Vec::new(),
             complete,
         })
     }
@@ -840,9 +841,9 @@ impl Agent {
     }
 
     /// Nothing where nothing looks, or it failed: then what was known of them stays.
-    fn read_handles(&mut self) -> Held {
+    fn read_handles(&mut self, tasks: &[TaskRecord]) -> Held {
         let Some(sensor) = self.sensor.as_mut() else {
-            return Held::default();
+            return handles::at_rest::read(&self.proc, tasks);
         };
         handles::iterate(&mut sensor.loaded, sensor.working).unwrap_or_else(|error| {
             tracing::warn!("iterators over handles: {error}");

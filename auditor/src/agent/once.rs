@@ -16,6 +16,7 @@ use crate::report::scan::{
     SharedObject,
 };
 use crate::sensor::clock::{self, Machine};
+use crate::sensor::handles;
 use crate::sensor::snapshot::Snapshot;
 use auditor_common::record::{TaskState, known, task_flags};
 use std::collections::BTreeMap;
@@ -54,6 +55,16 @@ pub fn scan(options: &ScanOptions) -> anyhow::Result<ScanReport> {
             &mut sources,
             None,
             Event::Task(task),
+            &mut records,
+        );
+    }
+    let held = handles::at_rest::read(&proc, &snapshot.tasks);
+    for act in handles::at_rest::shared(&held, &snapshot.tasks) {
+        step(
+            &mut engine,
+            &mut sources,
+            None,
+            Event::Act(&act),
             &mut records,
         );
     }

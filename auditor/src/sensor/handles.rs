@@ -5,6 +5,8 @@
 //! A compartment is whatever the caller says that a task belongs to. Telling too many apart costs records; who is who
 //! decides the engine.
 
+pub mod at_rest;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read};

@@ -375,6 +375,19 @@ impl ProcFs {
         }
     }
 
+    /// The directory of a process's descriptors, and their numbers in order. `None` when the process is gone.
+    ///
+    /// # Errors
+    /// When it exists but cannot be listed.
+    pub fn descriptors(&self, tgid: u32) -> Result<Option<(OwnedFd, Vec<u32>)>, ReadError> {
+        let list = || -> io::Result<_> {
+            let dir = open_dir(self.root.as_fd(), format!("{tgid}/fd"))?;
+            let numbers = numeric_entries(dir.as_fd())?;
+            Ok((dir, numbers))
+        };
+        gone_is_none(list(), tgid, "fd")
+    }
+
     /// Reads a file of the process, whole. `None` when the process is gone.
     ///
     /// # Errors

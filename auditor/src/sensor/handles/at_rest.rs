@@ -1,0 +1,201 @@
+//! Handles as /proc tells them: what a look without kernel programs has to go by.
+//!
+//! Nothing is opened and no path is walked: a descriptor's link is looked at by `statx`, without synchronising with a
+//! server. /proc does not tell which ends of a unix connection belong together, nor which descriptors are one open file.
+
+use super::{Held, MAX_HANDLES, compartment, is_apart, looked};
+use crate::sensor::mountinfo::kernel_dev;
+use crate::sensor::procfs::ProcFs;
+use auditor_common::hook;
+use auditor_common::record::{
+    ActRecord, HandleRecord, MAPPED, TaskRecord, TaskState, handle_flags, kind,
+};
+use rustix::fs::{AtFlags, StatxFlags, readlinkat, statx};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use zerocopy::FromZeros;
+
+/// What links and lines of memory begin with, and how the kernel calls its inode.
+const MEMFD: &[u8] = b"/memfd:";
+/// What they end with.
+const DELETED: &[u8] = b" (deleted)";
+const TYPE: u32 = 0xf000;
+const FIFO: u32 = 0x1000;
+const REGULAR: u32 = 0x8000;
+const SOCKET: u32 = 0xc000;
+/// `TMPFS_MAGIC`.
+const TMPFS: u32 = 0x0102_1994;
+
+/// Reads what all processes hold. Who has ended, or may not be looked at, holds nothing.
+#[must_use]
+pub fn read(proc: &ProcFs, tasks: &[TaskRecord]) -> Held {
+    let mut held = Held {
+        records: Vec::new(),
+        looked: looked::FILES | looked::MAPPINGS,
+    };
+    let leaders = || tasks.iter().map(|task| &task.state);
+    let Some(first) = leaders().find(|state| state.key.tid == 1) else {
+        return Held::default();
+    };
+    for state in leaders().filter(|state| state.key.tid == state.key.tgid) {
+        let blank = blank(state, first);
+        let left = MAX_HANDLES.saturating_sub(held.records.len());
+        if let Ok(Some((directory, numbers))) = proc.descriptors(state.key.tgid) {
+            let open = |number| open_file(directory.as_fd(), number, &blank);
+            let found = numbers.into_iter().filter_map(open);
+            held.records.extend(found.take(left));
+        }
+        if let Ok(Some(maps)) = proc.read_file(state.key.tgid, "maps") {
+            let lines = maps.split(|&b| b == b'\n');
+            let found = lines.filter_map(|line| mapping(line, &blank));
+            held.records.extend(found.take(left));
+        }
+    }
+    held
+}
+
+/// What of it is shared, as [`super::shared`] tells it, where of tasks only their state is known.
+#[must_use]
+pub fn shared(held: &Held, tasks: &[TaskRecord]) -> Vec<ActRecord> {
+    let states = tasks.iter().map(|task| (task.state.key.tid, &task.state));
+    let states: HashMap<u32, &TaskState> = states.collect();
+    super::shared(held, |key| {
+        Some(compartment(states.get(&key.tid)?, states.get(&1)?))
+    })
+}
+
+fn blank(state: &TaskState, first: &TaskState) -> HandleRecord {
+    let mut record = HandleRecord::new_zeroed();
+    record.header.kind = kind::HANDLE;
+    record.header.hook = hook::PROC;
+    record.task = state.key;
+    if is_apart(state, first) {
+        record.flags = handle_flags::MARKED;
+    }
+    record
+}
+
+fn open_file(directory: BorrowedFd<'_>, number: u32, blank: &HandleRecord) -> Option<HandleRecord> {
+    let link = number.to_string();
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::INO | StatxFlags::NLINK;
+    let found = statx(directory, &link, flags, wanted).ok()?;
+    let mut record = *blank;
+    record.descriptor = number;
+    record.ino = found.stx_ino;
+    record.dev = kernel_dev(found.stx_dev_major, found.stx_dev_minor);
+    record.mode = u32::from(found.stx_mode);
+    match record.mode & TYPE {
+        FIFO | SOCKET => Some(record),
+        REGULAR if found.stx_nlink == 0 => {
+            let text = readlinkat(directory, &link, Vec::new()).ok()?;
+            note_memory(&mut record, text.as_bytes()).then_some(record)
+        }
+        _ => None,
+    }
+}
+
+/// A line of `maps`: `7f…-7f… rw-s 00000000 00:01 1034 /memfd:name (deleted)`.
+fn mapping(line: &[u8], blank: &HandleRecord) -> Option<HandleRecord> {
+    let line = std::str::from_utf8(line).ok().map_or_else(
+        // A name may be any bytes; what stands before it is text.
+        || String::from_utf8_lossy(line).into_owned(),
+        str::to_owned,
+    );
+    let mut words = line.splitn(6, ' ');
+    let (_, rights, _, dev, ino) = (
+        words.next()?,
+        words.next()?.as_bytes(),
+        words.next()?,
+        words.next()?,
+        words.next()?,
+    );
+    if rights.get(1) != Some(&b'w') || rights.get(3) != Some(&b's') {
+        return None;
+    }
+    let (major, minor) = dev.split_once(':')?;
+    let mut record = *blank;
+    record.descriptor = MAPPED;
+    record.dev = kernel_dev(
+        u32::from_str_radix(major, 16).ok()?,
+        u32::from_str_radix(minor, 16).ok()?,
+    );
+    record.ino = ino.parse().ok().filter(|ino| *ino != 0)?;
+    record.mode = REGULAR;
+    let name = words.next().unwrap_or_default().trim_start().as_bytes();
+    if !note_memory(&mut record, name) {
+        let last = name.rsplit(|&b| b == b'/').next().unwrap_or_default();
+        note_name(&mut record, last);
+    }
+    Some(record)
+}
+
+/// Notes that it is memory and how that is called; says whether it is.
+fn note_memory(record: &mut HandleRecord, link: &[u8]) -> bool {
+    if !link.starts_with(MEMFD) {
+        return false;
+    }
+    record.flags |= handle_flags::INTERNAL;
+    record.fs_magic = TMPFS;
+    let name = &link[1..];
+    note_name(record, name.strip_suffix(DELETED).unwrap_or(name));
+    true
+}
+
+fn note_name(record: &mut HandleRecord, name: &[u8]) {
+    let room = record.name.len() - 1;
+    for (to, from) in record.name[..room].iter_mut().zip(name) {
+        *to = *from;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: lines of /proc give the handles they are of. Method: lines as kernels write them, and this process.
+
+    use super::*;
+    use crate::sensor::clock::KernelVersion;
+    use auditor_common::record::kernel_str;
+    use std::os::fd::AsRawFd;
+
+    fn of(line: &str) -> Option<(u32, u64, Vec<u8>, u32)> {
+        let record = mapping(line.as_bytes(), &HandleRecord::new_zeroed())?;
+        assert_eq!(record.descriptor, MAPPED);
+        let name = kernel_str(&record.name).to_vec();
+        Some((record.dev, record.ino, name, record.flags))
+    }
+
+    #[test]
+    fn mappings_are_told_from_lines() {
+        let memory =
+            "7f01-7f02 rw-s 00000000 00:01 1034                       /memfd:a b (deleted)";
+        let name = b"memfd:a b".to_vec();
+        assert_eq!(of(memory), Some((1, 1034, name, handle_flags::INTERNAL)));
+        let file = "7f01-7f02 -w-s 00000000 fd:0a 7 /data/queue";
+        assert_eq!(of(file), Some((0xfd << 20 | 10, 7, b"queue".to_vec(), 0)));
+        for line in [
+            "",
+            "7f01-7f02 rw-p 00000000 fd:0a 7 /data/queue",
+            "7f01-7f02 r--s 00000000 fd:0a 7 /data/queue",
+            "7f01-7f02 rw-s 00000000 00:00 0",
+            "7f01-7f02 rw-s",
+        ] {
+            assert_eq!(of(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_of_this_process_is_found() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let proc = ProcFs::open("/proc".as_ref(), KernelVersion::new(6, 1)).unwrap();
+        let (directory, numbers) = proc.descriptors(std::process::id()).unwrap().unwrap();
+        let find = |descriptor: i32| {
+            let number = u32::try_from(descriptor).unwrap();
+            assert!(numbers.contains(&number));
+            open_file(directory.as_fd(), number, &HandleRecord::new_zeroed()).unwrap()
+        };
+        let ends = [find(reader.as_raw_fd()), find(writer.as_raw_fd())];
+        assert_eq!(ends[0].mode & TYPE, FIFO);
+        assert_eq!((ends[0].dev, ends[0].ino), (ends[1].dev, ends[1].ino));
+    }
+}
