@@ -10,7 +10,7 @@ use crate::act::{Act, Kind};
 pub enum Session {
     /// None given: the built-in defaults.
     Default,
-    /// Nested namespaces are declared, and every privilege gain is a violation.
+    /// Nested namespaces are declared, every privilege gain is a violation, and roles limit some containers.
     Declared,
 }
 
@@ -34,7 +34,12 @@ impl Session {
             Self::Default => None,
             Self::Declared => Some(
                 "[defaults]\nprivilege_gain = \"violation\"\n\n\
-                 [[allow]]\nrule = \"namespace-nest\"\nsubject = \"*\"\nreason = \"builds\"\n",
+                 [[allow]]\nrule = \"namespace-nest\"\nsubject = \"*\"\nreason = \"builds\"\n\n\
+                 [[role]]\nname = \"limited\"\nmatch = { id = \"*-excess-?\" }\n\
+                 capabilities = [\"CHOWN\", \"DAC_OVERRIDE\", \"DAC_READ_SEARCH\", \"FOWNER\", \"KILL\", \"MKNOD\", \
+                 \"NET_ADMIN\", \"NET_RAW\", \"SETGID\", \"SETUID\", \"SYS_ADMIN\", \"SYS_CHROOT\", \"SYS_NICE\", \
+                 \"SYS_PTRACE\"]\n\n\
+                 [[role]]\nname = \"web\"\nmatch = { id = \"*-excess-a\" }\ncapabilities = [\"CHOWN\"]\n",
             ),
         }
     }

@@ -49,6 +49,7 @@ pub fn scenarios() -> Vec<Scenario> {
                 ]
             }),
     );
+    all.push(excess());
     all.extend(kernel::scenarios());
     all.extend(process::scenarios());
     all.extend(file::scenarios());
@@ -518,6 +519,22 @@ fn gain(session: Session) -> Scenario {
             ),
             step("drop", Deed::DropUser, &[], &[]),
         ],
+    }
+}
+
+/// The silent neighbour has only the role that permits all it was granted.
+fn excess() -> Scenario {
+    let finding = of_dimension(
+        violation("privilege-excess", Object::Any),
+        "privilege",
+        "high",
+    );
+    Scenario {
+        id: "excess",
+        does: "two containers of one role, of which one has another role too, which permits less than it was granted",
+        session: Session::Declared,
+        containers: vec![Container::plain("a"), Container::plain("b")],
+        steps: vec![step("granted", Deed::Nothing, &[], &[finding])],
     }
 }
 

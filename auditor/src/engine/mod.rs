@@ -13,6 +13,7 @@ mod apply;
 mod digest;
 pub mod event;
 mod exits;
+mod grants;
 mod handles;
 mod label;
 mod naming;
@@ -42,7 +43,7 @@ use auditor_common::limits::CGROUP_SLOTS;
 use hashbrown::HashMap;
 use label::Pending;
 use report::Reporter;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use world::World;
 
 /// Dimensions whose verdicts rest on kernel events, and so become unknown when events are lost.
@@ -145,6 +146,8 @@ pub struct Engine {
     transfers: transfers::Transfers,
     setups: setup::Setups,
     handles: handles::Handles,
+    /// Containers whose grant is yet to be judged.
+    ungranted: BTreeSet<EntityId>,
     files: apply::Files,
     last_heartbeat_ns: u64,
     /// End of the first sweep.
@@ -187,6 +190,7 @@ impl Engine {
             transfers: transfers::Transfers::default(),
             setups: setup::Setups::default(),
             handles: handles::Handles::default(),
+            ungranted: BTreeSet::new(),
             files: apply::Files::default(),
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
@@ -250,6 +254,7 @@ impl Engine {
             self.report_start(out);
             self.take_early(out);
             self.settle_handles(out);
+            self.settle_grants(out);
         }
         self.at_rest |= self.sweeping.is_some();
         if self.started && self.index.has_changed() {
@@ -358,6 +363,7 @@ impl Engine {
         let previous_digest = self.index.policy().digest();
         let policy_digest = policy.digest();
         self.index.set_policy(policy);
+        self.judge_grants();
         if !self.started || policy_digest == previous_digest {
             return;
         }
@@ -432,6 +438,9 @@ impl Engine {
         self.retry_names();
         self.ask_due();
         self.settle_growth(out);
+        if self.started {
+            self.settle_grants(out);
+        }
         self.tell_put_off(out, false);
         let due = self.config.heartbeat_ns;
         if self.started && due > 0 && self.now_ns >= self.last_heartbeat_ns.saturating_add(due) {

@@ -191,6 +191,7 @@ impl Engine {
         self.index.hold(id, root, origins[ns::MNT]);
         self.index.release(id, root, before[ns::MNT]);
         self.index.insert_entity(id, self.profile(id));
+        self.judge_grant(id);
         if answer.spec.is_some() {
             self.look_at(id, true);
         }

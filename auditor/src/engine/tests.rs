@@ -3,6 +3,7 @@
 mod chain;
 mod examples;
 mod files;
+mod grants;
 mod handles;
 mod kernel;
 mod knobs;

@@ -305,6 +305,8 @@ names! {
         Drift = "drift",
         /// Capabilities or user id grew by a legitimate call.
         PrivilegeGain = "privilege-gain",
+        /// Granted beyond what the policy permits.
+        PrivilegeExcess = "privilege-excess",
         /// Static pair.
         SharedNamespace = "shared-namespace",
         /// Static pair.
@@ -361,6 +363,7 @@ impl RuleId {
             Self::NamespaceNest => &["mitre:T1611"],
             Self::SilentPrivilegeChange | Self::Drift => &["seed:6.1", "mitre:T1068"],
             Self::PrivilegeGain => &["seed:6.2", "mitre:T1548"],
+            Self::PrivilegeExcess => &["seed:6.2"],
             Self::SharedNamespace | Self::SharedCgroup | Self::SharedHandle => &["seed:3.1"],
             Self::ContainerEnter => &["mitre:T1609"],
             Self::HostRunsContainerFile => &["seed:3.1", "mitre:T1611"],

@@ -167,6 +167,18 @@ pub const fn words(rule: RuleId) -> RuleWords {
             ],
             declare: Declare::Allow,
         },
+        RuleId::PrivilegeExcess => RuleWords {
+            title: "A container may use capabilities that its roles do not permit",
+            transition: None,
+            why: "What a container may use is what somebody who takes it over may use. The policy says what its roles \
+                  need; the rest is power that only an attacker needs.",
+            steps: &[
+                "See which capabilities are in \"observed\" and not in \"expected\".",
+                "Drop them where the container is started (capabilities.drop in a securityContext, --cap-drop).",
+                "If it does need them, add them to each of its roles in the policy: roles intersect.",
+            ],
+            declare: Declare::Allow,
+        },
         RuleId::SharedNamespace => RuleWords {
             title: "Two entities share a namespace and nothing declares it",
             transition: None,
