@@ -8,6 +8,7 @@ pub mod handle;
 pub mod kernel;
 pub mod life;
 pub mod mount;
+pub mod noise;
 pub mod process;
 pub mod socket;
 
@@ -188,6 +189,8 @@ pub enum Act {
     Process(process::ProcessAct),
     /// Something done to the mount table.
     Mount(mount::MountAct),
+    /// Something whose arguments change meanwhile.
+    Noise(noise::NoiseAct),
     /// Something about a unix socket.
     Socket(socket::SocketAct),
     /// Something that passes between containers.

@@ -362,6 +362,11 @@ impl Places for Sight<'_> {
     fn sleeper(&self) -> i32 {
         self.cast.host.sleeper()
     }
+
+    fn shared(&self) -> String {
+        let directory = self.cast.host.directory().unwrap_or(Path::new("/"));
+        directory.to_string_lossy().into_owned()
+    }
 }
 
 /// A network namespace without a process, kept by a bind mount as `ip netns` does.

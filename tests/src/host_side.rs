@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::runner::Options;
 use crate::runtime::Runtime;
+use crate::sys;
 
 /// See the [module](self).
 pub(crate) struct HostSide {
@@ -16,14 +17,36 @@ pub(crate) struct HostSide {
     share: Option<Share>,
 }
 
-/// The listeners, and their directory.
+/// The listeners, and their directory, which is a mount that shares with others what is mounted below it, as all mounts do
+/// on most machines.
 struct Share {
-    directory: PathBuf,
+    directory: Mounted,
     /// The runner's own: `plain.sock`, and one by the path of a daemon's.
     _streams: [UnixListener; 2],
     _datagrams: UnixDatagram,
     /// Another program's, that has the name of a daemon: `control.sock`.
     _daemon: Ended,
+}
+
+/// A directory that is bound onto itself for as long as this lives.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(directory: PathBuf) -> Result<Self> {
+        let what = || format!("bind {} onto itself", directory.display());
+        let source = directory.to_string_lossy();
+        sys::mount(&source, &directory, "", libc::MS_BIND, "").with_context(what)?;
+        let mounted = Self(directory.clone());
+        sys::mount("", &directory, "", libc::MS_SHARED, "").with_context(what)?;
+        Ok(mounted)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // What stays mounted is noticed when the directory is removed.
+        let _ = sys::umount_detach(&self.0);
+    }
 }
 
 /// A child that ends with us.
@@ -63,15 +86,17 @@ impl HostSide {
     }
 
     pub(crate) fn directory(&self) -> Option<&Path> {
-        self.share.as_ref().map(|share| share.directory.as_path())
+        self.share.as_ref().map(|share| share.directory.0.as_path())
     }
 
     pub(crate) fn leave(self) -> Result<()> {
         let Some(share) = self.share else {
             return Ok(());
         };
-        std::fs::remove_dir_all(&share.directory)
-            .with_context(|| format!("remove {}", share.directory.display()))
+        let directory = share.directory.0.clone();
+        drop(share);
+        std::fs::remove_dir_all(&directory)
+            .with_context(|| format!("remove {}", directory.display()))
     }
 }
 
@@ -79,6 +104,7 @@ impl Share {
     fn new(options: &Options, directory: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
+        let mounted = Mounted::new(directory.clone())?;
         let at = |name: &str| directory.join(name);
         let listen =
             |name: &str| UnixListener::bind(at(name)).with_context(|| format!("listen on {name}"));
@@ -96,7 +122,7 @@ impl Share {
             _streams: [listen("plain.sock")?, listen("docker.sock")?],
             _datagrams: datagrams,
             _daemon: daemon,
-            directory,
+            directory: mounted,
         })
     }
 }

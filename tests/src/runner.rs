@@ -200,6 +200,14 @@ impl<'a> Stage<'a> {
             Need::Pids => Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists(),
             Need::UnlimitedMaps => kernel_is_at_least(5, 11),
             Need::TimerList => Path::new("/proc/timer_list").exists(),
+            Need::MountSetattr => kernel_is_at_least(5, 12),
+            Need::BpfIsAsked => kernel_is_at_least(6, 5),
+            Need::PerfIsAsked => {
+                let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+                paranoid.is_ok_and(|level| level.trim() == "2")
+            }
+            Need::Modules => Path::new("/proc/modules").exists(),
+            Need::Kexec => Path::new("/sys/kernel/kexec_loaded").exists(),
             Need::KernelMemory => self.options.memory.is_some(),
         }
     }

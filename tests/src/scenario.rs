@@ -162,6 +162,8 @@ pub trait Places {
     fn directory(&self, whom: Whom) -> String;
     /// A process of the host that sleeps: things may be done to it that the runner would not bear.
     fn sleeper(&self) -> i32;
+    /// The directory that is bound at /share, as the host sees it.
+    fn shared(&self) -> String;
 }
 
 /// An act whose pids and paths are known only once the containers run.
@@ -238,6 +240,17 @@ pub enum Need {
     UnlimitedMaps,
     /// `/proc/timer_list`, which containers have masked.
     TimerList,
+    /// `mount_setattr` (5.12).
+    MountSetattr,
+    /// bpf(2) asks whoever wants to be asked before it refuses who has no privilege (6.5).
+    BpfIsAsked,
+    /// perf_event_open asks whoever wants to be asked before it refuses who has no privilege: Debian has a setting by which it
+    /// does not.
+    PerfIsAsked,
+    /// Loadable modules.
+    Modules,
+    /// kexec.
+    Kexec,
     /// Somebody outside who writes this kernel's memory. Only a guest has that: nobody can on a real machine.
     KernelMemory,
 }

@@ -8,6 +8,7 @@ mod file;
 mod handle;
 mod kernel;
 mod mount;
+mod noise;
 mod process;
 mod socket;
 
@@ -57,6 +58,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(handle::scenarios());
     all.extend(chain::scenarios());
     all.extend(mount::scenarios());
+    all.extend(noise::scenarios());
     all.extend([
         shared("shared-net", Net::Inherited),
         shared("declared-net", Net::Declared),

@@ -8,6 +8,37 @@ use serde::{Deserialize, Serialize};
 
 use super::{Tried, tried};
 
+/// A call that takes a privilege.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Call {
+    /// As [`KernelAct::BpfMap`].
+    Bpf,
+    /// As [`KernelAct::Perf`].
+    Perf,
+    /// `finit_module` of no file.
+    Module,
+    /// `kexec_load` of no segments.
+    Kexec,
+}
+
+impl Call {
+    fn make(self) -> std::io::Result<()> {
+        match self {
+            Self::Bpf => bpf_map(),
+            Self::Perf => perf(),
+            Self::Module => {
+                // SAFETY: the text ends, and there is no such descriptor.
+                done(unsafe { libc::syscall(libc::SYS_finit_module, -1_i64, c"".as_ptr(), 0_i64) })
+            }
+            Self::Kexec => {
+                // SAFETY: no memory is passed.
+                done(unsafe { libc::syscall(libc::SYS_kexec_load, 0_i64, 0_i64, 0_i64, 0_i64) })
+            }
+        }
+    }
+}
+
 /// One act. None changes anything on the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kernel", rename_all = "kebab-case")]
@@ -29,6 +60,11 @@ pub enum KernelAct {
     },
     /// `unshare(CLONE_NEWUSER | CLONE_NEWNET)`.
     UnshareUserAndNet,
+    /// A call that the kernel must refuse for want of a privilege.
+    Refused {
+        /// Which.
+        call: Call,
+    },
     /// Opens a file for writing, and writes nothing.
     OpenToWrite {
         /// Which.
@@ -83,6 +119,16 @@ impl KernelAct {
                 "unshare",
                 crate::sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET),
             ),
+            Self::Refused { call } => {
+                let result = match call.make() {
+                    Ok(()) => Err(Error::other("it was granted")),
+                    Err(error) => match error.raw_os_error() {
+                        Some(libc::EPERM | libc::EACCES) => Ok(()),
+                        _ => Err(error),
+                    },
+                };
+                tried(format!("{call:?} without a privilege"), result)
+            }
             Self::OpenToWrite { path } => {
                 let opened = OpenOptions::new().write(true).open(path);
                 tried(format!("open {path}"), opened.map(drop))

@@ -14,6 +14,7 @@ use crate::sys;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// One act. Targets are made if they are missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,18 @@ pub enum MountAct {
     MakeWritable {
         /// What.
         target: String,
+    },
+    /// `mount_setattr(target)`, which takes away `MOUNT_ATTR_RDONLY`.
+    ClearReadOnly {
+        /// What.
+        target: String,
+    },
+    /// `mount(target, MS_SHARED)` or `MS_SLAVE`.
+    Propagate {
+        /// What.
+        target: String,
+        /// Shared, rather than a slave.
+        shared: bool,
     },
     /// Nothing, for as long as the auditor may take to look at a container that has begun.
     Wait,
@@ -105,6 +118,18 @@ impl MountAct {
                 let flags = libc::MS_REMOUNT | libc::MS_BIND;
                 let mounted = sys::mount("", target.as_ref(), "", flags, "");
                 tried(format!("remount {target}"), mounted)
+            }
+            Self::ClearReadOnly { target } => {
+                tried(format!("mount_setattr {target}"), clear_read_only(target))
+            }
+            Self::Propagate { target, shared } => {
+                let flags = if *shared {
+                    libc::MS_SHARED
+                } else {
+                    libc::MS_SLAVE
+                };
+                let changed = sys::mount("", target.as_ref(), "", flags, "");
+                tried(format!("change the propagation of {target}"), changed)
             }
             Self::Wait => {
                 std::thread::sleep(std::time::Duration::from_millis(500));
@@ -167,6 +192,23 @@ fn fsmount(kind: &str) -> std::io::Result<OwnedFd> {
     })?;
     // SAFETY: no memory is passed.
     fd(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 0, 0) })
+}
+
+fn clear_read_only(target: &str) -> std::io::Result<()> {
+    // `struct mount_attr`: set, clear, propagation, user namespace.
+    let attributes: [u64; 4] = [0, MOUNT_ATTR_RDONLY, 0, 0];
+    let target = text(target)?;
+    // SAFETY: the path is terminated, the attributes have the size that is given, and both outlive the call.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            0,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    })
 }
 
 fn carry(namespace: &str, source: &str) -> std::io::Result<OwnedFd> {

@@ -306,6 +306,7 @@ fn perform(act: &Act, answer: &OwnedFd, hold: &OwnedFd) -> Tried<Done> {
         Act::Kernel(act) => act.perform().map(|()| Done::Here),
         Act::Process(act) => act.perform().map(|()| Done::Here),
         Act::Mount(act) => act.perform().map(|()| Done::Here),
+        Act::Noise(act) => act.perform().map(|()| Done::Here),
         Act::Socket(act) => act.perform().map(|()| Done::Here),
         Act::Handle(act) => act.perform().map(|()| Done::Here),
         Act::Release => Ok(Done::Here),

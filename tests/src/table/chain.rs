@@ -1,14 +1,15 @@
-//! What made a compromise possible: the same join by a container that has what it takes, and by one that gained it.
+//! What made a compromise possible: the same join by a container that has what it takes, and by one that gained it; and one
+//! that nothing made possible.
 
-use super::{join, neighbour, step, violation, watcher};
+use super::{join, neighbour, of_dimension, step, violation, watcher};
 use crate::act::Kind;
 use crate::scenario::{
-    Because, Container, Deed, Expect, LineKind, Object, Scenario, Session, Whom,
+    Because, Container, Deed, Expect, Leaked, LineKind, Object, Scenario, Session, Whom,
 };
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![gained(), configured()]
+    vec![gained(), configured(), unexplained()]
 }
 
 fn gained() -> Scenario {
@@ -66,5 +67,29 @@ fn configured() -> Scenario {
             &[],
             &[joined],
         )],
+    }
+}
+
+/// The container did nothing, and was given nothing that its configuration tells: whoever started its runtime left a
+/// directory of the host open.
+fn unexplained() -> Scenario {
+    let reached = Expect {
+        because: Because::Unexplained,
+        ..of_dimension(
+            violation("foreign-file", Object::Host),
+            "references",
+            "critical",
+        )
+    };
+    Scenario {
+        id: "chain-unexplained",
+        does: "a container without privileges starts with a descriptor of the host's root directory",
+        session: Session::Default,
+        containers: vec![Container {
+            ordinary_user: true,
+            leaked: Leaked::Root,
+            ..Container::plain("a")
+        }],
+        steps: vec![step("held", Deed::Nothing, &[], &[reached])],
     }
 }

@@ -1,8 +1,8 @@
 //! What containers do to the kernel (T5, T10, T12) and to devices (T11).
 
-use super::{object, of_dimension, step, violation, watcher};
+use super::{object, of_dimension, seen_by, step, violation, watcher};
 use crate::act::Act;
-use crate::act::kernel::KernelAct;
+use crate::act::kernel::{Call, KernelAct};
 use crate::scenario::{
     Container, Deed, Expect, LineKind, Need, Object, Places, Requires, Scenario, Script, Session,
     Step, Whom,
@@ -10,7 +10,7 @@ use crate::scenario::{
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![code(), knobs(), devices(), steps_before()]
+    vec![code(), refused(), knobs(), devices(), steps_before()]
 }
 
 fn go(id: &str, act: fn(&dyn Places) -> Act, expects: &[Expect]) -> Step {
@@ -47,6 +47,44 @@ fn code() -> Scenario {
     }
 }
 
+/// What the kernel refuses is written down, where it is seen, and is no violation.
+fn refused() -> Scenario {
+    let told = Expect {
+        kind: LineKind::Audit,
+        ..of_host("kernel-code", "kernel", "low")
+    };
+    // In the trampoline tier these are asked for only after the privilege.
+    let by_result = seen_by(told, "sys_exit_kernel");
+    let tries = |id, act, need, expect| Step {
+        needs: vec![need],
+        ..go(id, act, &[expect])
+    };
+    Scenario {
+        id: "kernel-code-refused",
+        does: "a task without privileges asks for a BPF map, a perf event, a module and another kernel",
+        session: Session::Default,
+        containers: vec![Container {
+            ordinary_user: true,
+            ..Container::plain("a")
+        }],
+        steps: vec![
+            tries("perf", |_| without(Call::Perf), Need::PerfIsAsked, told),
+            tries("bpf", |_| without(Call::Bpf), Need::BpfIsAsked, told),
+            tries(
+                "module",
+                |_| without(Call::Module),
+                Need::Modules,
+                by_result,
+            ),
+            tries("kexec", |_| without(Call::Kexec), Need::Kexec, by_result),
+        ],
+    }
+}
+
+fn without(call: Call) -> Act {
+    Act::Kernel(KernelAct::Refused { call })
+}
+
 fn open(path: &str) -> Act {
     let path = path.to_owned();
     Act::Kernel(KernelAct::OpenToWrite { path })
@@ -59,10 +97,6 @@ fn write_back(path: &str) -> Act {
 
 fn knobs() -> Scenario {
     let knob = |severity| of_host("kernel-knob", "kernel", severity);
-    let value = Expect {
-        requires: Requires::Hook("cgroup/sysctl"),
-        ..knob("high")
-    };
     Scenario {
         id: "kernel-knob",
         does: "a task opens settings of the machine for writing, and its own",
@@ -82,7 +116,8 @@ fn knobs() -> Scenario {
             go(
                 "value",
                 |_| write_back("/hostproc/sys/vm/overcommit_memory"),
-                &[knob("high"), value],
+                // The open, then the write with the value: every kernel lets it be seen.
+                &[knob("high"), knob("high")],
             ),
             go("own", |_| write_back("/proc/self/oom_score_adj"), &[]),
             go(

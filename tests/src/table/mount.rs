@@ -10,7 +10,15 @@ use crate::scenario::{
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![host(), kernel(), unmask(), own(), spec()]
+    vec![
+        host(),
+        kernel(),
+        devices(),
+        unmask(),
+        propagate(),
+        own(),
+        spec(),
+    ]
 }
 
 fn foreign(severity: &'static str) -> Expect {
@@ -101,6 +109,72 @@ fn kernel() -> Scenario {
     }
 }
 
+fn devices() -> Scenario {
+    Scenario {
+        id: "mount-dev",
+        does: "a task mounts the machine's own device nodes, by old and new calls",
+        session: Session::Default,
+        containers: vec![Container::plain("a")],
+        steps: vec![
+            go("wait", |_| Act::Mount(MountAct::Wait), &[], &[]),
+            go(
+                "devtmpfs",
+                |_| mount("devtmpfs", "/tmp/dev", ""),
+                &[],
+                &[foreign("high")],
+            ),
+            go(
+                "devtmpfs-fd",
+                |_| mount_by_fd("devtmpfs", "/tmp/dev-fd"),
+                &[],
+                &[foreign("high")],
+            ),
+        ],
+    }
+}
+
+/// A container's copy of a directory of the host's receives what the host mounts there, at most. One that it fetched from
+/// the host's mount namespace is one of a group: what the container mounts below appears on the host.
+fn propagate() -> Scenario {
+    let carry = |places: &dyn Places| {
+        Act::Mount(MountAct::Carry {
+            namespace: format!("/hostproc/{}/ns/mnt", places.pid(Whom::Host)),
+            source: places.shared(),
+            target: "/tmp/peer".to_owned(),
+        })
+    };
+    Scenario {
+        id: "mount-propagate",
+        does: "a task changes how its own volume propagates, then fetches a mount of the same directory that shares with \
+               the host's",
+        session: Session::Default,
+        containers: vec![Container {
+            share: true,
+            ..watcher()
+        }],
+        steps: vec![
+            go("wait", |_| Act::Mount(MountAct::Wait), &[], &[]),
+            go("own-shared", |_| propagate_share(true), &[], &[]),
+            go("own-slave", |_| propagate_share(false), &[], &[]),
+            go(
+                "peer",
+                carry,
+                &[],
+                &[
+                    join(Kind::Mnt, Whom::Host),
+                    foreign("medium"),
+                    seen_by(reached(Whom::Host, "high"), "__ptrace_may_access"),
+                ],
+            ),
+        ],
+    }
+}
+
+fn propagate_share(shared: bool) -> Act {
+    let target = "/share".to_owned();
+    Act::Mount(MountAct::Propagate { target, shared })
+}
+
 fn unmask() -> Scenario {
     let uncover = |_: &dyn Places| {
         let target = "/proc/sys".to_owned();
@@ -109,6 +183,10 @@ fn unmask() -> Scenario {
     let make_writable = |_: &dyn Places| {
         let target = "/proc/irq".to_owned();
         Act::Mount(MountAct::MakeWritable { target })
+    };
+    let set_attributes = |_: &dyn Places| {
+        let target = "/proc/bus".to_owned();
+        Act::Mount(MountAct::ClearReadOnly { target })
     };
     let unmask = |_: &dyn Places| {
         let target = "/proc/timer_list".to_owned();
@@ -124,6 +202,12 @@ fn unmask() -> Scenario {
             go("wait", |_| Act::Mount(MountAct::Wait), &[], &[]),
             go("uncover", uncover, &[], &[foreign("high")]),
             go("writable", make_writable, &[], &[foreign("high")]),
+            go(
+                "writable-attributes",
+                set_attributes,
+                &[Need::MountSetattr],
+                &[foreign("high")],
+            ),
             go("unmask", unmask, &[Need::TimerList], &[foreign("high")]),
         ],
     }

@@ -433,6 +433,7 @@ fn shell(guest: Guest, artifacts: &Artifacts) -> Result<()> {
     project::run(
         qemu(&files, guest, "/bin/sh", Clock::Real)
             .args(["-serial", "mon:stdio", "-serial"])
-            .arg(format!("file:{}", files.results.display())),
+            .arg(format!("file:{}", files.results.display()))
+            .args(["-serial", "null"]),
     )
 }

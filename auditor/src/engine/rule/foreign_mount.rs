@@ -1,5 +1,5 @@
 //! `foreign-mount` (T4): a container's mount table gains what is not the container's: a file system of a device, a
-//! directory of the host or of another container, cgroup v1, a proc or sysfs without the masks that it started with.
+//! directory of the host or of another container, cgroup v1, the machine's device nodes, a proc or sysfs without the masks that it started with.
 //!
 //! Whose a superblock is follows from who had it before: the container itself by its first table, else the other
 //! containers by theirs, else the host by its own. What nobody had (a tmpfs, an overlay of its own) is its own.
@@ -151,6 +151,11 @@ fn foreign(tables: &Tables<'_>, mount: &Mount, world: &World) -> Option<Wrong> {
     }
     if fs_type == "cgroup" {
         let says = format!("mounted a cgroup hierarchy of version 1 at {point}");
+        return wrong(HOST, Severity::High, says);
+    }
+    // There is one for the whole machine, whoever mounts it.
+    if fs_type == "devtmpfs" {
+        let says = format!("mounted the machine's device nodes ({fs_type}) at {point}");
         return wrong(HOST, Severity::High, says);
     }
     // Devices without a number of their own are of file systems that need none.

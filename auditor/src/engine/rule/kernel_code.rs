@@ -107,7 +107,7 @@ pub fn detect(deed: &Deed<'_>, call: Option<&str>, world: &World, out: &mut Vec<
         object: HOST,
         object_id: text::stable_hash(named.as_bytes()) ^ u64::from(refused),
         by_iota: false,
-        verdict: Some(Verdict::Violated),
+        verdict: (!refused).then_some(Verdict::Violated),
         expected: None,
         observed: Some(Evidence::Kernel {
             what: what.to_owned(),

@@ -162,6 +162,10 @@ impl Engine {
             .filter(|(_, due)| LOOKED_FOR.contains(&due.ticks))
             .map(|(place, due)| (*place, due.act.actor, due.ticks == 1))
             .collect();
+        // What the host has mounted since it was looked at is not the container's: it must be known first.
+        if asked.iter().any(|(_, _, first)| *first) {
+            self.look_at(HOST, false);
+        }
         for ((label, inum), actor, first) in asked {
             if let Some(key) = self.witness_of(label, inum, &actor) {
                 self.ask_look(Look {

@@ -13,6 +13,7 @@ use auditor_common::limits::ACT_NAME_LEN;
 use auditor_common::record::*;
 
 const WEB: &str = "/runc/web";
+const HOST_INIT: u32 = 1;
 const DISK: u32 = 254 << 20 | 1;
 
 fn mount(dev: u32, root: &str, point: &str, fs_type: &str) -> Mount {
@@ -76,7 +77,7 @@ impl Story {
     fn new() -> Self {
         let mut machine = Machine::new("");
         machine.name(WEB, "web");
-        let host = look(&mut machine).unwrap();
+        let host = looks(&mut machine).remove(0);
         tell(&mut machine, &host, host_table());
         let init = machine.runc(30, WEB);
         let looks = looks(&mut machine);
@@ -133,8 +134,12 @@ fn looks(machine: &mut Machine) -> Vec<Look> {
     std::iter::from_fn(|| machine.engine.next_look()).collect()
 }
 
+/// At a container: the host is looked at beside it, before.
 fn look(machine: &mut Machine) -> Option<Look> {
-    looks(machine).into_iter().next()
+    let asked = looks(machine);
+    let container = asked.iter().position(|look| look.key.tid != HOST_INIT)?;
+    assert!(container <= 1);
+    asked.into_iter().nth(container)
 }
 
 fn set_up(look: &Look, mounts: Vec<Mount>) -> SetUp {
@@ -217,7 +222,12 @@ fn an_act_without_effect_is_looked_after_for_a_while() {
         asked.push(looks(&mut story.machine).len());
     }
     let expected: Vec<usize> = (1..=20)
-        .map(|tick| usize::from([1, 2, 4, 8].contains(&tick)))
+        // The first time the host is looked at, too.
+        .map(|tick| match tick {
+            1 => 2,
+            2 | 4 | 8 => 1,
+            _ => 0,
+        })
         .collect();
     assert_eq!(asked, expected);
 }
@@ -235,6 +245,26 @@ fn what_others_had_is_foreign() {
     assert_eq!(only(&found).0, Severity::High);
     let found = story.gains(mount(20, "/", "/hostproc", "proc"));
     assert!(found.iter().any(|f| f.severity == Severity::High));
+    // The host has none mounted, and yet it is the machine's.
+    let found = story.gains(mount(6, "/", "/devices", "devtmpfs"));
+    assert_eq!(only(&found).0, Severity::High);
+}
+
+/// What the host mounted after the last look at it is the host's all the same.
+#[test]
+fn the_host_is_looked_at_before_a_container_is_judged() {
+    let mut story = Story::new();
+    story.act(story.init);
+    story.machine.tick(100_000_000);
+    let [host, container] = looks(&mut story.machine).try_into().unwrap();
+    assert_eq!(host.key.tid, HOST_INIT);
+    assert!(!host.always);
+    let mut of_host = host_table();
+    of_host.push(mount(22, "/", "/srv", "tmpfs"));
+    tell(&mut story.machine, &host, of_host);
+    story.mounts.push(mount(22, "/", "/mnt", "tmpfs"));
+    tell(&mut story.machine, &container, story.mounts.clone());
+    assert_eq!(only(&story.machine.violations()).0, Severity::Medium);
 }
 
 #[test]
@@ -291,7 +321,7 @@ fn what_comes_from_outside_is_taken_over() {
         story.machine.sweep();
     }
     let asked = looks(&mut story.machine);
-    assert!(asked.iter().any(|l| l.key.tid == 1) && asked.iter().all(|l| !l.always));
+    assert!(asked.iter().any(|l| l.key.tid == HOST_INIT) && asked.iter().all(|l| !l.always));
     let look = asked.into_iter().find(|l| l.key.tid == story.init).unwrap();
     story.mounts.push(mount(8 << 20 | 3, "/", "/csi", "ext4"));
     tell(&mut story.machine, &look, story.mounts.clone());
@@ -541,7 +571,7 @@ fn device_nodes_beyond_the_spec_are_told() {
 fn a_late_baseline_holds_only_what_the_spec_explains() {
     let mut machine = Machine::new("");
     machine.spec(WEB, "web", spec());
-    let host = look(&mut machine).unwrap();
+    let host = looks(&mut machine).remove(0);
     tell(&mut machine, &host, host_table());
     let init = machine.runc(30, WEB);
     let first = look(&mut machine).unwrap();

@@ -1,0 +1,96 @@
+//! Arguments that change while the kernel reads them: the verdict follows the object that the kernel took.
+
+use super::{join, object, of_dimension, seen_by, step, violation, watcher};
+use crate::act::Act;
+use crate::act::Kind;
+use crate::act::noise::NoiseAct;
+use crate::scenario::{Container, Deed, Expect, Places, Scenario, Script, Session, Step, Whom};
+
+/// All of them.
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![others(), own()]
+}
+
+fn go(id: &'static str, act: fn(&dyn Places) -> Act, expects: &[Expect]) -> Step {
+    step(id, Deed::Do(Script(act)), &[], expects)
+}
+
+fn open(own: &str, other: String) -> Act {
+    let own = own.to_owned();
+    Act::Noise(NoiseAct::Open { own, other })
+}
+
+fn connect(own: &str, other: &str) -> Act {
+    Act::Noise(NoiseAct::Connect {
+        own: own.to_owned(),
+        other: other.to_owned(),
+    })
+}
+
+fn join_uts(other: String) -> Act {
+    let own = "/proc/self/ns/uts".to_owned();
+    Act::Noise(NoiseAct::Join { own, other })
+}
+
+/// One of the two objects that take turns is the host's: each call that met it is told, which is once.
+fn others() -> Scenario {
+    let reached = of_dimension(
+        violation("foreign-file", object(Whom::Host)),
+        "references",
+        "high",
+    );
+    let read = of_dimension(
+        violation("process-control", object(Whom::Host)),
+        "processes",
+        "high",
+    );
+    let talked = of_dimension(
+        violation("foreign-socket", object(Whom::Host)),
+        "sockets",
+        "medium",
+    );
+    Scenario {
+        id: "noise",
+        does: "a thread opens, connects and joins while another one rewrites by which path, address and descriptor",
+        session: Session::Default,
+        containers: vec![Container {
+            share: true,
+            ..watcher()
+        }],
+        steps: vec![
+            go(
+                "open",
+                |places| {
+                    let root = places.directory(Whom::Host);
+                    open("/bin/busybox", format!("{root}/proc/uptime"))
+                },
+                &[reached, seen_by(read, "__ptrace_may_access")],
+            ),
+            go(
+                "connect",
+                |_| connect("/tmp/own.sock", "/share/plain.sock"),
+                &[talked],
+            ),
+            go(
+                "join",
+                |places| join_uts(format!("/hostproc/{}/ns/uts", places.pid(Whom::Host))),
+                &[join(Kind::Uts, Whom::Host)],
+            ),
+        ],
+    }
+}
+
+/// The silent neighbour: both are the container's.
+fn own() -> Scenario {
+    Scenario {
+        id: "noise-own",
+        does: "a thread opens its own files while another one rewrites by which path",
+        session: Session::Default,
+        containers: vec![Container::plain("a")],
+        steps: vec![go(
+            "open",
+            |_| open("/bin/busybox", "/proc/self/status".to_owned()),
+            &[],
+        )],
+    }
+}
