@@ -174,6 +174,11 @@ macro_rules! kernel_fields {
 
             FILE_PRIVATE: ["file.private_data"], Ptr, Optional, "sockets and processes behind descriptors";
             INODE_PRIVATE: ["inode.i_private"], Ptr, Optional, "processes behind descriptors since 6.9";
+            PROC_INODE: ["proc_inode.vfs_inode"], Embedded, Optional, "whose memory and environment are opened in /proc";
+            PROC_PID: ["proc_inode.pid"], Ptr, Optional, "whose memory and environment are opened in /proc";
+            PID_TASKS: ["pid.tasks"], Array, Optional, "whose memory and environment are opened in /proc";
+            TASK_PID_LINKS: ["task_struct.pid_links"], Array, Optional, "whose memory and environment are opened in /proc";
+            TASK_MM: ["task_struct.mm"], Ptr, Optional, "whose memory and environment are opened in /proc";
             SOCKET_SK: ["socket.sk"], Ptr, Optional, "unix sockets";
             SOCK_FAMILY: ["sock.__sk_common.skc_family"], Int(2), Optional, "unix sockets";
             SOCK_PEER_PID: ["sock.sk_peer_pid"], Ptr, Optional, "who listens on unix sockets";

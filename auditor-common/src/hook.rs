@@ -21,6 +21,13 @@ pub enum Attach {
     Agent,
 }
 
+/// The function behind a system call that has no other with a stable name.
+#[cfg(not(target_arch = "aarch64"))]
+const SYS_MOUNT_SETATTR: &str = "__x64_sys_mount_setattr";
+/// The same, as this architecture names it.
+#[cfg(target_arch = "aarch64")]
+const SYS_MOUNT_SETATTR: &str = "__arm64_sys_mount_setattr";
+
 /// Which live tier needs a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
@@ -115,4 +122,5 @@ hooks! {
     ENTER_MKNOD = 53: "enter_mknod", "sys_enter_mknod", Attach::SyscallEnter(&["mknod", "mknodat"]), Tracepoint, "device nodes that containers make";
     ITER_HANDLE = 54: "iter_handle", "iter/handles", Attach::Iter("task_file"), Both, "pipes, sockets and open files that containers share";
     ITER_VMA = 55: "iter_vma", "iter/task_vma", Attach::Iter("task_vma"), Both, "memory that containers share by mapping one file";
+    MOUNT_SETATTR = 56: "mount_setattr", "sys_mount_setattr", Attach::Fexit(SYS_MOUNT_SETATTR), Trampoline, "attributes of mounts that containers change by mount_setattr (found by sweep instead)";
 }

@@ -25,7 +25,7 @@ pub use file::{Whose, file, file_at, mount_ns, note_stream, object, path, whose}
 pub use fs::{cwd_is_foreign, fill as directories, mount};
 pub use pid::{
     lives_with_current, mount_namespace, number_in, of_descriptor as pid_of_descriptor,
-    of_task as pid_of_task,
+    of_task as pid_of_task, task_of_proc_inode,
 };
 
 /// Kernel constants (`include/linux/sched.h`), unchanged since they exist.

@@ -2,8 +2,8 @@
 
 use super::file;
 use crate::kernel::globals::{
-    FILE_INODE, FILE_PRIVATE, INODE_PRIVATE, NSPROXY_MNT, PID_LEVEL, PID_NUMBERS, TASK_NSPROXY,
-    TASK_PID, UPID_NR, UPID_NS, UPID_SIZE,
+    FILE_INODE, FILE_PRIVATE, INODE_PRIVATE, NSPROXY_MNT, PID_LEVEL, PID_NUMBERS, PID_TASKS,
+    PROC_INODE, PROC_PID, TASK_NSPROXY, TASK_PID, TASK_PID_LINKS, UPID_NR, UPID_NS, UPID_SIZE, has,
 };
 use crate::kernel::{Access, Probe, Ptr, current};
 
@@ -91,5 +91,27 @@ pub fn of_descriptor(descriptor: u64) -> Ptr {
             return inode;
         }
         Probe::ptr(inode, &INODE_PRIVATE)
+    }
+}
+
+/// The task that an inode of a proc file system is about; null where it is about none, or that one is gone.
+#[inline(always)]
+pub fn task_of_proc_inode(inode: Ptr) -> Ptr {
+    let known = has(&PROC_INODE) && has(&PROC_PID) && has(&PID_TASKS) && has(&TASK_PID_LINKS);
+    if !known {
+        return core::ptr::null();
+    }
+    // SAFETY: Probe takes any address.
+    unsafe {
+        let pid = Probe::ptr(inode.wrapping_sub(PROC_INODE.load() as usize), &PROC_PID);
+        if pid.is_null() {
+            return pid;
+        }
+        // The first list is that of the task by its own number (`PIDTYPE_PID`), and so is the task's first link.
+        let link = Probe::ptr(pid, &PID_TASKS);
+        if link.is_null() {
+            return link;
+        }
+        link.wrapping_sub(TASK_PID_LINKS.load() as usize)
     }
 }

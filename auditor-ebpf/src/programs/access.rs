@@ -21,7 +21,7 @@ use aya_ebpf::macros::{fentry, fexit, tracepoint};
 use aya_ebpf::programs::{FEntryContext, FExitContext, TracePointContext};
 
 /// Bits of the mode that access is asked for with (`include/linux/ptrace.h`).
-mod mode {
+pub mod mode {
     pub const READ: u64 = 0x1;
     pub const ATTACH: u64 = 0x2;
     /// Asked on behalf of what shows addresses, or not: `ps` reading `/proc/PID/stat`.
@@ -38,32 +38,39 @@ const EFAULT: i64 = -14;
 
 /// Whether what the running task does to another can matter: it may be a container's, and the other is neither its own
 /// process nor one that lives with it.
+///
+/// # Safety
+/// As for [`Access`]; `task` is not null.
 #[inline(always)]
-unsafe fn matters(task: Ptr) -> bool {
+pub unsafe fn matters<A: Access>(task: Ptr) -> bool {
     if !marks::has_current() || current::is_own() {
         return false;
     }
-    // SAFETY: the caller's task is typed and not null; Probe takes any address.
+    // SAFETY: the caller's promise; Probe takes any address.
     unsafe {
-        if Direct::u32(task, &TASK_TGID) == (current::pid_tgid() >> 32) as u32 {
+        if A::u32(task, &TASK_TGID) == (current::pid_tgid() >> 32) as u32 {
             return false;
         }
-        let lives_with = marks::has(Direct::u32(task, &TASK_TID))
+        let lives_with = marks::has(A::u32(task, &TASK_TID))
             && capture::lives_with_current(capture::pid_of_task(task))
             && capture::mount_namespace(task) == capture::mount_namespace(current::untyped());
         !lives_with
     }
 }
 
+/// Tells of an act on another task.
+///
+/// # Safety
+/// As for [`matters`].
 #[inline(always)]
-unsafe fn tell(hook: u16, act: u32, task: Ptr, mode: u64, result: i32) {
+pub unsafe fn tell<A: Access>(hook: u16, act: u32, task: Ptr, mode: u64, result: i32) {
     let Some(mut deed) = Deed::begin(hook, act) else {
         return;
     };
     let record = deed.record();
-    // SAFETY: the caller's task is typed; the reservation is writable.
+    // SAFETY: the caller's promise; the reservation is writable.
     unsafe {
-        capture::key::<Direct>(task, &raw mut (*record).target);
+        capture::key::<A>(task, &raw mut (*record).target);
         (*record).arg0 = mode;
         (*record).result = result;
     }
@@ -80,11 +87,11 @@ pub fn ptrace_access(ctx: FExitContext) -> i32 {
     let mode = u64::from(mode);
     // SAFETY: the function's first argument is typed and never null.
     unsafe {
-        if mode & mode::NO_AUDIT != 0 || !matters(task) {
+        if mode & mode::NO_AUDIT != 0 || !matters::<Direct>(task) {
             emit::filter(hook::PTRACE_ACCESS);
             return 0;
         }
-        tell(hook::PTRACE_ACCESS, act::ACCESS, task, mode, result);
+        tell::<Direct>(hook::PTRACE_ACCESS, act::ACCESS, task, mode, result);
     }
     0
 }
@@ -96,11 +103,11 @@ pub fn task_prlimit(ctx: FEntryContext) -> i32 {
     let new: u64 = ctx.arg(2);
     // SAFETY: the function's first argument is typed and never null.
     unsafe {
-        if new == 0 || !matters(task) {
+        if new == 0 || !matters::<Direct>(task) {
             emit::filter(hook::TASK_PRLIMIT);
             return 0;
         }
-        tell(hook::TASK_PRLIMIT, act::CONTROL, task, 0, 0);
+        tell::<Direct>(hook::TASK_PRLIMIT, act::CONTROL, task, 0, 0);
     }
     0
 }
@@ -112,11 +119,11 @@ pub fn task_setsched(ctx: FExitContext) -> i32 {
     let result: i32 = ctx.arg(1);
     // SAFETY: the function's first argument is typed and never null.
     unsafe {
-        if !matters(task) {
+        if !matters::<Direct>(task) {
             emit::filter(hook::TASK_SETSCHED);
             return 0;
         }
-        tell(hook::TASK_SETSCHED, act::CONTROL, task, 0, result);
+        tell::<Direct>(hook::TASK_SETSCHED, act::CONTROL, task, 0, result);
     }
     0
 }

@@ -5,6 +5,7 @@
 //! the host's tasks only what they execute counts.
 
 use super::act::Deed;
+use super::proc_file;
 use super::syscall;
 use crate::capture::{self, Whose};
 use crate::emit;
@@ -194,6 +195,7 @@ pub fn exit_open(ctx: TracePointContext) -> i32 {
         if file.is_null() {
             emit::filter(hook::EXIT_OPEN);
         } else {
+            proc_file::look(file);
             watch::<Probe>(file, hook::EXIT_OPEN, act::OPEN);
         }
     }

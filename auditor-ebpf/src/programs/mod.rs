@@ -12,6 +12,7 @@ mod iter;
 mod lifecycle;
 mod mount;
 mod namespaces;
+mod proc_file;
 mod process;
 mod record;
 mod socket;

@@ -10,8 +10,8 @@ use crate::kernel::{Access, Ptr};
 use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::act;
-use aya_ebpf::macros::{fentry, tracepoint};
-use aya_ebpf::programs::{FEntryContext, TracePointContext};
+use aya_ebpf::macros::{fentry, fexit, tracepoint};
+use aya_ebpf::programs::{FEntryContext, FExitContext, TracePointContext};
 
 /// Inum of a task's mount namespace; 0 where it has none.
 ///
@@ -69,6 +69,16 @@ pub fn move_mount(_ctx: FEntryContext) -> i32 {
 #[fentry(function = "security_sb_umount")]
 pub fn sb_umount(_ctx: FEntryContext) -> i32 {
     tell(hook::SB_UMOUNT);
+    0
+}
+
+/// `mount_setattr`, and it succeeded. The function takes one argument, the registers.
+#[fexit(function = "__x64_sys_mount_setattr")]
+pub fn mount_setattr(ctx: FExitContext) -> i32 {
+    let result: i64 = ctx.arg(1);
+    if result == 0 {
+        tell(hook::MOUNT_SETATTR);
+    }
     0
 }
 

@@ -15,14 +15,27 @@ use auditor_common::record::{ActRecord, act, kind};
 use aya_ebpf::helpers::generated::{bpf_sysctl_get_name, bpf_sysctl_get_new_value};
 use aya_ebpf::macros::cgroup_sysctl;
 use aya_ebpf::programs::SysctlContext;
+use core::arch::asm;
 
 /// The verdict that lets the access pass.
 const PASS: i32 = 1;
-/// Bytes of a name that are kept, its NUL included.
-const NAME_LEN: usize = 96;
+/// Bytes of a name that are kept, its NUL included: a power of two, see [`bounded`].
+const NAME_LEN: usize = 128;
 /// Bytes of a value that are kept, its NUL included. A longer one is not told by the kernel: then only the name is.
 const VALUE_LEN: usize = 128;
 const _: () = assert!(NAME_LEN + VALUE_LEN <= ACT_NAME_LEN);
+
+/// A length below [`NAME_LEN`], which it is already. The compiler tests a number that it derived from it, and kernels up to
+/// 6.12 do not conclude from that what the length itself can be. A mask that the compiler understood it would leave out.
+#[inline(always)]
+fn bounded(length: usize) -> usize {
+    let mut length = length;
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        asm!("{0} &= {1}", inout(reg) length, const NAME_LEN - 1, options(nomem, nostack, pure));
+    }
+    length
+}
 
 /// A sysctl is read or about to be written.
 #[cgroup_sysctl]
@@ -52,7 +65,7 @@ pub fn sysctl(ctx: SysctlContext) -> i32 {
         let text = (&raw mut (*record).name).cast::<u8>();
         let name = bpf_sysctl_get_name(ctx.sysctl, text.cast(), NAME_LEN as u64, 0);
         if name > 0 && name < NAME_LEN as i64 {
-            let end = name as usize + 1;
+            let end = bounded(name as usize) + 1;
             let value = bpf_sysctl_get_new_value(
                 ctx.sysctl,
                 text.wrapping_add(end).cast(),

@@ -154,7 +154,7 @@ pub struct RingLoss {
 }
 
 /// What sees the same when the first is not there, both directions.
-const INSTEAD: [(&[u16], &[u16]); 15] = [
+const INSTEAD: [(&[u16], &[u16]); 16] = [
     (
         &[hook::SWITCH_NS, hook::UNSHARE_NSPROXY],
         &[hook::EXIT_SETNS, hook::EXIT_UNSHARE],
@@ -177,6 +177,8 @@ const INSTEAD: [(&[u16], &[u16]); 15] = [
         &[hook::SB_MOUNT, hook::MOVE_MOUNT, hook::SB_UMOUNT],
         &[hook::EXIT_MOUNT],
     ),
+    // By itself: kernels before 5.12 lack the call, and those that see the others all the same keep seeing them so.
+    (&[hook::MOUNT_SETATTR], &[hook::EXIT_MOUNT]),
     (
         &[
             hook::KERNEL_BPF,
@@ -209,9 +211,9 @@ pub fn instead_of(index: u16) -> Option<&'static [u16]> {
 #[must_use]
 pub const fn seen_only_by(index: u16) -> Option<&'static str> {
     match index {
-        hook::PTRACE_ACCESS => {
-            Some("containers that read others' processes through /proc or by performance events")
-        }
+        hook::PTRACE_ACCESS => Some(
+            "containers that read others' processes by links in /proc or by performance events",
+        ),
         hook::EXIT_KERNEL => Some("containers that make a userfaultfd"),
         _ => None,
     }
@@ -341,9 +343,11 @@ impl Loaded {
                     self.attach(index, options);
                 }
             }
-            let missing = best
-                .iter()
-                .any(|&i| self.hooks[usize::from(i)] != Attached::Yes);
+            let missing = best.iter().any(|&i| match self.hooks[usize::from(i)] {
+                Attached::Yes => false,
+                Attached::NotNeeded => options.want == Want::Tracepoint,
+                Attached::No(_) | Attached::LeftOut => true,
+            });
             if missing && options.want != Want::Trampoline {
                 self.attach_instead(best, next, options);
             }
@@ -379,8 +383,14 @@ impl Loaded {
     /// Attaches one hook and notes what came of it.
     fn attach(&mut self, index: u16, options: &LoadOptions) {
         let spec = &HOOKS[usize::from(index)];
+        if self.hooks[usize::from(index)] == Attached::Yes {
+            // In the place of another hook, too.
+            return;
+        }
         self.hooks[usize::from(index)] = if options.without.contains(spec.name) {
             Attached::LeftOut
+        } else if index == hook::MOUNT_SETATTR && lacks_syscall("mount_setattr") {
+            Attached::NotNeeded
         } else {
             match self.try_attach(spec) {
                 Ok(()) => {
@@ -555,6 +565,17 @@ fn attach_to_syscalls(
         Some(error) if !attached => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether this machine's kernel has no such system call, so that nobody can make it. Where system calls have no tracepoints
+/// at all, that is not known.
+fn lacks_syscall(name: &str) -> bool {
+    ensure_tracefs();
+    ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .iter()
+        .map(|place| Path::new(place).join("events/syscalls"))
+        .find(|place| place.exists())
+        .is_some_and(|place| !place.join(format!("sys_exit_{name}")).exists())
 }
 
 /// The root of the v2 hierarchy, which every process is in.

@@ -2,9 +2,10 @@
 
 use super::{host_pid, neighbour, object, of_dimension, seen_by, step, violation, watcher};
 use crate::act::Act;
+use crate::act::file::FileAct;
 use crate::act::process::{ProcessAct, Reach};
 use crate::scenario::{
-    Container, Deed, Expect, LineKind, Places, Scenario, Script, Session, Step, Whom,
+    Container, Deed, Expect, LineKind, Places, Requires, Scenario, Script, Session, Step, Whom,
 };
 
 /// All of them.
@@ -154,8 +155,15 @@ fn refused() -> Scenario {
 fn proc_files() -> Scenario {
     let of_host = |places: &dyn Places| open("/hostproc", places.sleeper(), "environ");
     let of_neighbour = |places: &dyn Places| open("/hostproc", places.pid(Whom::Neighbour), "mem");
+    let to_write = |places: &dyn Places| {
+        let path = format!("/hostproc/{}/mem", places.sleeper());
+        Act::File(FileAct::Write { path })
+    };
     let own = |_: &dyn Places| open("/proc", 1, "mem");
-    let seen = |expect| seen_by(expect, "__ptrace_may_access");
+    let seen = |expect| Expect {
+        requires: Requires::AnyOf(&["__ptrace_may_access", "sys_exit_open"]),
+        ..expect
+    };
     Scenario {
         id: "proc-files",
         does: "a container with the host's /proc opens files of others' processes there",
@@ -167,6 +175,13 @@ fn proc_files() -> Scenario {
                 Deed::Do(Script(of_host)),
                 &[],
                 &[seen(reached(Whom::Host, "high"))],
+            ),
+            // What is open for reading is told as the same access as what is open for writing.
+            step(
+                "mem-host",
+                Deed::Do(Script(to_write)),
+                &[],
+                &[seen(reached(Whom::Host, "critical"))],
             ),
             step(
                 "mem-neighbour",

@@ -45,7 +45,7 @@ impl Engine {
             // A child that is under way is put into its cgroup, and belongs to nobody yet.
             act::CONTROL if self.is_in_clone(record.syscall) => {}
             act::ACCESS | act::SIGNAL | act::CONTROL => {
-                rule::process_control::detect(&deed, &self.world, &mut drafts);
+                rule::process_control::detect(&deed, &self.world, &self.index, &mut drafts);
             }
             act::SYSCTL => rule::kernel_knob::detect(&deed, &self.world, &mut drafts),
             act::MKNOD => rule::device_access::detect(&deed, &self.world, &mut drafts),

@@ -6,6 +6,7 @@
 use super::{Deed, Draft, DraftKind, name, possessive};
 use crate::engine::world::{START_TOLERANCE_NS, Task, World};
 use crate::model::facts::{EntityId, HOST};
+use crate::model::isolation::IsolationIndex;
 use crate::model::output::Evidence;
 use crate::model::{Dimension, NsKind, RuleId, Severity, Transition, Verdict, text};
 use auditor_common::hook;
@@ -13,6 +14,9 @@ use auditor_common::record::{TaskKey, act, kernel_str, ns};
 
 /// Bit of a mode of access: not only to read (`PTRACE_MODE_ATTACH`).
 const MODE_ATTACH: u64 = 0x2;
+
+/// Number of what only reads.
+const READ: u64 = 8;
 
 /// Whom an act was on.
 struct Target<'a> {
@@ -29,7 +33,7 @@ struct Access {
 }
 
 /// Drafts a finding when the target is neither the actor's own container nor nested in it.
-pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
+pub fn detect(deed: &Deed<'_>, world: &World, index: &IsolationIndex, out: &mut Vec<Draft>) {
     let record = deed.record;
     let Some(target) = target(deed, world) else {
         return;
@@ -51,6 +55,9 @@ pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
     else {
         return;
     };
+    if number == READ && may_see(index, deed.label, object) {
+        return;
+    }
     let refused = record.result < 0;
     let tried = if refused { "tried to reach" } else { "reached" };
     out.push(Draft {
@@ -89,6 +96,14 @@ pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
             key.tgid
         ),
     });
+}
+
+/// Whether two were put into one pid namespace on purpose, as containers of a pod are: they were to see each other's
+/// processes, which `ps` and its like read.
+fn may_see(index: &IsolationIndex, a: EntityId, b: EntityId) -> bool {
+    let pair = index.pair(a, b);
+    let pid = pair.dimension(Dimension::Pid);
+    b != HOST && pid.is_some_and(|pid| pid.verdict == Verdict::DeclaredShared)
 }
 
 /// Whom the act was on; `None` where that is nobody else's business.
@@ -169,7 +184,7 @@ fn access(deed: &Deed<'_>) -> Option<Access> {
                 Some("pidfd_getfd") => of("descriptor", severity, 5),
                 Some("kcmp") => of("compare", severity, 6),
                 _ if attach => of("attach", severity, 7),
-                _ => of("read", severity, 8),
+                _ => of("read", severity, READ),
             }
         }
         _ => None,

@@ -86,6 +86,30 @@ fn access_is_told_by_kind_and_process() {
     assert_eq!(m.rules(), expected);
 }
 
+/// Who was put into one pid namespace with another may see its processes, and no more than that.
+#[test]
+fn who_shares_processes_by_declaration_sees_them() {
+    let share = "[[share]]\nbetween = [\"runc:a\", \"runc:b\"]\ndimensions = [\"pid\"]\nreason = \"one pod\"\n";
+    let reach = |policy| {
+        let mut m = Machine::new(policy);
+        m.engine.config.syscalls = crate::model::syscalls::of("x86_64");
+        m.name("/a", "a");
+        m.name("/b", "b");
+        let b = m.runc(51, "/b");
+        let shell = m.fork(1, 0);
+        m.setns(shell, b, &[NsKind::Pid]);
+        let flags = CLONE_NEW_ALL & !NsKind::Pid.clone_flag();
+        let a = m.runc_from(shell, 50, "/a", flags);
+        m.out.clear();
+        m.access(a, b, OPENAT, READ, 0);
+        m.access(a, b, PTRACE, ATTACH, 0);
+        m.rules()
+    };
+    let told = |severity| (RuleId::ProcessControl, severity, "runc:b".to_owned());
+    assert_eq!(reach(share), [told(Severity::Critical)]);
+    assert_eq!(reach(""), [told(Severity::High), told(Severity::Critical)]);
+}
+
 /// What the kernel refused is for the record.
 #[test]
 fn refusals_are_no_violations() {

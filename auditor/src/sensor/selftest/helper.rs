@@ -85,6 +85,8 @@ pub enum Act {
     Receive,
     /// Mounts, moves a mount, and unmounts, in a mount namespace of its own.
     Mounts,
+    /// Asks for no change of a mount's attributes, there.
+    MountAttributes,
     /// Reads a sysctl.
     Sysctl,
     /// Makes a node for the null device, in a file system of its own.
@@ -97,7 +99,7 @@ pub enum Act {
 
 impl Act {
     /// All acts, in the order in which they are done.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Unshare,
         Self::Setns,
         Self::Clone,
@@ -109,6 +111,7 @@ impl Act {
         Self::Chroot,
         Self::Credentials,
         Self::Mounts,
+        Self::MountAttributes,
         Self::PivotRoot,
         Self::Signal,
         Self::Trace,
@@ -250,6 +253,7 @@ pub fn act(exec_arguments: &[&str]) -> HelperReport {
     report.note(Act::Chroot, std::os::unix::fs::chroot("/"));
     report.note(Act::Credentials, change_credentials());
     report.note(Act::Mounts, change_mounts());
+    report.note(Act::MountAttributes, change_no_attributes());
     report.note(
         Act::Sysctl,
         std::fs::read("/proc/sys/kernel/ostype").map(drop),
@@ -421,6 +425,23 @@ fn change_mounts() -> io::Result<()> {
     let moved = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(tree, "", CWD, place, moved)?;
     Ok(unmount(place, UnmountFlags::DETACH)?)
+}
+
+/// The kernel asks whether this process may before it finds that there is nothing to do.
+fn change_no_attributes() -> io::Result<()> {
+    // `struct mount_attr`: set, clear, propagation, user namespace.
+    let none = [0_u64; 4];
+    // SAFETY: the path is a string that ends, and the attributes have the size that is given.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            c"/".as_ptr(),
+            0_i64,
+            none.as_ptr(),
+            size_of_val(&none),
+        )
+    })
 }
 
 fn pivot_root() -> io::Result<()> {

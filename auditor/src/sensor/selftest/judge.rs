@@ -43,6 +43,7 @@ pub const fn hooks_of(act: Act) -> &'static [u16] {
             hook::SB_UMOUNT,
             hook::EXIT_MOUNT,
         ],
+        Act::MountAttributes => &[hook::MOUNT_SETATTR],
         Act::Sysctl => &[hook::SYSCTL],
         Act::Mknod => &[hook::INODE_MKNOD, hook::ENTER_MKNOD, hook::EXIT_MKNOD],
         Act::Kernel => &[
