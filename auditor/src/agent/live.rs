@@ -50,6 +50,8 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 const EXERCISES: u32 = 5;
 /// A sweep that walks all cgroups too comes once in so many.
 const WALK_EVERY: u32 = 30;
+/// After a sweep has looked for handles, those that follow do not for so many times as long as it took.
+const HANDLES_REST: u32 = 100;
 
 /// The kernel side, if any works.
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub struct Agent {
     records: Vec<Record>,
     saved: Option<engine::Saved>,
     sweeps: u32,
+    /// From when on a sweep looks for handles again.
+    handles_due: Instant,
     recorder: Option<Recorder>,
 }
 
@@ -526,6 +530,7 @@ impl Agent {
             records: Vec::new(),
             saved: None,
             sweeps: 0,
+            handles_due: Instant::now(),
             recorder,
         })
     }
@@ -730,12 +735,8 @@ impl Agent {
         if self.sensor.is_none() || self.sweeps.is_multiple_of(WALK_EVERY) {
             self.walk_cgroups();
         }
-        found.find_shared(self.engine.world(), begin_ns);
-        if self
-            .recorder
-            .as_ref()
-            .is_some_and(|r| r.wants_part(begin_ns))
-        {
+        self.find_shared(&mut found, begin_ns);
+        if self.wants_part(begin_ns) {
             self.begin_part(begin_ns, &found);
         }
         self.fold(begin_ns, &found);
@@ -818,7 +819,7 @@ impl Agent {
         tasks.sort_unstable_by_key(|task| task.state.key.tid);
         files.sort_by_key(|file| (file.actor.tid, file.target.tid));
         Some(Found {
-            held: self.read_handles(&tasks),
+            held: self.read_handles(&tasks, begin_ns),
             shared: Vec::new(),
             tasks,
             files,
@@ -840,8 +841,30 @@ impl Agent {
         }
     }
 
-    /// Nothing where nothing looks, or it failed: then what was known of them stays.
-    fn read_handles(&mut self, tasks: &[TaskRecord]) -> Held {
+    /// Nothing where nothing looks, it failed, or it is too early after the last time: then what was known of them stays.
+    /// There are many files and mappings on a machine, and a sweep may come each second.
+    fn read_handles(&mut self, tasks: &[TaskRecord], begin_ns: u64) -> Held {
+        let began = Instant::now();
+        if began < self.handles_due && !self.wants_part(begin_ns) {
+            return Held::default();
+        }
+        let held = self.read_all_handles(tasks);
+        self.handles_due = Instant::now() + began.elapsed() * HANDLES_REST;
+        held
+    }
+
+    fn find_shared(&mut self, found: &mut Found, begin_ns: u64) {
+        let began = Instant::now();
+        found.find_shared(self.engine.world(), begin_ns);
+        self.handles_due += began.elapsed() * HANDLES_REST;
+    }
+
+    fn wants_part(&self, begin_ns: u64) -> bool {
+        let recorder = self.recorder.as_ref();
+        recorder.is_some_and(|recorder| recorder.wants_part(begin_ns))
+    }
+
+    fn read_all_handles(&mut self, tasks: &[TaskRecord]) -> Held {
         let Some(sensor) = self.sensor.as_mut() else {
             return handles::at_rest::read(&self.proc, tasks);
         };
@@ -892,7 +915,7 @@ impl Agent {
         let Some(mut found) = self.read_kernel(begin_ns) else {
             anyhow::bail!(Failure::new("cannot read any task", "mount /proc"));
         };
-        found.find_shared(self.engine.world(), begin_ns);
+        self.find_shared(&mut found, begin_ns);
         self.fold(begin_ns, &found);
         let early = self
             .sensor
