@@ -257,6 +257,10 @@ fn sentence(engine: &Engine, pair: &MatrixPair, dimension: Dimension, object: Ob
         ObjectKey::Cwd(_) => format!("{a} and {b} have working directories in one mount namespace"),
         ObjectKey::Reference(_) => format!("{a} and {b} have open files of one mount namespace"),
         ObjectKey::Tree(_) => format!("{a} and {b} can write the same directory"),
+        ObjectKey::Peer(id) => match engine.peer_is_mutual(id) {
+            true => format!("mounts of {a} and {b} propagate to each other"),
+            false => format!("mounts of one of {a} and {b} propagate to the other"),
+        },
         ObjectKey::Handle(id) => {
             let what = engine.handle_words(id).unwrap_or("handle");
             format!("{a} and {b} hold one {what}")
@@ -280,6 +284,7 @@ fn evidence(engine: &Engine, object: ObjectKey) -> Option<Evidence> {
             ns_evidence(world, NsKind::Mnt, id)
         }
         ObjectKey::Tree(id) => engine.tree_evidence(id),
+        ObjectKey::Peer(id) => engine.peer_evidence(id),
         ObjectKey::Handle(id) => engine.handle_evidence(id),
         ObjectKey::Territory(entity) => {
             let home = &world.entities.get(&entity)?.home;

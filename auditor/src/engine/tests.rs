@@ -14,6 +14,7 @@ mod oracle;
 mod properties;
 mod reach;
 mod reaching;
+mod sharing;
 mod silence;
 mod sim;
 mod tampering;

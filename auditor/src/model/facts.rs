@@ -43,6 +43,8 @@ pub enum ObjectKey {
     Reference(NsId),
     /// It has this directory of a file system mounted, writable: see `engine::setup::trees`.
     Tree(u32),
+    /// A mount of it is in this peer group, or receives from it: see `engine::setup::peers`.
+    Peer(u32),
     /// A task of it has this handle: see `engine::handles`.
     Handle(u32),
 }
@@ -63,7 +65,8 @@ impl ObjectKey {
             Self::Cwd(id) => (3, 0, id.0),
             Self::Reference(id) => (4, 0, id.0),
             Self::Tree(id) => (5, 0, *id),
-            Self::Handle(id) => (6, 0, *id),
+            Self::Peer(id) => (6, 0, *id),
+            Self::Handle(id) => (7, 0, *id),
         };
         variant << 56 | dimension << 32 | id as u64
     }
@@ -77,7 +80,7 @@ impl ObjectKey {
             Self::Root(_) => Dimension::Root,
             Self::Cwd(_) => Dimension::Cwd,
             Self::Reference(_) => Dimension::References,
-            Self::Tree(_) => Dimension::Mounts,
+            Self::Tree(_) | Self::Peer(_) => Dimension::Mounts,
             Self::Handle(_) => Dimension::Handles,
         }
     }
@@ -210,6 +213,7 @@ mod tests {
                 ids.map(|id| ObjectKey::Cwd(NsId(id))),
                 ids.map(|id| ObjectKey::Reference(NsId(id))),
                 ids.map(ObjectKey::Tree),
+                ids.map(ObjectKey::Peer),
                 ids.map(ObjectKey::Handle),
             ])
             .flatten();

@@ -150,7 +150,9 @@ impl Engine {
             | ObjectKey::Reference(id) => rule::owner(&self.world, id),
             ObjectKey::Territory(place) => place,
             // Its own rule tells of what is mounted later.
-            ObjectKey::Tree(_) | ObjectKey::Handle(_) => return,
+            ObjectKey::Tree(_) | ObjectKey::Peer(_) | ObjectKey::Handle(_) => {
+                return;
+            }
         };
         if owner != other {
             // Third parties that share the same object: the finding names the owner.
@@ -258,6 +260,7 @@ impl Engine {
             ObjectKey::Ns(..)
             | ObjectKey::Reference(_)
             | ObjectKey::Tree(_)
+            | ObjectKey::Peer(_)
             | ObjectKey::Handle(_) => None,
         };
         self.emit_standing(draft, state.key, out);

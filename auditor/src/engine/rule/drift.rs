@@ -241,6 +241,7 @@ fn whose_cgroup(world: &World, state: &TaskState) -> EntityId {
             | ObjectKey::Cwd(_)
             | ObjectKey::Reference(_)
             | ObjectKey::Tree(_)
+            | ObjectKey::Peer(_)
             | ObjectKey::Handle(_) => None,
         })
         .unwrap_or(HOST)

@@ -52,6 +52,7 @@ pub fn draft(
         | ObjectKey::Cwd(_)
         | ObjectKey::Reference(_)
         | ObjectKey::Tree(_)
+        | ObjectKey::Peer(_)
         | ObjectKey::Handle(_) => return None,
     };
     Some(Draft {

@@ -6,6 +6,8 @@
 //! A change that no act of the container's stands before came from outside (the host's mounts propagate into its
 //! containers) and is taken over, unless a mount that was there has become weaker.
 
+mod peers;
+mod sharing;
 mod trees;
 
 use super::Engine;
@@ -14,11 +16,12 @@ use super::rule::foreign_mount::{self, Changed, Tables};
 use super::rule::{self, Draft, setup_mismatch};
 use super::world::same_task;
 use crate::model::facts::{EntityId, HOST, NsId, ObjectKey, Origin};
-use crate::model::output::{Evidence, Record};
+use crate::model::output::Record;
 use crate::model::setup::{SetUp, Table};
 use crate::model::{Confidence, NsKind};
 use auditor_common::hook;
 use auditor_common::record::{ActRecord, TaskKey, ns};
+use peers::Peers;
 use std::collections::{BTreeMap, VecDeque};
 use trees::Trees;
 
@@ -47,6 +50,7 @@ pub(super) struct Setups {
     /// What came before the start line.
     early: Vec<SetUp>,
     trees: Trees,
+    peers: Peers,
     sweeps: u32,
     /// The container that the last sweep looked at last.
     cursor: Option<EntityId>,
@@ -68,7 +72,7 @@ struct Known {
     last: BTreeMap<u32, SetUp>,
     /// It was compared with its spec.
     compared: bool,
-    /// What the container holds of trees, its own and others'.
+    /// What it holds of trees, its own and others', and of peer groups.
     holds: Vec<(ObjectKey, Origin)>,
     /// The container had changed its table before it was read first: the baseline holds more than its runtime made.
     is_late: bool,
@@ -264,7 +268,11 @@ impl Engine {
             Some(table) => self.recall(label, setup, table),
             None if label == HOST => {
                 let known = self.setups.tables.entry(HOST).or_default();
+                let changed = known.baseline.mounts != setup.mounts;
                 known.baseline = setup.clone();
+                if changed {
+                    self.share_all_with_host();
+                }
             }
             None => self.compare(label, mnt, &key, setup, out),
         }
@@ -302,75 +310,18 @@ impl Engine {
         }
         known.compared = spec;
         if table == Table::Baseline {
-            self.share_trees(label);
-        }
-    }
-
-    /// A container's baseline is known, or its spec: what of it do others have?
-    fn share_trees(&mut self, label: EntityId) {
-        let declared = self.world.entities.get(&label).is_some_and(|entity| {
-            let answer = entity.answer.as_ref();
-            answer.is_some_and(|answer| answer.spec.is_some())
-        });
-        // What its runtime mounted, its spec declares.
-        let origin = match declared {
-            true => Origin::Declared,
-            false => Origin::Baseline,
-        };
-        self.forget_trees(label);
-        let known = self.setups.tables.get_mut(&label);
-        let holds = known.map_or_else(Vec::new, |known| std::mem::take(&mut known.holds));
-        for (object, origin) in holds {
-            self.index.release(label, object, origin);
-        }
-        let Some(known) = self.setups.tables.get(&label) else {
-            return;
-        };
-        for (id, object) in self.setups.trees.insert(label, &known.baseline) {
-            let Some(known) = self.setups.tables.get_mut(&id) else {
-                continue;
-            };
-            if !known.holds.iter().any(|(o, _)| *o == object) {
-                known.holds.push((object, origin));
-                self.index.hold(id, object, origin);
-            }
-        }
-    }
-
-    /// What only this container has mounted, others no longer hold either: they had it as a part of what is theirs.
-    fn forget_trees(&mut self, label: EntityId) {
-        for object in self.setups.trees.remove(label) {
-            let holders: Vec<EntityId> = self.index.holders(object).iter().map(|h| h.0).collect();
-            for id in holders {
-                let Some(known) = self.setups.tables.get_mut(&id) else {
-                    continue;
-                };
-                let Some(place) = known.holds.iter().position(|(o, _)| *o == object) else {
-                    continue;
-                };
-                let (object, origin) = known.holds.swap_remove(place);
-                self.index.release(id, object, origin);
-            }
+            self.share_table(label);
         }
     }
 
     /// An entity is gone.
     pub(super) fn forget_setup(&mut self, id: EntityId) {
-        self.forget_trees(id);
+        // The index has forgotten what it held.
+        if let Some(known) = self.setups.tables.get_mut(&id) {
+            known.holds.clear();
+        }
+        self.forget_shared(id);
         self.setups.forget(id);
-    }
-
-    /// A directory that containers share, as evidence.
-    #[must_use]
-    pub fn tree_evidence(&self, id: u32) -> Option<Evidence> {
-        let (tree, fs_type) = self.setups.trees.get(id)?;
-        Some(Evidence::Mount {
-            point: String::new(),
-            root: tree.root.clone(),
-            fs_type: fs_type.to_owned(),
-            dev: tree.dev,
-            flags: Vec::new(),
-        })
     }
 
     fn compare(
@@ -396,7 +347,7 @@ impl Engine {
                     ..Known::default()
                 },
             );
-            self.share_trees(label);
+            self.share_table(label);
         } else {
             self.judge_table(label, own, key, setup, out);
         }
@@ -510,7 +461,7 @@ impl Engine {
         }
         let drafts = setup_mismatch::detect(spec, setup, label, task, &self.world);
         let key = task.state.key;
-        self.share_trees(label);
+        self.share_table(label);
         self.tell_setup(drafts, key, hook::PROC, -1, out);
     }
 

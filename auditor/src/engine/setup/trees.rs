@@ -55,6 +55,8 @@ pub(super) struct Trees {
     by_id: BTreeMap<u32, (Tree, String)>,
     /// What containers have mounted themselves.
     own: BTreeMap<EntityId, BTreeSet<u32>>,
+    /// Those of them that are not its root.
+    bound: BTreeMap<EntityId, BTreeSet<u32>>,
     next: u32,
 }
 
@@ -69,6 +71,7 @@ impl Trees {
     pub(super) fn insert(&mut self, id: EntityId, setup: &SetUp) -> Vec<(EntityId, ObjectKey)> {
         let mut holds = BTreeSet::new();
         let mut own = BTreeSet::new();
+        let mut bound = BTreeSet::new();
         for mount in setup.mounts.iter().filter(|m| counts(m)).take(MAX_TREES) {
             let tree = Tree {
                 dev: mount.dev,
@@ -76,6 +79,9 @@ impl Trees {
             };
             let key = self.intern(&tree, &mount.fs_type);
             own.insert(key);
+            if mount.point != "/" {
+                bound.insert(key);
+            }
             for (other, within) in self.of_device(tree.dev) {
                 if tree.contains(other) {
                     holds.insert((id, within));
@@ -87,6 +93,7 @@ impl Trees {
             }
         }
         self.own.insert(id, own);
+        self.bound.insert(id, bound);
         let object = |(id, key)| (id, ObjectKey::Tree(key));
         holds.into_iter().map(object).collect()
     }
@@ -94,6 +101,7 @@ impl Trees {
     /// A container is gone. Gives its trees that nobody else has mounted: they are forgotten.
     pub(super) fn remove(&mut self, id: EntityId) -> Vec<ObjectKey> {
         let mut gone = Vec::new();
+        self.bound.remove(&id);
         for key in self.own.remove(&id).unwrap_or_default() {
             let used = self.own.values().any(|own| own.contains(&key));
             if !used && let Some((tree, _)) = self.by_id.remove(&key) {
@@ -102,6 +110,28 @@ impl Trees {
             }
         }
         gone
+    }
+
+    /// What of a container's trees, or of everybody's, the host has mounted writable, roots of containers aside: all of
+    /// them lie on its file systems.
+    pub(super) fn of_host(&self, whose: Option<EntityId>, host: &SetUp) -> BTreeSet<ObjectKey> {
+        let mut roots: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+        for mount in host.mounts.iter().filter(|m| counts(m)) {
+            roots.entry(mount.dev).or_default().push(&mount.root);
+        }
+        let is_of_host = |key: &u32| {
+            let Some((tree, _)) = self.by_id.get(key) else {
+                return false;
+            };
+            let at = roots.get(&tree.dev);
+            at.is_some_and(|at| at.iter().any(|root| is_below(&tree.root, root)))
+        };
+        let all = self.bound.iter();
+        let all = all.filter(|(id, _)| whose.is_none_or(|whose| **id == whose));
+        let keys = all
+            .flat_map(|(_, bound)| bound)
+            .filter(|key| is_of_host(key));
+        keys.map(|key| ObjectKey::Tree(*key)).collect()
     }
 
     fn of_device(&self, dev: u32) -> impl Iterator<Item = (&Tree, u32)> {

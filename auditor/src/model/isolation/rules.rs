@@ -14,6 +14,7 @@
 //! | both are of one pod (K1) and pods share its dimension | `declared_shared` |
 //! | it is an initial namespace of an advisory dimension | `baseline_shared` |
 //! | it is a handle that one did not get as a standard stream, and neither is nested in the other | `degraded` |
+//! | one has it mounted although its spec is known and does not say so | `degraded` |
 //! | one inherited it although its spec is known | `violated` |
 //! | otherwise (own, granted, baseline) | `baseline_shared` |
 //!
@@ -73,7 +74,9 @@ impl Sharing {
     /// A declared join of something that is not the host's: what makes a pair K4.
     #[must_use]
     pub fn is_declared_join(&self) -> bool {
-        !self.initial && self.any(Origin::Declared)
+        // A directory of the host that both were given joins them too.
+        let is_join = !self.initial || self.dimension == Dimension::Mounts;
+        is_join && self.any(Origin::Declared)
     }
 
     fn acquired_from_beside_or_below(&self) -> bool {
@@ -143,8 +146,8 @@ const fn severities(dimension: Dimension) -> Severities {
         Dimension::Time | Dimension::CgroupNs => severity_row(Critical, Critical, Low, Info),
         Dimension::Ownership | Dimension::Privilege => severity_row(Medium, Medium, Medium, Info),
         Dimension::Handles => severity_row(Low, Medium, Medium, Info),
-        Dimension::Mounts
-        | Dimension::Processes
+        Dimension::Mounts => severity_row(High, High, Medium, Low),
+        Dimension::Processes
         | Dimension::Sockets
         | Dimension::Kernel
         | Dimension::Devices
@@ -205,7 +208,7 @@ pub fn judge(sharing: &Sharing) -> Judgement {
                 row.acquired
             }
         }
-        Verdict::Violated => row.undeclared,
+        Verdict::Violated | Verdict::Degraded => row.undeclared,
         _ if with_host => row.shared_with_host,
         _ => Severity::Info,
     };
@@ -224,6 +227,8 @@ fn verdict(sharing: &Sharing) -> Verdict {
         Verdict::DeclaredShared
     } else if sharing.initial && is_advisory_namespace(sharing.dimension) {
         Verdict::BaselineShared
+    } else if sharing.any(Origin::Undeclared) && sharing.dimension == Dimension::Mounts {
+        Verdict::Degraded
     } else if sharing.any(Origin::Undeclared) {
         Verdict::Violated
     } else {
