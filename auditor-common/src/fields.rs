@@ -131,6 +131,7 @@ macro_rules! kernel_fields {
             USERNS_INUM: ["user_namespace.ns.inum"], Int(4), Required, "user namespaces";
             USERNS_UNIQUE: ["user_namespace.ns.ns_id"], Int(8), Optional, "reuse of user namespace numbers";
             USERNS_PARENT: ["user_namespace.parent"], Ptr, Required, "ancestry of user namespaces";
+            USERNS_OWNER: ["user_namespace.owner"], Bytes(4), Optional, "that capabilities over a user namespace come with having made it";
             USERNS_LEVEL: ["user_namespace.level"], Int(4), Required, "ancestry of user namespaces";
 
             TASK_FS: ["task_struct.fs"], Ptr, Required, "root and working directories";
@@ -171,6 +172,8 @@ macro_rules! kernel_fields {
             VMA_FILE: ["vm_area_struct.vm_file"], Ptr, Optional, "files that are mapped";
             VMA_FLAGS: ["vm_area_struct.vm_flags", "vm_area_struct.__vm_flags"], Int(8), Optional, "files that are mapped";
             BPRM_FILE: ["linux_binprm.file"], Ptr, Optional, "mounts of executed files";
+            TASK_MM: ["task_struct.mm"], Ptr, Optional, "whose memory and environment are opened in /proc; what runtimes and containers use of capabilities apart";
+            MM_EXE: ["mm_struct.exe_file"], Ptr, Optional, "what runtimes and containers use of capabilities apart";
 
             FILE_PRIVATE: ["file.private_data"], Ptr, Optional, "sockets and processes behind descriptors";
             INODE_PRIVATE: ["inode.i_private"], Ptr, Optional, "processes behind descriptors since 6.9";
@@ -178,7 +181,6 @@ macro_rules! kernel_fields {
             PROC_PID: ["proc_inode.pid"], Ptr, Optional, "whose memory and environment are opened in /proc";
             PID_TASKS: ["pid.tasks"], Array, Optional, "whose memory and environment are opened in /proc";
             TASK_PID_LINKS: ["task_struct.pid_links"], Array, Optional, "whose memory and environment are opened in /proc";
-            TASK_MM: ["task_struct.mm"], Ptr, Optional, "whose memory and environment are opened in /proc";
             SOCKET_SK: ["socket.sk"], Ptr, Optional, "unix sockets";
             SOCK_FAMILY: ["sock.__sk_common.skc_family"], Int(2), Optional, "unix sockets";
             SOCK_PEER_PID: ["sock.sk_peer_pid"], Ptr, Optional, "who listens on unix sockets";

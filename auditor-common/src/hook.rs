@@ -123,4 +123,6 @@ hooks! {
     ITER_HANDLE = 54: "iter_handle", "iter/handles", Attach::Iter("task_file"), Both, "pipes, sockets and open files that containers share";
     ITER_VMA = 55: "iter_vma", "iter/task_vma", Attach::Iter("task_vma"), Both, "memory that containers share by mapping one file";
     MOUNT_SETATTR = 56: "mount_setattr", "sys_mount_setattr", Attach::Fexit(SYS_MOUNT_SETATTR), Trampoline, "attributes of mounts that containers change by mount_setattr (found by sweep instead)";
+    CAPABLE = 57: "capable", "cap_capable", Attach::TpBtf("cap_capable"), Both, "capabilities that containers use";
+    CAPABLE_EXIT = 58: "capable_exit", "cap_capable/return", Attach::Fexit("cap_capable"), Trampoline, "capabilities that containers use";
 }

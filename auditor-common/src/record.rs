@@ -446,6 +446,29 @@ pub mod act {
     /// Made a system call that reaches into the kernel (bpf, modules, kexec, perf, userfaultfd): `syscall` says which.
     /// `arg0`, `arg1`: its first arguments; `result`: what it returned, 0 for success.
     pub const KERNEL_CALL: u32 = 53;
+    /// Was asked for a capability, for the first time in its container. `arg0`: its number; `arg1`: see
+    /// [`super::capable`]; `result`: whether it has it.
+    pub const CAPABLE: u32 = 64;
+}
+
+/// Parts of [`ActRecord::arg1`] of an [`act::CAPABLE`].
+pub mod capable {
+    /// Over which user namespace: one of [`INITIAL`], [`OWN`], [`OTHER`], [`MADE`].
+    pub const SCOPE: u64 = 3;
+    /// Over the initial user namespace.
+    pub const INITIAL: u64 = 0;
+    /// Over the task's own, which is not the initial one.
+    pub const OWN: u64 = 1;
+    /// Over another one.
+    pub const OTHER: u64 = 2;
+    /// Over a child of the task's own that the task's user has made: he has every capability over it.
+    pub const MADE: u64 = 3;
+    /// It is known whether the kernel would tell its audit of a refusal: see [`PROBE`].
+    pub const KNOWN: u64 = 1 << 2;
+    /// It would not (`CAP_OPT_NOAUDIT`): the kernel only looked whether it may do more than it was asked for.
+    pub const PROBE: u64 = 1 << 3;
+    /// From this bit on: inum of the user namespace.
+    pub const INUM_SHIFT: u32 = 32;
 }
 
 /// A file system object, as a task reached it.

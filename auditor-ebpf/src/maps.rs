@@ -18,6 +18,8 @@ const MAX_CREDS: u32 = 16384;
 const MAX_ENTERED: u32 = 8192;
 /// Pairs of a process and a datagram socket that are remembered.
 const MAX_SENT: u32 = 4096;
+/// Groups of tasks whose use of capabilities is remembered.
+const MAX_USERS: u32 = 4096;
 
 /// State-bearing events.
 #[map]
@@ -58,6 +60,10 @@ pub static ENTERED: LruHashMap<u64, Entered> = LruHashMap::with_max_entries(MAX_
 #[map]
 pub static SENT: LruHashMap<[u64; 2], u64> = LruHashMap::with_max_entries(MAX_SENT, 0);
 
+/// Which capabilities were asked for by whom. A group that has made room for others is told of once more.
+#[map]
+pub static USES: LruHashMap<User, Uses> = LruHashMap::with_max_entries(MAX_USERS, 0);
+
 /// Address of the credentials last seen, by thread id. It never leaves the kernel.
 #[map]
 pub static LAST_CRED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_CREDS, 0);
@@ -67,8 +73,8 @@ pub static LAST_CRED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_CR
 #[map]
 pub static KEEP_CREDS: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Threads that are not, or once were not, in the host's first namespaces, or descend from such a one, by id. Thread ids
-/// are below [`PID_LIMIT`], so there is always room.
+/// Threads that are not, or once were not, in the host's first namespaces, or descend from such a one, by id; see
+/// [`crate::marks`]. Thread ids are below [`PID_LIMIT`], so there is always room.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.marks")]
 pub static MARKS: Flags<PID_LIMIT> = Flags::CLEAR;
@@ -109,17 +115,50 @@ impl<const LEN: usize> Flags<LEN> {
     /// Whether a flag is set.
     #[inline(always)]
     pub fn has(&self, index: u32) -> bool {
-        // SAFETY: within the array.
-        unsafe { core::ptr::read_volatile(self.at(index)) != 0 }
+        self.get(index) != 0
     }
 
     /// Sets a flag, or clears it.
     #[inline(always)]
     pub fn set(&self, index: u32, value: bool) {
+        self.put(index, u8::from(value));
+    }
+
+    /// What a flag is; 0: not set.
+    #[inline(always)]
+    pub fn get(&self, index: u32) -> u8 {
         // SAFETY: within the array.
-        unsafe { core::ptr::write_volatile(self.at(index), u8::from(value)) };
+        unsafe { core::ptr::read_volatile(self.at(index)) }
+    }
+
+    /// Sets a flag to what it is to say.
+    #[inline(always)]
+    pub fn put(&self, index: u32, value: u8) {
+        // SAFETY: within the array.
+        unsafe { core::ptr::write_volatile(self.at(index), value) };
     }
 }
+
+/// Key of [`USES`]: tasks that nothing but fork separates. They have the same label, for whoever enters or leaves a
+/// container has other namespaces or another program. The addresses never leave the kernel.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct User {
+    /// Address of the nsproxy: it is shared by fork only.
+    pub nsproxy: u64,
+    /// What tells a mount namespace from those before it: addresses are used again.
+    pub mnt: u64,
+    /// Address of the user namespace that the asked credentials belong to.
+    pub user_ns: u64,
+    /// The mark: see [`crate::marks`].
+    pub mark: u64,
+}
+
+/// Value of [`USES`]: sets of capabilities by how they were asked for.
+pub type Uses = [u64; USES_WAYS];
+
+/// Ways to ask for a capability: four scopes, granted or not, known to be a probe or not.
+pub const USES_WAYS: usize = 16;
 
 /// Value of [`UNSHARING`].
 #[repr(C)]

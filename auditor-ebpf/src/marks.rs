@@ -4,13 +4,24 @@
 //! namespace below the initial one, another root by chroot), and so is all that is born of it. A mark stays when its
 //! thread joins the host's namespaces again: an escaped task is looked at like before. It says "look", never "guilty":
 //! services of the host with a mount namespace of their own are marked too. Whose a task is, the engine knows.
+//!
+//! The rest of the byte tells apart who shares namespaces but not a label: a runtime that prepares a container, and the
+//! container's program. See [`program`].
 
+use crate::capture;
 use crate::kernel::globals::{
-    CRED_USERNS, HOST_MNT, MNT_INUM, NSPROXY_MNT, PID_LEVEL, TASK_CRED, TASK_NSPROXY, TASK_PID,
-    TASK_TID, USERNS_LEVEL,
+    CRED_USERNS, FS_ROOT_DENTRY, HOST_MNT, MM_EXE, MNT_INUM, NSPROXY_MNT, PID_LEVEL, TASK_CRED,
+    TASK_FS, TASK_MM, TASK_NSPROXY, TASK_PID, TASK_TID, USERNS_LEVEL,
 };
-use crate::kernel::{Access, Ptr, current};
+use crate::kernel::{Access, Probe, Ptr, current};
 use crate::maps::MARKS;
+
+/// Bit of a mark: the thread is marked.
+const MARKED: u8 = 1;
+/// Bit of a mark: its program lies on a mount of its own mount namespace.
+const AT_HOME: u8 = 1 << 1;
+/// The other bits: a digest of its root directory when its program began.
+const ROOT_SHIFT: u32 = 2;
 
 /// Whether a thread is marked.
 #[inline(always)]
@@ -21,15 +32,25 @@ pub fn has(tid: u32) -> bool {
 /// Whether the running task is marked, or its process: nothing tells of the birth of an io_uring worker.
 #[inline(always)]
 pub fn has_current() -> bool {
-    let id = current::pid_tgid();
-    let (tid, tgid) = (id as u32, (id >> 32) as u32);
-    has(tid) || tid != tgid && has(tgid)
+    of_current() != 0
 }
 
-/// Marks a thread, or takes its mark away.
+/// The mark of the running task, or of its process; 0: not marked.
 #[inline(always)]
-pub fn set(tid: u32, marked: bool) {
-    MARKS.set(tid, marked);
+pub fn of_current() -> u8 {
+    let id = current::pid_tgid();
+    let (tid, tgid) = (id as u32, (id >> 32) as u32);
+    let mark = MARKS.get(tid);
+    if mark == 0 && tid != tgid {
+        return MARKS.get(tgid);
+    }
+    mark
+}
+
+/// Marks a thread.
+#[inline(always)]
+pub fn set(tid: u32) {
+    MARKS.put(tid, MARKS.get(tid) | MARKED);
 }
 
 /// Whether a task is apart from the host's first namespaces.
@@ -69,7 +90,37 @@ pub unsafe fn note<A: Access>(task: Ptr) {
     // SAFETY: the caller's promise.
     unsafe {
         if is_apart::<A>(task) {
-            set(A::u32(task, &TASK_TID), true);
+            set(A::u32(task, &TASK_TID));
+        }
+    }
+}
+
+/// A task was found by a walk over all. One that was marked before is known better than a walk can tell.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+pub unsafe fn find<A: Access>(task: Ptr) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let tid = A::u32(task, &TASK_TID);
+        if !has(tid) && is_apart::<A>(task) {
+            MARKS.put(tid, MARKED | program::<A>(task));
+        }
+    }
+}
+
+/// A task has executed a file. It may have had another id before.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+pub unsafe fn executed<A: Access>(task: Ptr, old_tid: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let tid = A::u32(task, &TASK_TID);
+        if has(tid) || has(old_tid) || is_apart::<A>(task) {
+            MARKS.put(tid, MARKED | program::<A>(task));
         }
     }
 }
@@ -82,7 +133,38 @@ pub unsafe fn note<A: Access>(task: Ptr) {
 pub unsafe fn inherit<A: Access>(task: Ptr) {
     // SAFETY: the caller's promise.
     unsafe {
-        let marked = has_current() || is_apart::<A>(task);
-        set(A::u32(task, &TASK_TID), marked);
+        let mut mark = of_current();
+        if mark == 0 && is_apart::<A>(task) {
+            mark = MARKED;
+        }
+        MARKS.put(A::u32(task, &TASK_TID), mark);
+    }
+}
+
+/// What program a task runs, as far as that tells a container's tasks from those that prepare it or come into it from
+/// outside: these run a file of the host, or have another root. It holds until the next exec and is inherited.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+unsafe fn program<A: Access>(task: Ptr) -> u8 {
+    // SAFETY: the caller's promise; Probe takes any address.
+    unsafe {
+        let mut mark = 0;
+        let mm: Ptr = A::ptr(task, &TASK_MM);
+        let file = Probe::ptr(mm, &MM_EXE);
+        if !file.is_null()
+            && let Some(lies_on) = capture::mount_ns::<Probe>(file)
+        {
+            let proxy = Probe::ptr(task, &TASK_NSPROXY);
+            if lies_on != 0 && Probe::ptr(proxy, &NSPROXY_MNT) as u64 == lies_on {
+                mark = AT_HOME;
+            }
+        }
+        let fs = Probe::ptr(task, &TASK_FS);
+        let root = Probe::ptr(fs, &FS_ROOT_DENTRY) as u64;
+        // The upper bits of a product depend on all bits of the address.
+        let digest = (root.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as u8;
+        mark | digest << ROOT_SHIFT
     }
 }

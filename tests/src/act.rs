@@ -3,6 +3,7 @@
 //! Every act runs in a forked child of the actor, so that the actor itself stays where the runtime put it. The child
 //! answers, then keeps its new state until it is released: the finding must not depend on the task being gone.
 
+pub mod capability;
 pub mod file;
 pub mod handle;
 pub mod kernel;
@@ -183,6 +184,8 @@ pub enum Act {
     SwitchCapabilities,
     /// Something done to a file.
     File(file::FileAct),
+    /// Something that takes a capability.
+    Capability(capability::CapabilityAct),
     /// Something done to the kernel, its settings or a device.
     Kernel(kernel::KernelAct),
     /// Something done to another process.

@@ -258,7 +258,7 @@ fn config(container: &Container, given: &Given<'_>, cgroup: &str) -> Value {
 }
 
 /// Wide on purpose: the acts must be possible.
-const CAPABILITIES: [&str; 14] = [
+const CAPABILITIES: [&str; 15] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_DAC_READ_SEARCH",
@@ -266,6 +266,7 @@ const CAPABILITIES: [&str; 14] = [
     "CAP_KILL",
     "CAP_MKNOD",
     "CAP_NET_ADMIN",
+    "CAP_NET_BIND_SERVICE",
     "CAP_NET_RAW",
     "CAP_SETGID",
     "CAP_SETUID",

@@ -21,6 +21,7 @@ pub mod interrupt;
 mod memory;
 pub mod node;
 pub mod outcome;
+mod privileges;
 pub mod runner;
 pub mod runtime;
 pub mod scenario;

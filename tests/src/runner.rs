@@ -19,7 +19,7 @@ use crate::outcome::{Report, Shown};
 use crate::runtime::{Layout, Runtime};
 use crate::scenario::{LineKind, Need, Requires, Scenario, Session, Step};
 use crate::stream::{Auditor, Ended};
-use crate::{contract, coverage, interrupt, silence, survive, table};
+use crate::{contract, coverage, interrupt, privileges, silence, survive, table};
 
 /// What to run, with what.
 #[derive(Clone, Debug)]
@@ -115,6 +115,7 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
     if options.only.is_empty() {
         check_median(bytes, report)?;
     }
+    privileges::run(options, report)?;
     survive::run(options, report)
 }
 

@@ -45,7 +45,7 @@ pub fn iter_task(ctx: *const IterTask) -> i32 {
         (*record).syscall = -1;
         capture::state::<Direct>(task, &raw mut (*record).state);
         (*record).actor = (*record).state.key;
-        marks::note::<Direct>(task);
+        marks::find::<Direct>(task);
         let seq = Direct::ptr(meta, &ITER_SEQ);
         // A record that does not fit makes the kernel call again with a larger or emptied buffer.
         bpf_seq_write(seq.cast_mut().cast(), record.cast(), size as u32);

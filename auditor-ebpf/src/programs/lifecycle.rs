@@ -81,11 +81,7 @@ pub fn sched_exec(ctx: BtfTracePointContext) -> i32 {
         if is_ignored(task) {
             return 0;
         }
-        marks::note::<Direct>(task);
-        if old_tid != Direct::u32(task, &TASK_TID) && marks::has(old_tid) {
-            // The thread took the leader's id over.
-            marks::set(Direct::u32(task, &TASK_TID), true);
-        }
+        marks::executed::<Direct>(task, old_tid);
         let Some(mut slot) = Slot::<ExecRecord>::reserve(&EVENTS, hook::SCHED_EXEC, kind::EXEC)
         else {
             return 0;

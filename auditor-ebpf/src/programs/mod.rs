@@ -2,6 +2,7 @@
 
 mod access;
 mod act;
+mod capable;
 mod cgroup;
 mod code;
 mod creds;

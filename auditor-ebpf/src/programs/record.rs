@@ -72,7 +72,7 @@ pub unsafe fn fill<A: Access>(task: Ptr, record: *mut TaskRecord, event: &Event)
         capture::key::<A>(task, &raw mut (*record).actor);
         capture::state::<A>(task, &raw mut (*record).state);
         if matches!(event.cause, cause::CHROOT | cause::PIVOT_ROOT) {
-            marks::set((*record).state.key.tid, true);
+            marks::set((*record).state.key.tid);
         } else {
             marks::note::<A>(task);
         }

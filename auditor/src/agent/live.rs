@@ -52,6 +52,8 @@ const EXERCISES: u32 = 5;
 const WALK_EVERY: u32 = 30;
 /// After a sweep has looked for handles, those that follow do not for so many times as long as it took.
 const HANDLES_REST: u32 = 100;
+/// Sweeps after which uses of capabilities are told again: the kernel's memory of them is shared without locks.
+const RENEW_EVERY: u32 = 600;
 
 /// The kernel side, if any works.
 #[derive(Debug)]
@@ -540,10 +542,31 @@ impl Agent {
     /// # Errors
     /// When threads or descriptors run out, or the machine cannot be read at all.
     pub fn run(mut self, outputs: &mut Outputs, signals: &Signals) -> anyhow::Result<WatchOutcome> {
+        self.run_here(outputs, signals)
+    }
+
+    fn run_here(
+        &mut self,
+        outputs: &mut Outputs,
+        signals: &Signals,
+    ) -> anyhow::Result<WatchOutcome> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(self.run_loop(outputs, signals))
+    }
+
+    /// As [`Self::run`], and gives what the engine knows in the end.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_and_keep(
+        mut self,
+        outputs: &mut Outputs,
+        signals: &Signals,
+    ) -> anyhow::Result<(WatchOutcome, Engine)> {
+        let outcome = self.run_here(outputs, signals)?;
+        Ok((outcome, self.engine))
     }
 
     async fn run_loop(
@@ -716,7 +739,17 @@ impl Agent {
             self.lose("queue", dropped);
             lost = true;
         }
+        if self.engine.take_renewal() {
+            self.renew_uses();
+        }
         lost
+    }
+
+    /// Has uses of capabilities told again that may have been missed.
+    fn renew_uses(&mut self) {
+        if let Some(sensor) = &mut self.sensor {
+            sensor.loaded.forget_uses();
+        }
     }
 
     /// Reads the kernel, lets the events of that moment through, and compares.
@@ -736,6 +769,9 @@ impl Agent {
             self.walk_cgroups();
         }
         self.find_shared(&mut found, begin_ns);
+        if self.sweeps.is_multiple_of(RENEW_EVERY) {
+            self.renew_uses();
+        }
         if self.wants_part(begin_ns) {
             self.begin_part(begin_ns, &found);
         }

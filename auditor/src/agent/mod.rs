@@ -7,6 +7,7 @@ pub mod cut;
 pub mod diagnose;
 pub mod live;
 pub mod once;
+pub mod privileges;
 pub mod record;
 pub mod replay;
 pub mod state;

@@ -86,6 +86,8 @@ pub struct FileOptions {
     pub without_hook: Option<Vec<String>>,
     /// `--duration`.
     pub duration: Option<Span>,
+    /// `--window`.
+    pub window: Option<Span>,
     /// `--record`.
     pub record: Option<PathBuf>,
     /// `--rotate-size`.

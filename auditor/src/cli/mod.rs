@@ -17,6 +17,7 @@ pub mod live;
 pub mod moment;
 pub mod outcome;
 pub mod policy;
+pub mod privileges;
 pub mod record;
 pub mod replay;
 pub mod scan;
@@ -129,6 +130,9 @@ pub enum Command {
     /// Look once, without eBPF: who is isolated from whom
     #[command(long_about = scan::LONG)]
     Scan(scan::Args),
+    /// What containers were granted, what they use, and what is left over
+    #[command(long_about = privileges::LONG)]
+    Privileges(privileges::Args),
     /// What this kernel and these permissions allow, and what will not be seen
     #[command(long_about = doctor::LONG)]
     Doctor(doctor::Args),
@@ -194,6 +198,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Replay(args) => replay::run(args, &context),
         Command::Trace(args) => trace::run(args, &context),
         Command::Scan(args) => scan::run(args, &context),
+        Command::Privileges(args) => privileges::run(args, &context),
         Command::Doctor(args) => doctor::run(args, &context),
         Command::Explain(args) => explain::run(args, &context),
         Command::Policy(args) => policy::run(args, &context),
@@ -237,6 +242,7 @@ mod tests {
             "out",
             "key",
             "drop-policy",
+            "container",
         ];
         let mut names = BTreeSet::new();
         let cli = Cli::command();

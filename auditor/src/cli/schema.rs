@@ -4,6 +4,7 @@ use super::context::Context;
 use super::exit::Exit;
 use crate::model::output::{Changed, Record};
 use crate::report::doctor::DoctorReport;
+use crate::report::privileges::PrivilegesReport;
 use crate::report::scan::ScanReport;
 use clap::ValueEnum;
 
@@ -22,6 +23,8 @@ pub enum Subject {
     Change,
     /// The JSON of "auditor scan".
     Scan,
+    /// The JSON of "auditor privileges".
+    Privileges,
     /// The JSON of "auditor doctor".
     Doctor,
 }
@@ -42,6 +45,7 @@ pub fn schema(of: Subject) -> schemars::Schema {
         Subject::Record => schemars::schema_for!(Record),
         Subject::Change => schemars::schema_for!(Changed),
         Subject::Scan => schemars::schema_for!(ScanReport),
+        Subject::Privileges => schemars::schema_for!(PrivilegesReport),
         Subject::Doctor => schemars::schema_for!(DoctorReport),
     }
 }

@@ -7,6 +7,7 @@
 use crate::inventory::container::ContainerAnswer;
 use crate::model::facts::Origin;
 use crate::model::policy::Policy;
+use crate::model::privileges::Account;
 use crate::model::setup::SetUp;
 use auditor_common::record::{
     ActRecord, CgroupRecord, ExecRecord, ExitRecord, TaskKey, TaskRecord,
@@ -132,6 +133,9 @@ pub struct SavedEntity {
     pub root: (u32, u64),
     /// Index in `entities` of the container that it is nested in.
     pub parent: Option<usize>,
+    /// What it was granted and used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privileges: Option<Account>,
 }
 
 /// A task's sticky label.

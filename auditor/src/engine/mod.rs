@@ -17,6 +17,7 @@ mod grants;
 mod handles;
 mod label;
 mod naming;
+mod privileges;
 mod report;
 pub mod rule;
 mod scan;
@@ -149,6 +150,7 @@ pub struct Engine {
     /// Containers whose grant is yet to be judged.
     ungranted: BTreeSet<EntityId>,
     files: apply::Files,
+    ledger: privileges::Ledger,
     last_heartbeat_ns: u64,
     /// End of the first sweep.
     folded_until_ns: u64,
@@ -192,6 +194,7 @@ impl Engine {
             handles: handles::Handles::default(),
             ungranted: BTreeSet::new(),
             files: apply::Files::default(),
+            ledger: privileges::Ledger::default(),
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
             at_rest: false,
@@ -207,6 +210,7 @@ impl Engine {
             }
             Event::Exec(record) => {
                 self.count(record.task.header.boottime_ns);
+                self.note_exec(&record.task.state.key);
                 self.on_task(&record.task, Some(&record.filename), out);
             }
             Event::Exit(record) => {
@@ -290,6 +294,12 @@ impl Engine {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// What it was told once.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The model, for reading.
@@ -390,6 +400,7 @@ impl Engine {
         let model_hurt = matches!(mark.place.as_str(), "ring" | "queue");
         if model_hurt {
             self.lossy = true;
+            self.renew_uses();
             for dimension in LOSSY {
                 self.index.mark_unknown(Scope::All, dimension);
             }

@@ -11,6 +11,7 @@ mod lines;
 mod machine;
 mod mounts;
 mod oracle;
+mod privileges;
 mod properties;
 mod reach;
 mod reaching;

@@ -10,6 +10,7 @@ pub mod isolation;
 pub mod kinds;
 pub mod output;
 pub mod policy;
+pub mod privileges;
 pub mod setup;
 pub mod sorted;
 pub mod syscalls;

@@ -5,6 +5,8 @@
 //! `include/uapi/asm-generic/unistd.h`); a compat task's numbers mean others, so a name is a hint for a
 //! reader.
 
+mod all;
+
 /// Names by number.
 pub type Names = fn(i32) -> Option<&'static str>;
 
@@ -12,14 +14,24 @@ pub type Names = fn(i32) -> Option<&'static str>;
 #[must_use]
 pub fn of(arch: &str) -> Names {
     match arch {
-        "x86_64" => |number| find(number, |row| row.1),
-        "aarch64" => |number| find(number, |row| row.2),
+        "x86_64" => |number| find(&TABLE, number, |row| row.1),
+        "aarch64" => |number| find(&TABLE, number, |row| row.2),
         _ => |_| None,
     }
 }
 
-fn find(number: i32, column: fn(&Row) -> i32) -> Option<&'static str> {
-    TABLE
+/// As [`of`], with the names of all system calls: also of those that no rule knows.
+#[must_use]
+pub fn all_of(arch: &str) -> Names {
+    match arch {
+        "x86_64" => |number| find(&all::TABLE, number, |row| row.1),
+        "aarch64" => |number| find(&all::TABLE, number, |row| row.2),
+        _ => |_| None,
+    }
+}
+
+fn find(table: &[Row], number: i32, column: fn(&Row) -> i32) -> Option<&'static str> {
+    table
         .iter()
         .find(|row| number >= 0 && column(row) == number)
         .map(|row| row.0)
@@ -97,7 +109,7 @@ const TABLE: [Row; 64] = [
 
 #[cfg(test)]
 mod tests {
-    use super::of;
+    use super::{TABLE, all, all_of, of};
 
     /// Goal: numbers have the names of their own architecture. Method: known ones of each, and none.
     #[test]
@@ -107,6 +119,24 @@ mod tests {
         assert_eq!(of("aarch64")(308), None);
         assert_eq!(of("aarch64")(-1), None);
         assert_eq!(of("riscv64")(268), None);
+    }
+
+    /// Goal: the long list has what the short one has, and no number twice.
+    #[test]
+    fn the_long_list_holds_the_short_one() {
+        assert!(TABLE.iter().all(|row| all::TABLE.contains(row)));
+        for column in [|row: &super::Row| row.1, |row: &super::Row| row.2] {
+            let mut numbers: Vec<i32> = all::TABLE.iter().map(column).filter(|n| *n >= 0).collect();
+            numbers.sort_unstable();
+            assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+        assert_eq!(all_of("x86_64")(9), Some("mmap"));
+        assert_eq!(all_of("aarch64")(222), Some("mmap"));
+        assert_eq!(
+            all_of(std::env::consts::ARCH)(libc::SYS_bind as i32),
+            Some("bind")
+        );
+        assert_eq!(all_of("x86_64")(-1), None);
     }
 
     /// Goal: the table is the machine's own. Method: compare with the C library's constants.

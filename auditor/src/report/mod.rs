@@ -6,6 +6,7 @@
 pub mod doctor;
 pub mod explain;
 pub mod pair;
+pub mod privileges;
 pub mod rules;
 pub mod scan;
 mod words;

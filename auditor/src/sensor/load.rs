@@ -11,7 +11,7 @@ use super::resolve::{LoadBtfError, ResolveError, Resolved, load_btf, resolve};
 use auditor_common::fields::FIELDS;
 use auditor_common::hook::{self, Attach, HOOKS, HookSpec};
 use auditor_common::limits::CGROUP_SLOTS;
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::trace_point::TracePointError;
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSysctl, FEntry, FExit, Iter, Program, ProgramError,
@@ -59,6 +59,11 @@ fn host_mount_namespace() -> u32 {
     let first = of(1).or_else(|error| if is_kernel() { of(2) } else { Err(error) });
     first.map_or(0, |file| u32::try_from(file.ino()).unwrap_or(0))
 }
+
+/// Key of the map of uses: four words that mean nothing here.
+type User = [u64; 4];
+/// Its value: see the kernel programs.
+type Uses = [u64; 16];
 
 /// Which ways of seeing may be tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,6 +142,7 @@ pub struct Loaded {
     lost: PerCpuArray<MapData, u64>,
     filtered: Array<MapData, Flags>,
     keep_creds: Array<MapData, u32>,
+    uses: HashMap<MapData, User, Uses>,
     reported: BTreeMap<(u16, u32), u64>,
     #[cfg(feature = "debug-log")]
     log: Option<DebugLog>,
@@ -154,7 +160,7 @@ pub struct RingLoss {
 }
 
 /// What sees the same when the first is not there, both directions.
-const INSTEAD: [(&[u16], &[u16]); 16] = [
+const INSTEAD: [(&[u16], &[u16]); 17] = [
     (
         &[hook::SWITCH_NS, hook::UNSHARE_NSPROXY],
         &[hook::EXIT_SETNS, hook::EXIT_UNSHARE],
@@ -189,6 +195,8 @@ const INSTEAD: [(&[u16], &[u16]); 16] = [
         &[hook::ENTER_KERNEL, hook::EXIT_KERNEL],
     ),
     (&[hook::SOCKET_CREATE], &[hook::ENTER_SOCKET]),
+    // A tracepoint that only some kernels have is cheaper than the trampoline, and works in both tiers.
+    (&[hook::CAPABLE], &[hook::CAPABLE_EXIT]),
     // Nothing sees these in the other tier. Each stands for itself: one that is refused takes no other with it.
     (&[hook::UNIX_SEND], &[]),
     (&[hook::FILE_RECEIVE], &[]),
@@ -207,6 +215,15 @@ pub fn instead_of(index: u16) -> Option<&'static [u16]> {
     )
 }
 
+/// Whether a hook belongs to the ways of seeing that may be tried.
+fn is_wanted(index: u16, options: &LoadOptions) -> bool {
+    match HOOKS[usize::from(index)].tier {
+        hook::Tier::Both => true,
+        hook::Tier::Trampoline => options.want != Want::Tracepoint,
+        hook::Tier::Tracepoint => options.want != Want::Trampoline,
+    }
+}
+
 /// What a hook sees that those which take its place do not.
 #[must_use]
 pub const fn seen_only_by(index: u16) -> Option<&'static str> {
@@ -215,6 +232,7 @@ pub const fn seen_only_by(index: u16) -> Option<&'static str> {
             "containers that read others' processes by links in /proc or by performance events",
         ),
         hook::EXIT_KERNEL => Some("containers that make a userfaultfd"),
+        hook::CAPABLE_EXIT => Some("which capabilities the kernel only probed for"),
         _ => None,
     }
 }
@@ -313,6 +331,13 @@ impl Loaded {
                 what: "map",
                 name: "KEEP_CREDS",
             })?;
+        let uses = ebpf
+            .take_map("USES")
+            .and_then(|map| HashMap::try_from(map).ok())
+            .ok_or(LoadError::Missing {
+                what: "map",
+                name: "USES",
+            })?;
         let mut loaded = Self {
             #[cfg(feature = "debug-log")]
             log: DebugLog::take(&mut ebpf),
@@ -325,6 +350,7 @@ impl Loaded {
             lost,
             filtered,
             keep_creds,
+            uses,
             reported: BTreeMap::new(),
         };
         loaded.attach_all(options);
@@ -338,8 +364,9 @@ impl Loaded {
             }
         }
         for (best, next) in INSTEAD {
-            if options.want != Want::Tracepoint {
-                for &index in best {
+            for &index in best {
+                // What both tiers have was tried above.
+                if HOOKS[usize::from(index)].tier != hook::Tier::Both && is_wanted(index, options) {
                     self.attach(index, options);
                 }
             }
@@ -348,19 +375,33 @@ impl Loaded {
                 Attached::NotNeeded => options.want == Want::Tracepoint,
                 Attached::No(_) | Attached::LeftOut => true,
             });
-            if missing && options.want != Want::Trampoline {
+            if missing {
                 self.attach_instead(best, next, options);
             }
         }
     }
 
     fn attach_instead(&mut self, best: &[u16], next: &[u16], options: &LoadOptions) {
+        let is_empty = next.is_empty();
+        let next = || next.iter().copied().filter(|&i| is_wanted(i, options));
+        if !is_empty && next().next().is_none() {
+            return;
+        }
         for &index in best {
             // Two that see the same would show each act twice.
             self.detach(index);
         }
-        for &index in next {
+        for index in next() {
             self.attach(index, options);
+        }
+        let all_attached = next().all(|i| self.hooks[usize::from(i)] == Attached::Yes);
+        for &index in best {
+            // That a kernel is too old for a tracepoint is no failure where a trampoline sees the same.
+            let place = &mut self.hooks[usize::from(index)];
+            let is_for_both = HOOKS[usize::from(index)].tier == hook::Tier::Both;
+            if all_attached && is_for_both && matches!(place, Attached::No(_)) {
+                *place = Attached::NotNeeded;
+            }
         }
     }
 
@@ -372,7 +413,8 @@ impl Loaded {
     ) -> BTreeSet<u16> {
         let mut replaced = BTreeSet::new();
         for (best, next) in INSTEAD {
-            if best.iter().any(|i| silent.contains(i)) && options.want != Want::Trampoline {
+            let wanted = next.iter().any(|&i| is_wanted(i, options));
+            if best.iter().any(|i| silent.contains(i)) && (wanted || next.is_empty()) {
                 self.attach_instead(best, next, options);
                 replaced.extend(best.iter().copied());
             }
@@ -514,6 +556,16 @@ impl Loaded {
             }
         }
         loss
+    }
+
+    /// Has the kernel programs forget which uses of capabilities they have told: the next of each is told again.
+    pub fn forget_uses(&mut self) {
+        let users: Vec<User> = self.uses.keys().filter_map(Result::ok).collect();
+        for user in &users {
+            // Who made room by itself is forgotten too.
+            let _gone = self.uses.remove(user);
+        }
+        tracing::debug!(users = users.len(), "uses of capabilities are told anew");
     }
 
     /// Hooks that saw something and knew that it does not matter: proof that they fire.

@@ -303,6 +303,7 @@ fn perform(act: &Act, answer: &OwnedFd, hold: &OwnedFd) -> Tried<Done> {
             Ok(Done::Here)
         }
         Act::File(act) => act.perform().map(|()| Done::Here),
+        Act::Capability(act) => act.perform().map(|()| Done::Here),
         Act::Kernel(act) => act.perform().map(|()| Done::Here),
         Act::Process(act) => act.perform().map(|()| Done::Here),
         Act::Mount(act) => act.perform().map(|()| Done::Here),

@@ -56,6 +56,7 @@ impl Engine {
             act::SOCKET => {
                 rule::page_cache_prestep::detect_socket(&deed, &self.world, &mut drafts);
             }
+            act::CAPABLE if !arriving => self.on_capable(&deed),
             act::MOUNT => self.note_mount(label, record.object.mnt_ns_inum, record),
             act::EXEC | act::MAP if label == HOST => self.on_host_code(&deed, &mut drafts),
             act::OPEN | act::EXEC | act::RECEIVE | act::HOLD | act::MAP if !arriving => {

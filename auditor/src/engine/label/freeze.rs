@@ -180,6 +180,7 @@ impl Engine {
             self.index
                 .hold(id, ObjectKey::Reference(ids[ns::MNT]), Origin::Own);
         }
+        self.open_account(id);
         self.set_ownership(id, &ids);
         self.set_reach(id, &ids, &init);
         let mut others = BTreeSet::new();

@@ -107,6 +107,9 @@ impl Engine {
             confidence: Confidence::Exact,
         };
         self.settle(id, entity);
+        if let Some(account) = &saved.privileges {
+            self.restore_account(id, account);
+        }
         if parent == HOST && self.pending.len() < MAX_PENDING {
             let query = self.next_query;
             self.next_query += 1;
@@ -175,6 +178,7 @@ impl Engine {
                     .map(|id| self.world.ns.get(*id).map_or(0, |n| n.inum))
                     .collect(),
                 parent: places.get(&entity.parent).copied(),
+                privileges: self.account_of(id),
             });
         }
         let mut labels: Vec<SavedLabel> = self

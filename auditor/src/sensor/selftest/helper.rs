@@ -95,11 +95,13 @@ pub enum Act {
     Kernel,
     /// Asks for a socket of the kernel's IPsec.
     Socket,
+    /// Asks for a host name that is too long, which takes a capability to be told.
+    Capability,
 }
 
 impl Act {
     /// All acts, in the order in which they are done.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Unshare,
         Self::Setns,
         Self::Clone,
@@ -125,6 +127,7 @@ impl Act {
         Self::Mknod,
         Self::Kernel,
         Self::Socket,
+        Self::Capability,
     ];
 }
 
@@ -267,6 +270,7 @@ pub fn act(exec_arguments: &[&str]) -> HelperReport {
     report.note(Act::Mknod, make_null());
     report.note(Act::Kernel, ask_the_kernel());
     report.note(Act::Socket, ask_for_socket());
+    report.note(Act::Capability, ask_for_long_name());
     report
 }
 
@@ -322,6 +326,17 @@ fn ask_for_socket() -> io::Result<()> {
         unsafe { libc::close(socket) };
     }
     Ok(())
+}
+
+/// Refused before or after the length is looked at, and in any case after the kernel looked at capabilities.
+fn ask_for_long_name() -> io::Result<()> {
+    const TOO_LONG: libc::c_long = 1 << 20;
+    // SAFETY: the kernel does not read a name of this length.
+    let named = unsafe { libc::syscall(libc::SYS_sethostname, 0_usize, TOO_LONG) };
+    match expect(named, libc::EINVAL) {
+        Err(error) if error.raw_os_error() != Some(libc::EPERM) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A call that must fail with just this error.

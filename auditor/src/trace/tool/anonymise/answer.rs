@@ -259,8 +259,16 @@ impl Pseudonyms {
             origins: _,
             root: _,
             parent: _,
+            privileges,
         } in entities
         {
+            if let Some(account) = privileges {
+                let comm = |name: &str| {
+                    String::from_utf8_lossy(&self.command(name.as_bytes())).into_owned()
+                };
+                let exe = |path: &str| self.file_path(path.as_bytes());
+                account.used.rename(comm, exe);
+            }
             *key = self.entity_key(key);
             *cgroup_path = self.cgroup_path(cgroup_path.as_bytes());
         }

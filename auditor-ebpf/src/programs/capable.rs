@@ -1,0 +1,226 @@
+//! Which capabilities tasks ask the kernel for.
+//!
+//! The kernel asks thousands of times a second. What a group of tasks asked for before is one look into a map; only a
+//! first time is told. A time is a first one until it was told: what did not fit into the ring is told the next time.
+
+use super::act::Deed;
+use crate::emit;
+use crate::kernel::current::{self, on_current};
+use crate::kernel::globals::{
+    CRED_EUID, CRED_PRM, CRED_USERNS, MNT_INUM, MNT_UNIQUE, NSPROXY_MNT, TASK_CRED, TASK_NSPROXY,
+    USERNS_INUM, USERNS_LEVEL, USERNS_OWNER, USERNS_PARENT, has,
+};
+use crate::kernel::{Access, Direct, Ptr};
+use crate::maps::{USES, USES_WAYS, User, Uses};
+use crate::marks;
+use auditor_common::hook;
+use auditor_common::record::{act, capable};
+use aya_ebpf::macros::{btf_tracepoint, fexit};
+use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
+use core::arch::asm;
+use core::mem::MaybeUninit;
+
+/// `CAP_OPT_NOAUDIT` (`include/linux/security.h`).
+const NO_AUDIT: u32 = 1 << 1;
+/// Bit of a way to ask: refused.
+const REFUSED: usize = 1 << 2;
+/// Bit of a way to ask: it was a probe.
+const PROBE: usize = 1 << 3;
+
+/// What the kernel was asked.
+#[derive(Clone, Copy)]
+struct Question {
+    hook: u16,
+    cred: Ptr,
+    target: Ptr,
+    capability: u32,
+    /// [`capable::KNOWN`] and [`capable::PROBE`].
+    audit: u64,
+    result: i32,
+}
+
+/// The kernel has decided whether credentials have a capability over a user namespace (6.14).
+#[btf_tracepoint(function = "cap_capable")]
+pub fn capable(ctx: BtfTracePointContext) -> i32 {
+    let mark = marks::of_current();
+    if mark == 0 {
+        return 0;
+    }
+    let question = Question {
+        hook: hook::CAPABLE,
+        cred: ctx.arg(0),
+        target: ctx.arg(1),
+        capability: ctx.arg(3),
+        audit: 0,
+        result: ctx.arg(4),
+    };
+    // SAFETY: current is typed where Direct needs it, and so are the tracepoint's arguments, always.
+    unsafe { on_current!(answer, mark, &question) }
+    0
+}
+
+/// The same before there was a tracepoint.
+#[fexit(function = "cap_capable")]
+pub fn capable_exit(ctx: FExitContext) -> i32 {
+    let mark = marks::of_current();
+    if mark == 0 {
+        return 0;
+    }
+    let options: u32 = ctx.arg(3);
+    let mut audit = capable::KNOWN;
+    if options & NO_AUDIT != 0 {
+        audit |= capable::PROBE;
+    }
+    let question = Question {
+        hook: hook::CAPABLE_EXIT,
+        cred: ctx.arg(0),
+        target: ctx.arg(1),
+        capability: ctx.arg(2),
+        audit,
+        // The return value stands behind the four arguments; the helper for it needs 5.17.
+        result: ctx.arg(4),
+    };
+    // SAFETY: current is typed where Direct needs it, and so are the function's arguments, always.
+    unsafe { on_current!(answer, mark, &question) }
+    0
+}
+
+#[inline(always)]
+unsafe fn answer<A: Access>(task: Ptr, mark: u8, question: &Question) {
+    if question.cred.is_null() || question.target.is_null() {
+        return;
+    }
+    // SAFETY: the caller's promise; pointers are checked.
+    unsafe {
+        let proxy = A::ptr(task, &TASK_NSPROXY);
+        if proxy.is_null() {
+            return;
+        }
+        let user_ns = Direct::ptr(question.cred, &CRED_USERNS);
+        let user = User {
+            nsproxy: proxy as u64,
+            mnt: mount_namespace::<A>(proxy),
+            user_ns: user_ns as u64,
+            mark: u64::from(mark),
+        };
+        let scope = scope(question, user_ns);
+        let mut way = scope as usize;
+        if question.result != 0 {
+            way |= REFUSED;
+        }
+        if question.audit & capable::PROBE != 0 {
+            way |= PROBE;
+        }
+        let bit = 1_u64 << (question.capability & 63);
+        if let Some(uses) = USES.get_ptr_mut(user) {
+            // SAFETY: within the map's value.
+            if core::ptr::read_volatile(set_of(uses, way)) & bit != 0 {
+                return;
+            }
+        }
+        if !is_others::<A>(task, question.cred) && !current::is_own() && tell(question, scope) {
+            remember(&user, way, bit);
+        }
+    }
+}
+
+/// The set of what was asked for in a way.
+#[inline(always)]
+fn set_of(uses: *mut Uses, way: usize) -> *mut u64 {
+    const { assert!(USES_WAYS == 16) };
+    let mut way = way as u64;
+    // The compiler knows the bounds, but a verifier before 5.11 forgets them on the stack: the mask must stand here.
+    // SAFETY: nothing but the register is touched.
+    unsafe { asm!("{0} &= 15", inout(reg) way, options(pure, nomem, nostack)) };
+    uses.cast::<u64>().wrapping_add(way as usize)
+}
+
+/// Notes that a use was told. A subprogram of its own, for its stack.
+#[inline(never)]
+fn remember(user: &User, way: usize, bit: u64) {
+    if USES.get_ptr_mut(*user).is_none() {
+        let mut uses = MaybeUninit::<Uses>::uninit();
+        // SAFETY: as large as it is, and then it is initialised.
+        let uses = unsafe {
+            emit::zero(uses.as_mut_ptr());
+            uses.assume_init_ref()
+        };
+        // An LRU map makes room; a failure only means that the use is told again.
+        let _again = USES.insert(user, uses, 0);
+    }
+    if let Some(uses) = USES.get_ptr_mut(*user) {
+        let set = set_of(uses, way);
+        // SAFETY: within the map's value. Who writes at the same time may undo this: then the use is told again.
+        unsafe { core::ptr::write_volatile(set, core::ptr::read_volatile(set) | bit) };
+    }
+}
+
+/// Tells the agent; says whether that was possible.
+#[inline(always)]
+unsafe fn tell(question: &Question, scope: u64) -> bool {
+    let Some(mut deed) = Deed::begin(question.hook, act::CAPABLE) else {
+        return false;
+    };
+    let record = deed.record();
+    // SAFETY: the reservation is writable; the target is typed and not null.
+    unsafe {
+        let inum = Direct::u32(question.target, &USERNS_INUM);
+        (*record).result = question.result;
+        (*record).arg0 = u64::from(question.capability);
+        (*record).arg1 = scope | question.audit | u64::from(inum) << capable::INUM_SHIFT;
+    }
+    deed.end();
+    true
+}
+
+/// Over which user namespace it was asked for, seen from the credentials.
+#[inline(always)]
+unsafe fn scope(question: &Question, own: Ptr) -> u64 {
+    let target = question.target;
+    // SAFETY: the caller's pointers are typed and not null.
+    unsafe {
+        if Direct::u32(target, &USERNS_LEVEL) == 0 {
+            return capable::INITIAL;
+        }
+        if target as u64 == own as u64 {
+            return capable::OWN;
+        }
+        let is_child = Direct::ptr(target, &USERNS_PARENT) as u64 == own as u64;
+        let user = Direct::u32(question.cred, &CRED_EUID);
+        if is_child && has(&USERNS_OWNER) && Direct::u32(target, &USERNS_OWNER) == user {
+            return capable::MADE;
+        }
+        capable::OTHER
+    }
+}
+
+/// Whether credentials are not the running task's, and have more than it has: a file system asks with those of who
+/// mounted it, and the kernel for what other tasks may do.
+#[inline(always)]
+unsafe fn is_others<A: Access>(task: Ptr, cred: Ptr) -> bool {
+    // SAFETY: the caller's promise; pointers are checked.
+    unsafe {
+        let real = A::ptr(task, &TASK_CRED);
+        if real.is_null() || real as u64 == cred as u64 {
+            return false;
+        }
+        Direct::ptr(cred, &CRED_USERNS) as u64 != A::ptr(real, &CRED_USERNS) as u64
+            || Direct::u64(cred, &CRED_PRM) & !A::u64(real, &CRED_PRM) != 0
+    }
+}
+
+/// What tells the running task's mount namespace from those before it.
+#[inline(always)]
+unsafe fn mount_namespace<A: Access>(proxy: Ptr) -> u64 {
+    // SAFETY: the caller's promise; pointers are checked.
+    unsafe {
+        let mnt = A::ptr(proxy, &NSPROXY_MNT);
+        if mnt.is_null() {
+            return 0;
+        }
+        if has(&MNT_UNIQUE) {
+            return A::u64(mnt, &MNT_UNIQUE);
+        }
+        u64::from(A::u32(mnt, &MNT_INUM))
+    }
+}

@@ -1,0 +1,175 @@
+//! What containers were granted and used: from this machine while it runs, or from recorded traces.
+
+use super::live::Agent;
+use super::replay::Replay;
+use super::replay::expand::expand;
+use super::replay::order::{Before, Link, Recording, link};
+use super::replay::sources::Input;
+use super::replay::streams::{Source, Stream, Streams};
+use super::replay::voice;
+use crate::cli::failure::Failure;
+use crate::cli::live::LiveOptions;
+use crate::cli::outcome::WatchOutcome;
+use crate::cli::signals::{Signal, Signals};
+use crate::engine::{Engine, Event};
+use crate::model::output::Record;
+use crate::report::privileges::{Observation, Observed, Sight};
+use crate::sink::outputs::Outputs;
+use crate::trace::reader::Prologue;
+use crate::trace::{Ending, Item, TraceError, TraceReader};
+use auditor_common::hook;
+use std::path::PathBuf;
+
+/// Items between two looks at signals.
+const LOOK_EVERY: u32 = 4096;
+
+/// Watches this machine until the window is over or a signal ends it.
+///
+/// # Errors
+/// As [`Agent::start`] and [`Agent::run`].
+pub fn watch(
+    options: &LiveOptions,
+    signals: &Signals,
+) -> anyhow::Result<(Observation, WatchOutcome)> {
+    let policy = options.policy.load()?;
+    let agent = Agent::start(options, &policy)?;
+    let (outcome, engine) = agent.run_and_keep(&mut Outputs::none(), signals)?;
+    let mut observation = Observation {
+        lost_events: outcome.lost_events,
+        ..Observation::default()
+    };
+    take(&engine, &mut observation);
+    Ok((observation, outcome))
+}
+
+/// What was made of recorded traces.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// What was observed in them.
+    pub observation: Observation,
+    /// What a person must know of the traces, in words.
+    pub said: Vec<String>,
+    /// Some could not be read.
+    pub failed: bool,
+}
+
+/// Replays recorded traces, one recording after the other.
+///
+/// # Errors
+/// When there are none, or a signal ends it. What is wrong with one trace is said, and the others are read.
+pub fn replay(inputs: &[PathBuf], signals: &Signals) -> anyhow::Result<Recorded> {
+    let places = expand(inputs, Source::Traces)?;
+    let Streams {
+        streams,
+        problems,
+        notes,
+    } = Streams::open(places, Source::Traces);
+    let mut recorded = Recorded {
+        failed: !problems.is_empty(),
+        said: problems.into_iter().chain(notes).collect(),
+        ..Recorded::default()
+    };
+    for stream in streams {
+        if let Stream::Recording(recording) = stream {
+            play(recording, signals, &mut recorded)?;
+        }
+    }
+    Ok(recorded)
+}
+
+/// Plays one recording. Where a part is missing, a new engine begins with what the next part knew.
+fn play(recording: Recording, signals: &Signals, into: &mut Recorded) -> anyhow::Result<()> {
+    let mut replay: Option<Replay> = None;
+    let mut before: Option<Before> = None;
+    for mut part in recording.parts {
+        let place = part.place.clone();
+        let mut whole = false;
+        let mut header = part.header.clone();
+        match part.open() {
+            Ok(mut reader) => {
+                header = reader.header().clone();
+                match link(before.as_ref(), &header) {
+                    Link::GoesOn if replay.is_some() => reader.set_prologue(Prologue::Skip),
+                    how => {
+                        if let Link::Gap(why) = how {
+                            into.said.push(voice::warning(&format!("{place}: {why}")));
+                        }
+                        if let Some(ended) = replay.take() {
+                            take(ended.engine(), &mut into.observation);
+                        }
+                    }
+                }
+                let replay = replay.get_or_insert_with(|| Replay::new(&header, None));
+                let end = items(signals, &mut reader, replay, into)?;
+                whole = reader.ending() == Some(Ending::Finished);
+                if let Err(error) = end {
+                    into.failed = true;
+                    into.said.push(voice::problem(&place, error));
+                }
+            }
+            Err(error) => {
+                into.failed = true;
+                into.said.push(voice::problem(&place, error));
+            }
+        }
+        before = Some(Before { header, whole });
+    }
+    if let Some(replay) = replay {
+        take(replay.engine(), &mut into.observation);
+    }
+    Ok(())
+}
+
+/// Gives a replay every item of a trace, as far as it can be read.
+fn items(
+    signals: &Signals,
+    reader: &mut TraceReader<Input>,
+    replay: &mut Replay,
+    into: &mut Recorded,
+) -> anyhow::Result<Result<(), TraceError>> {
+    let mut unheard: Vec<Record> = Vec::new();
+    let mut since_look = 0;
+    loop {
+        let item = match reader.next_item() {
+            Ok(Some(item)) => item,
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Item::Event(Event::Loss(mark)) = &item
+            && mark.place != "sink"
+        {
+            let lost = &mut into.observation.lost_events;
+            *lost = lost.saturating_add(mark.count);
+        }
+        replay.take(&item, &mut unheard);
+        unheard.clear();
+        since_look += 1;
+        if since_look == LOOK_EVERY {
+            since_look = 0;
+            if signals.take()? == Some(Signal::Stop) {
+                let what = "a signal ended the replay early";
+                return Err(Failure::new(what, "run it again, or on fewer traces").into());
+            }
+        }
+    }
+}
+
+/// Takes over what an engine knows.
+fn take(engine: &Engine, into: &mut Observation) {
+    let config = engine.config();
+    let works = |index: u16| config.working & (1 << index) != 0;
+    let sight = match (works(hook::CAPABLE), works(hook::CAPABLE_EXIT)) {
+        (true, _) => Sight::Uses,
+        (false, true) => Sight::Probes,
+        (false, false) => Sight::None,
+    };
+    into.forgotten += engine.privileges_forgotten();
+    let observed = engine.privileges().into_iter().map(|privileges| Observed {
+        node: config.node.clone(),
+        boot_id: config.boot_id.clone(),
+        realtime_offset_ns: config.realtime_offset_ns,
+        sight,
+        privileges,
+    });
+    into.containers.extend(observed);
+}

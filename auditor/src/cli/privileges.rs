@@ -1,0 +1,203 @@
+//! `auditor privileges`: what containers were granted, what they use, and what is left over.
+
+use super::config::{FileOptions, Format, TierChoice};
+use super::context::Context;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::live::{LiveArgs, LiveOptions, block_signals};
+use super::record::RecordingArgs;
+use super::units::Span;
+use crate::agent::privileges::{replay, watch};
+use crate::model::output::SCHEMA;
+use crate::report::privileges::Observation;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(super) const LONG: &str = "\
+What containers were granted, what they use, and what is left over.
+
+Watches this machine for a while, or reads recorded traces, and tells of each container: the capabilities that it was \
+granted, over which user namespace; those that it used, with the system call and the command that asked first; those \
+that were refused, and those that the kernel only probed for; and the excess, which was granted and not seen in use. \
+Containers of one image, or of one id, are taken together too.
+
+What was not seen may be needed all the same: the report ends with what it may have missed. Live, it needs what \
+\"auditor watch\" needs; with --from, it needs no privileges.";
+const AFTER: &str = "\
+Examples:
+  sudo auditor privileges                                      for 30 seconds, or until Ctrl-C
+  sudo auditor privileges --window 1h --container web --record /var/lib/auditor/
+  auditor privileges --from /var/lib/auditor/ 'traces/web-*'   over many traces
+  auditor privileges --from traces/ --format json | jq '.together[] | {of, excess}'
+
+Exit codes: 0, 2 error (a trace is damaged), 3 no live tier works here, 4 evidence was lost.";
+
+/// How long is watched.
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// The flags.
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = AFTER)]
+pub struct Args {
+    /// Only this container, by name, id, or the start of an id; repeatable
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub container: Vec<String>,
+    /// Recorded traces, directories of traces, patterns with * and ?, instead of this machine; -: standard input
+    #[arg(long, value_name = "TRACE", num_args = 1.., conflicts_with_all = ["window", "record", "tier", "btf", "without_hook"])]
+    pub from: Vec<PathBuf>,
+    /// How long to watch [default: 30s]
+    #[arg(long, value_name = "DURATION", env = "AUDITOR_WINDOW")]
+    pub window: Option<Span>,
+    /// Keep all that is seen in this file or directory too, for --from
+    #[arg(long, value_name = "PATH", env = "AUDITOR_RECORD")]
+    pub record: Option<PathBuf>,
+    /// How to see events; auto takes the best that works [default: auto]
+    #[arg(long, env = "AUDITOR_TIER", value_enum)]
+    pub tier: Option<TierChoice>,
+    /// Types of the running kernel [default: /sys/kernel/btf/vmlinux]
+    #[arg(long, value_name = "FILE", env = "AUDITOR_BTF")]
+    pub btf: Option<PathBuf>,
+    /// For diagnosis: run as on a kernel that lacks this hook; repeatable
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AUDITOR_WITHOUT_HOOK",
+        value_delimiter = ','
+    )]
+    pub without_hook: Vec<String>,
+    /// Form of the report [default: table on a terminal, json in a pipe]
+    #[arg(long, env = "AUDITOR_FORMAT", value_enum)]
+    pub format: Option<Format>,
+}
+
+impl Args {
+    /// How to watch. Nothing is kept between two calls, and nothing of what a watch keeps is touched.
+    fn live(&self, file: &FileOptions) -> Result<LiveOptions, Failure> {
+        let record = match self.record.as_ref().or(file.record.as_ref()) {
+            Some(path) if path.as_os_str() == "-" => {
+                return Err(Failure::new(
+                    "--record - and the report would both go to standard output",
+                    "give a file or a directory to --record",
+                ));
+            }
+            Some(path) if self.record.is_some() => {
+                Some(RecordingArgs::default().resolve(path, file)?)
+            }
+            _ => None,
+        };
+        let live = LiveArgs {
+            tier: self.tier,
+            btf: self.btf.clone(),
+            without_hook: self.without_hook.clone(),
+            no_state: Some(true),
+            ..LiveArgs::default()
+        };
+        let window = self.window.or(file.window).map_or(WINDOW, |span| span.0);
+        Ok(LiveOptions {
+            duration: Some(window),
+            record,
+            ..live.resolve(file)?
+        })
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Says what was tried, what failed and what to do next.
+pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let format = context.format(args.format);
+    let (observation, exit) = if args.from.is_empty() {
+        live(&args, context)?
+    } else {
+        recorded(&args)?
+    };
+    let report = observation.report(SCHEMA, &args.container);
+    context.print(&match format {
+        Format::Table => report.table(context.style),
+        Format::Json => serde_json::to_string(&report)? + "\n",
+    })?;
+    Ok(exit)
+}
+
+fn live(args: &Args, context: &Context) -> anyhow::Result<(Observation, Exit)> {
+    let options = args.live(&context.file)?;
+    if options.tier == TierChoice::Scan {
+        return Err(Failure::unsupported(
+            "--tier scan sees no capability in use",
+            "leave it out, or read what another machine has recorded with --from",
+        )
+        .into());
+    }
+    // First, so that every thread that is started below inherits it.
+    let signals = block_signals()?;
+    let (observation, outcome) = watch(&options, &signals)?;
+    Ok((observation, outcome.exit(0)))
+}
+
+fn recorded(args: &Args) -> anyhow::Result<(Observation, Exit)> {
+    let signals = block_signals()?;
+    let recorded = replay(&args.from, &signals)?;
+    for text in &recorded.said {
+        use std::io::Write;
+        // With stderr gone there is nobody left to tell.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+    let mut exit = Exit::Clean;
+    if recorded.observation.lost_events > 0 {
+        exit = exit.and(Exit::EvidenceLost);
+    }
+    if recorded.failed {
+        exit = exit.and(Exit::Error);
+    }
+    Ok((recorded.observation, exit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Args;
+    use crate::cli::config::FileOptions;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
+        let argv = ["auditor", "privileges"].iter().chain(flags);
+        match Cli::try_parse_from(argv)?.command {
+            Command::Privileges(args) => Ok(args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Goal: a window has an end, a flag goes before the file, and what a watch keeps is not touched.
+    #[test]
+    fn how_long_and_how() {
+        let file = |text: &str| FileOptions::parse(text, Path::new("f")).unwrap();
+        let live = |flags: &[&str], text: &str| parse(flags).unwrap().live(&file(text)).unwrap();
+        let seconds = |flags: &[&str], text| live(flags, text).duration.map(|d| d.as_secs());
+        assert_eq!(seconds(&[], "duration = \"9s\""), Some(30));
+        assert_eq!(seconds(&[], "window = \"1m\""), Some(60));
+        assert_eq!(seconds(&["--window", "5s"], "window = \"1m\""), Some(5));
+        assert_eq!(live(&[], "").duration, Some(Duration::from_secs(30)));
+        assert_eq!(live(&[], "state_dir = \"/x\"").state_dir, None);
+        assert_eq!(live(&[], "record = \"/x\"").record, None);
+        assert!(live(&["--record=/x"], "").record.is_some());
+        assert!(parse(&["--record=-"]).unwrap().live(&file("")).is_err());
+    }
+
+    /// Goal: traces and this machine exclude each other, and lists are lists.
+    #[test]
+    fn sources_exclude_each_other() {
+        let args = parse(&["--container", "a", "b", "--from", "x", "y"]).unwrap();
+        assert_eq!((args.container.len(), args.from.len()), (2, 2));
+        for bad in [
+            &["--from", "x", "--window=1s"][..],
+            &["--from", "x", "--record=y"],
+            &["--from"],
+            &["x"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Which capabilities each container was granted, and which it used.
+//!
+//! The kernel programs tell a use when it is the first of tasks that nothing but fork separates, so the same use may
+//! be told again, by the next `exec` into the container, say: the earliest stays. A use whose task nobody knew to be
+//! a container's is not remembered here, but in the kernel: there everything must be forgotten once somebody turns out to
+//! be a container later than at its first exec. See [`Engine::take_renewal`].
+
+use super::Engine;
+use super::rule::Deed;
+use crate::model::facts::EntityId;
+use crate::model::privileges::{Account, First, Granted, Privileges, Scope, Way, is_habit};
+use crate::model::sorted::SortedMap;
+use crate::model::{syscalls, text};
+use auditor_common::record::{TaskKey, TaskState, capable, kernel_str, known, ns, task_flags};
+use std::collections::VecDeque;
+
+/// Ended containers whose accounts are kept.
+const MAX_ENDED: usize = 256;
+/// To how many nanoseconds the time of observation is written down.
+const SAVED_STEP_NS: u64 = 60_000_000_000;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    open: SortedMap<EntityId, Box<Open>>,
+    ended: VecDeque<Privileges>,
+    /// Accounts of ended containers that made room.
+    forgotten: u64,
+    /// The last exec, and the event that told it.
+    last_exec: Option<(TaskKey, u64)>,
+    renew: bool,
+}
+
+/// An account that goes on.
+#[derive(Clone, Debug)]
+struct Open {
+    account: Account,
+    /// Since when it is observed without a gap, in nanoseconds since boot.
+    since_ns: u64,
+}
+
+impl Open {
+    /// The account up to now.
+    fn at(&self, now_ns: u64) -> Account {
+        let mut account = self.account.clone();
+        let observed_ns = now_ns.saturating_sub(self.since_ns);
+        account.observed_ns = account.observed_ns.saturating_add(observed_ns);
+        account
+    }
+}
+
+impl Engine {
+    /// A task has executed a file.
+    pub(super) fn note_exec(&mut self, key: &TaskKey) {
+        self.ledger.last_exec = Some((*key, self.event));
+        let label = self.world.label(key);
+        if let Some(open) = self.ledger.open.get_mut(&label) {
+            open.account.execs = open.account.execs.saturating_add(1);
+        }
+    }
+
+    /// A container is there from here on, or was there before.
+    pub(super) fn open_account(&mut self, id: EntityId) {
+        let Some(entity) = self.world.entities.get(&id) else {
+            return;
+        };
+        let begins = self.ledger.last_exec == Some((entity.init, self.event));
+        let whole = begins && self.started && !self.at_rest;
+        let user = self.world.ns.get(entity.ns[ns::USER]);
+        let initial = user.is_none_or(|user| user.initial);
+        let init = self.world.task(&entity.init);
+        let granted = init.and_then(|task| granted(&task.state, initial));
+        let account = Account {
+            granted,
+            whole,
+            execs: u64::from(whole),
+            ..Account::default()
+        };
+        let since_ns = self.now_ns;
+        self.ledger
+            .open
+            .insert(id, Box::new(Open { account, since_ns }));
+        // What it did before was thought to be the host's.
+        self.ledger.renew |= !whole;
+    }
+
+    /// What an earlier run of the agent knew of a container.
+    pub(super) fn restore_account(&mut self, id: EntityId, saved: &Account) {
+        if let Some(open) = self.ledger.open.get_mut(&id) {
+            let now = open.account.granted;
+            open.account.merge(saved);
+            open.account.granted = saved.granted.or(now);
+            open.account.whole = false;
+        }
+    }
+
+    /// A container has ended; it still has its name.
+    pub(super) fn close_account(&mut self, id: EntityId) {
+        let Some(privileges) = self.privileges_of(id, true) else {
+            return;
+        };
+        self.ledger.open.remove(&id);
+        if self.ledger.ended.len() >= MAX_ENDED {
+            self.ledger.ended.pop_front();
+            self.ledger.forgotten += 1;
+        }
+        self.ledger.ended.push_back(privileges);
+    }
+
+    /// A container's task was asked for a capability.
+    pub(super) fn on_capable(&mut self, deed: &Deed<'_>) {
+        let record = deed.record;
+        let Ok(capability) = u8::try_from(record.arg0) else {
+            return;
+        };
+        let (says, audited) = (
+            record.arg1 & capable::KNOWN != 0,
+            record.arg1 & capable::PROBE == 0,
+        );
+        // Any call may ask for one, not only those that rules know.
+        let all = syscalls::all_of(&self.config.arch);
+        let syscall = deed.syscall.or_else(|| all(record.syscall));
+        let probe = match says {
+            true => !audited,
+            false => is_habit(capability, syscall),
+        };
+        let way = Way {
+            capability,
+            scope: self.scope(deed.label, record.arg1),
+            granted: record.result == 0,
+            probe,
+        };
+        let task = self.world.task(&record.actor);
+        let exe = task.and_then(|task| task.exe.as_deref());
+        let first = First {
+            boottime_ns: record.header.boottime_ns,
+            syscall: syscall.map(Into::into),
+            pid: record.actor.tgid,
+            comm: text::escape(kernel_str(&deed.state.comm)),
+            exe: exe.map(str::to_owned),
+            inferred: !says,
+        };
+        if let Some(open) = self.ledger.open.get_mut(&deed.label) {
+            open.account.used.note(way, first);
+        }
+    }
+
+    fn scope(&self, label: EntityId, argument: u64) -> Scope {
+        let entity = self.world.entity(label);
+        let own = self.world.ns.get(entity.ns[ns::USER]);
+        let inum = argument >> capable::INUM_SHIFT;
+        match argument & capable::SCOPE {
+            capable::INITIAL => Scope::Initial,
+            _ if own.is_some_and(|own| u64::from(own.inum) == inum) => Scope::Container,
+            capable::OWN | capable::MADE => Scope::Inner,
+            _ => Scope::Other,
+        }
+    }
+
+    fn privileges_of(&self, id: EntityId, ended: bool) -> Option<Privileges> {
+        let open = self.ledger.open.get(&id)?;
+        Some(Privileges {
+            party: self.party(id),
+            account: open.at(self.now_ns),
+            init: self.world.entity(id).init.tgid,
+            ended,
+        })
+    }
+
+    /// What a container used so far, for the state file.
+    pub(super) fn account_of(&self, id: EntityId) -> Option<Account> {
+        let mut account = self.ledger.open.get(&id)?.at(self.now_ns);
+        // The file is written when something changes, and time always does.
+        account.observed_ns -= account.observed_ns % SAVED_STEP_NS;
+        Some(account)
+    }
+
+    /// What each container was granted and used: those that ended, oldest first, then those that live.
+    #[must_use]
+    pub fn privileges(&self) -> Vec<Privileges> {
+        let ended = self.ledger.ended.iter().cloned();
+        let open = self.ledger.open.iter();
+        let open = open.filter_map(|(id, _)| self.privileges_of(*id, false));
+        ended.chain(open).collect()
+    }
+
+    /// How many ended containers [`Self::privileges`] no longer has.
+    #[must_use]
+    pub const fn privileges_forgotten(&self) -> u64 {
+        self.ledger.forgotten
+    }
+
+    /// Whether uses may have been told before it was known whose they are, or were lost. Then the kernel programs must
+    /// forget which they have told; each is told again when it happens again.
+    pub fn take_renewal(&mut self) -> bool {
+        std::mem::take(&mut self.ledger.renew)
+    }
+
+    /// Events were lost: uses may have been among them.
+    pub(super) fn renew_uses(&mut self) {
+        self.ledger.renew = true;
+    }
+}
+
+fn granted(state: &TaskState, initial: bool) -> Option<Granted> {
+    (state.known & known::CREDS != 0).then_some(Granted {
+        permitted: state.creds.cap_permitted,
+        bounding: state.creds.cap_bounding,
+        no_new_privs: state.task_flags & task_flags::NO_NEW_PRIVS != 0,
+        initial,
+    })
+}

@@ -1,0 +1,696 @@
+//! What containers may do, what they were seen to do, and what is left over: the answer of `auditor privileges`.
+//!
+//! What was not seen is not proof that it is not needed, so the report ends with what it may have missed.
+
+use super::words::pad;
+use crate::model::capability;
+use crate::model::privileges::{Account, First, Privileges, Way};
+use crate::model::text::{rfc3339, short_id};
+use crate::sink::human::{Paint, Style, printable};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// The value of `type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PrivilegesType {
+    /// The only one.
+    #[default]
+    Privileges,
+}
+
+/// How uses were seen.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Sight {
+    /// Not at all.
+    #[default]
+    None,
+    /// Without knowing which were probes.
+    Uses,
+    /// With what the kernel only probed for.
+    Probes,
+}
+
+/// The whole report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PrivilegesReport {
+    /// Always `auditor/1`.
+    pub schema: String,
+    /// Always `privileges`.
+    #[serde(rename = "type")]
+    pub kind: PrivilegesType,
+    /// Each container, by node, and the order in which they began.
+    pub containers: Vec<ContainerPrivileges>,
+    /// Several containers of one image, or of one id, taken together.
+    pub together: Vec<TogetherPrivileges>,
+    /// What may be missing in this report, in sentences.
+    pub may_miss: Vec<String>,
+}
+
+/// One container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ContainerPrivileges {
+    /// Name of the machine.
+    pub node: String,
+    /// Stable id.
+    pub id: String,
+    /// Human name, where one is known.
+    pub name: Option<String>,
+    /// Image, where it is known.
+    pub image: Option<String>,
+    /// Pod, where there is one.
+    pub pod: Option<String>,
+    /// Thread group id of its first task.
+    pub pid: u32,
+    /// Start of its first task, nanoseconds since boot.
+    pub incarnation: Option<u64>,
+    /// Whether it has ended.
+    pub ended: bool,
+    /// Its capabilities.
+    #[serde(flatten)]
+    pub capabilities: CapabilitySets,
+}
+
+/// Several containers, taken together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TogetherPrivileges {
+    /// The image that they have in common, or the id.
+    pub of: String,
+    /// How many there are.
+    pub containers: usize,
+    /// Their capabilities.
+    #[serde(flatten)]
+    pub capabilities: CapabilitySets,
+}
+
+/// What was granted, used, and left over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CapabilitySets {
+    /// Over which user namespace it is granted: `initial` or `own`; null: not known.
+    pub user_namespace: Option<String>,
+    /// What the container has, or can get by executing files that give capabilities; null: not known.
+    pub granted: Option<Vec<String>>,
+    /// Permitted capabilities of the first task at the start; null: not known.
+    pub permitted: Option<Vec<String>>,
+    /// Its bounding set; null: not known.
+    pub bounding: Option<Vec<String>>,
+    /// Whether no exec can give it anything; null: not known.
+    pub no_new_privs: Option<bool>,
+    /// What was used of the grant.
+    pub used: Vec<String>,
+    /// What was granted and not seen in use; null: nothing could be seen, or it is not known what was granted.
+    pub excess: Option<Vec<String>>,
+    /// What was used without having been granted: somebody came in who had more.
+    pub beyond: Vec<String>,
+    /// What was asked for and refused.
+    pub refused: Vec<String>,
+    /// What the kernel only probed for: it does without, but may do less.
+    pub probed: Vec<String>,
+    /// What was used over user namespaces of the container's making, which takes no grant.
+    pub inner: Vec<String>,
+    /// Every way in which a capability was asked for, with its first time.
+    pub uses: Vec<CapabilityUse>,
+    /// For how long it was observed.
+    pub observed_ns: u64,
+    /// Execs seen.
+    pub execs: u64,
+    /// Whether it was observed from its start on.
+    pub from_start: bool,
+    /// How uses were seen.
+    pub sight: Sight,
+}
+
+/// One way in which a capability was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CapabilityUse {
+    /// Name, without `CAP_`; its number where it has no name yet.
+    pub capability: String,
+    /// Over which user namespace: `initial`, `container` (its own), `inner` (one that was made in it), `other`.
+    pub scope: String,
+    /// Whether the task had it.
+    pub granted: bool,
+    /// Whether the kernel only probed.
+    pub probe: bool,
+    /// Whether that is inferred from the system call, for the kernel did not say.
+    pub inferred: bool,
+    /// When first: UTC with nanoseconds.
+    pub time: String,
+    /// The system call that asked; null: not known.
+    pub syscall: Option<String>,
+    /// Thread group id of the task.
+    pub pid: u32,
+    /// Its command name.
+    pub comm: String,
+    /// The file that it had executed; null: not known.
+    pub exe: Option<String>,
+}
+
+/// A container, and what is needed to tell of it.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Name of the machine.
+    pub node: String,
+    /// Boot id.
+    pub boot_id: String,
+    /// What to add to nanoseconds since boot to get nanoseconds since 1970 (UTC).
+    pub realtime_offset_ns: i64,
+    /// How uses were seen.
+    pub sight: Sight,
+    /// The container.
+    pub privileges: Privileges,
+}
+
+/// What was observed, in all.
+#[derive(Clone, Debug, Default)]
+pub struct Observation {
+    /// Containers. The same one may stand here more than once, as it was known at different times.
+    pub containers: Vec<Observed>,
+    /// Ended containers that were forgotten.
+    pub forgotten: u64,
+    /// Events that were lost.
+    pub lost_events: u64,
+}
+
+impl Observation {
+    /// Makes the report; with names, of the containers that they mean.
+    #[must_use]
+    pub fn report(self, schema: &str, names: &[String]) -> PrivilegesReport {
+        let Self {
+            containers,
+            forgotten,
+            lost_events,
+        } = self;
+        let containers: Vec<Observed> = unique(containers)
+            .into_iter()
+            .filter(|observed| {
+                names.is_empty() || names.iter().any(|name| is_meant(observed, name))
+            })
+            .collect();
+        PrivilegesReport {
+            schema: schema.to_owned(),
+            kind: PrivilegesType::Privileges,
+            may_miss: may_miss(&containers, forgotten, lost_events),
+            together: together(&containers),
+            containers: containers.iter().map(container).collect(),
+        }
+    }
+}
+
+/// Accounts of one container at different times become one: the later holds what the earlier counted.
+fn unique(containers: Vec<Observed>) -> Vec<Observed> {
+    let mut places = BTreeMap::new();
+    let mut all: Vec<Observed> = Vec::new();
+    for observed in containers {
+        let party = &observed.privileges.party;
+        let key = (
+            observed.node.clone(),
+            observed.boot_id.clone(),
+            party.id.clone(),
+            party.incarnation,
+        );
+        let place = *places.entry(key).or_insert(all.len());
+        match all.get_mut(place) {
+            Some(before) => {
+                let mut account = observed.privileges.account.clone();
+                let earlier = &before.privileges.account;
+                account.used.merge(&earlier.used);
+                account.granted = earlier.granted.or(account.granted);
+                account.whole |= earlier.whole;
+                account.execs = account.execs.max(earlier.execs);
+                account.observed_ns = account.observed_ns.max(earlier.observed_ns);
+                let sight = observed.sight.min(before.sight);
+                *before = observed;
+                (before.privileges.account, before.sight) = (account, sight);
+            }
+            None => all.push(observed),
+        }
+    }
+    all
+}
+
+/// Whether a container is meant by a name, an id, or the start of an id.
+fn is_meant(observed: &Observed, name: &str) -> bool {
+    const LEAST_DIGITS: usize = 6;
+    let party = &observed.privileges.party;
+    let bare = party.id.split_once(':').map_or("", |(_, id)| id);
+    let starts = |id: &str| name.len() >= LEAST_DIGITS && id.starts_with(name);
+    party.name.as_deref() == Some(name)
+        || party.id == name
+        || bare == name
+        || starts(bare)
+        || starts(&party.id)
+}
+
+fn container(observed: &Observed) -> ContainerPrivileges {
+    let Privileges {
+        party,
+        account,
+        init,
+        ended,
+    } = &observed.privileges;
+    ContainerPrivileges {
+        node: observed.node.clone(),
+        id: party.id.clone(),
+        name: party.name.clone(),
+        image: party.image.clone(),
+        pod: party.pod.clone(),
+        pid: *init,
+        incarnation: party.incarnation,
+        ended: *ended,
+        capabilities: sets(account, observed.sight, observed.realtime_offset_ns),
+    }
+}
+
+/// Containers that run the same image are replicas; one id again is a container that was started again.
+fn together(containers: &[Observed]) -> Vec<TogetherPrivileges> {
+    let mut groups: BTreeMap<&str, Vec<&Observed>> = BTreeMap::new();
+    for observed in containers {
+        let party = &observed.privileges.party;
+        let of = party.image.as_deref().unwrap_or(&party.id);
+        groups.entry(of).or_default().push(observed);
+    }
+    let several = groups.into_iter().filter(|(_, members)| members.len() > 1);
+    let joined = |(of, members): (&str, Vec<&Observed>)| {
+        let (first, others) = members.split_first()?;
+        let mut account = at_realtime(first);
+        for other in others {
+            account.merge(&at_realtime(other));
+        }
+        let sight = members.iter().map(|member| member.sight).min();
+        Some(TogetherPrivileges {
+            of: of.to_owned(),
+            containers: members.len(),
+            capabilities: sets(&account, sight.unwrap_or_default(), 0),
+        })
+    };
+    several.filter_map(joined).collect()
+}
+
+/// An account whose times are nanoseconds since 1970, so that those of several boots can be compared.
+fn at_realtime(observed: &Observed) -> Account {
+    let mut account = observed.privileges.account.clone();
+    account.used.shift(observed.realtime_offset_ns);
+    account
+}
+
+fn sets(account: &Account, sight: Sight, offset_ns: i64) -> CapabilitySets {
+    let granted = account.granted;
+    let seen = sight != Sight::None;
+    CapabilitySets {
+        user_namespace: granted.map(|g| if g.initial { "initial" } else { "own" }.to_owned()),
+        granted: granted.map(|g| names(g.may())),
+        permitted: granted.map(|g| names(g.permitted)),
+        bounding: granted.map(|g| names(g.bounding)),
+        no_new_privs: granted.map(|g| g.no_new_privs),
+        used: names(account.used.used()),
+        excess: granted.filter(|_| seen).map(|_| names(account.excess())),
+        beyond: names(account.beyond()),
+        refused: names(account.used.refused()),
+        probed: names(account.used.probed()),
+        inner: names(account.used.inner()),
+        uses: account
+            .used
+            .iter()
+            .map(|(way, first)| one_use(way, first, offset_ns))
+            .collect(),
+        observed_ns: account.observed_ns,
+        execs: account.execs,
+        from_start: account.whole,
+        sight,
+    }
+}
+
+fn names(set: u64) -> Vec<String> {
+    let numbers = (0..64).filter(|bit| capability::unnamed(set) >> bit & 1 == 1);
+    let named = capability::names(set).into_iter().map(str::to_owned);
+    named
+        .chain(numbers.map(|bit: u32| bit.to_string()))
+        .collect()
+}
+
+fn name(capability: u8) -> String {
+    names(1_u64.checked_shl(u32::from(capability)).unwrap_or(0))
+        .pop()
+        .unwrap_or_default()
+}
+
+fn one_use(way: &Way, first: &First, offset_ns: i64) -> CapabilityUse {
+    CapabilityUse {
+        capability: name(way.capability),
+        scope: way.scope.as_str().to_owned(),
+        granted: way.granted,
+        probe: way.probe,
+        inferred: first.inferred,
+        time: rfc3339(i128::from(first.boottime_ns) + i128::from(offset_ns)),
+        syscall: first.syscall.as_deref().map(str::to_owned),
+        pid: first.pid,
+        comm: first.comm.clone(),
+        exe: first.exe.clone(),
+    }
+}
+
+fn may_miss(containers: &[Observed], forgotten: u64, lost_events: u64) -> Vec<String> {
+    let mut said = Vec::new();
+    let of = |fits: fn(&Observed) -> bool| containers.iter().filter(|o| fits(o)).count();
+    let longest = containers.iter().map(|o| o.privileges.account.observed_ns);
+    if let Some(longest) = longest.max() {
+        said.push(format!(
+            "no container was observed for longer than {}; a longer window may show more",
+            span(longest)
+        ));
+    }
+    let late = of(|o| !o.privileges.account.whole);
+    if late > 0 {
+        said.push(format!(
+            "{late} of {} containers ran before they were observed: what they used at their start is not known",
+            containers.len()
+        ));
+    }
+    let unseen = of(|o| o.sight == Sight::None);
+    if unseen > 0 {
+        said.push(format!(
+            "no hook saw capabilities of {unseen} containers: nothing is known of what they use"
+        ));
+    }
+    if of(|o| o.sight == Sight::Uses) > 0 {
+        said.push(
+            "the kernel did not say which checks were probes: those of system calls that usually probe are taken for \
+             such"
+            .to_owned(),
+        );
+    }
+    if lost_events > 0 {
+        said.push(format!("{lost_events} events were lost"));
+    }
+    if forgotten > 0 {
+        said.push(format!("{forgotten} containers that ended are left out"));
+    }
+    said
+}
+
+fn span(ns: u64) -> String {
+    let seconds = Duration::from_nanos(ns).as_secs();
+    match seconds {
+        0 => "a second".to_owned(),
+        1..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
+
+impl PrivilegesReport {
+    /// The report as text.
+    #[must_use]
+    pub fn table(&self, style: Style) -> String {
+        let mut out = String::new();
+        let nodes = self.containers.iter().map(|c| &c.node);
+        let several_nodes = nodes.clone().any(|node| Some(node) != nodes.clone().next());
+        for container in &self.containers {
+            let mut title = title(container, style);
+            if several_nodes {
+                title = format!("{title} on {}", printable(&container.node));
+            }
+            section(&title, &container.capabilities, style, &mut out);
+        }
+        for group in &self.together {
+            let of = style.paint(Paint::Strong, &printable(&group.of));
+            let title = format!("{of}: {} containers taken together", group.containers);
+            section(&title, &group.capabilities, style, &mut out);
+        }
+        if self.containers.is_empty() {
+            let _ = writeln!(out, "no container was seen");
+        }
+        // Writing to a String cannot fail, here and below.
+        if !self.may_miss.is_empty() {
+            let heading = "What this may miss";
+            let _ = writeln!(out, "{}", style.paint(Paint::Strong, heading));
+        }
+        for sentence in &self.may_miss {
+            let _ = writeln!(out, "  {}", printable(sentence));
+        }
+        out
+    }
+}
+
+fn title(container: &ContainerPrivileges, style: Style) -> String {
+    let short = short_id(&container.id);
+    let called = container.name.as_deref().unwrap_or(&short);
+    let mut more = Vec::new();
+    if container.name.is_some() {
+        more.push(printable(&short).into_owned());
+    }
+    if let Some(image) = &container.image {
+        more.push(format!("image {}", printable(image)));
+    }
+    if container.ended {
+        more.push("ended".to_owned());
+    }
+    let called = style.paint(Paint::Strong, &printable(called));
+    match more.is_empty() {
+        true => called,
+        false => format!("{called} ({})", more.join(", ")),
+    }
+}
+
+/// Whether a use belongs into a row.
+type Fits = fn(&CapabilityUse) -> bool;
+
+/// Columns of the words before a list.
+const WORD: usize = 9;
+
+fn section(title: &str, sets: &CapabilitySets, style: Style, out: &mut String) {
+    let began = match sets.from_start {
+        true => ", from its start",
+        false => "",
+    };
+    let _ = writeln!(
+        out,
+        "{title}: observed for {}{began}, execs: {}",
+        span(sets.observed_ns),
+        sets.execs
+    );
+    let mut row = |paint: Paint, word: &str, items: &[String], more: &str| {
+        let list = match items.is_empty() {
+            true => "–".to_owned(),
+            false => items.join(" "),
+        };
+        let word = style.paint(paint, &pad(word, WORD));
+        let _ = writeln!(out, "  {word} {:>3}  {list}{more}", items.len());
+    };
+    let over = match sets.user_namespace.as_deref() {
+        Some("initial") => ", over the machine's initial user namespace",
+        Some(_) => ", over a user namespace of its own",
+        None => "",
+    };
+    let told = |set: &[String], fits: Fits| told(sets, set, fits);
+    match &sets.granted {
+        Some(granted) => row(Paint::Strong, "granted", granted, over),
+        None => row(Paint::Strong, "granted", &[], " (not known)"),
+    }
+    let used = |u: &CapabilityUse| u.granted && !u.probe && u.scope != "inner";
+    row(Paint::Good, "used", &told(&sets.used, used), "");
+    match &sets.excess {
+        Some(excess) => row(Paint::Warn, "excess", excess, ""),
+        None => row(Paint::Warn, "excess", &[], " (not known)"),
+    }
+    let optional: [(&str, &[String], Fits); 4] = [
+        ("beyond", &sets.beyond, used),
+        ("refused", &sets.refused, |u| !u.granted && !u.probe),
+        ("probed", &sets.probed, |u| u.probe),
+        ("inner", &sets.inner, |u| {
+            u.granted && !u.probe && u.scope == "inner"
+        }),
+    ];
+    for (word, set, fits) in optional {
+        if !set.is_empty() {
+            row(Paint::Dim, word, &told(set, fits), "");
+        }
+    }
+    let _ = writeln!(out);
+}
+
+/// Capabilities, each with the call and the command that asked first.
+fn told(sets: &CapabilitySets, set: &[String], fits: Fits) -> Vec<String> {
+    let one = |name: &String| {
+        let uses = sets.uses.iter();
+        let of_it = uses.filter(|u| u.capability == *name && fits(u));
+        match of_it.min_by(|a, b| a.time.cmp(&b.time)) {
+            Some(first) => {
+                let call = first.syscall.as_deref().unwrap_or("?");
+                format!("{name} ({}, {})", printable(call), printable(&first.comm))
+            }
+            None => name.clone(),
+        }
+    };
+    set.iter().map(one).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! Goal: the table says what the JSON says; replicas and times of one container are taken together rightly; nothing is
+    //! called superfluous where nothing could be seen.
+
+    use super::*;
+    use crate::model::output::{EntityKind, Party};
+    use crate::model::privileges::{Granted, Scope, Used};
+
+    const SCHEMA: &str = "auditor/1";
+
+    fn used(ways: &[(u8, bool, bool, Scope)]) -> Used {
+        let mut used = Used::default();
+        for &(capability, granted, probe, scope) in ways {
+            let way = Way {
+                capability,
+                scope,
+                granted,
+                probe,
+            };
+            let first = First {
+                boottime_ns: 1_000_000_000,
+                syscall: Some("chown".into()),
+                pid: 7,
+                comm: "sh".to_owned(),
+                exe: Some("/bin/sh".to_owned()),
+                inferred: false,
+            };
+            used.note(way, first);
+        }
+        used
+    }
+
+    fn observed(id: &str, image: Option<&str>, incarnation: u64, used: Used) -> Observed {
+        let granted = Granted {
+            permitted: 0b1011,
+            bounding: 0b1011,
+            no_new_privs: true,
+            initial: true,
+        };
+        Observed {
+            node: "n".to_owned(),
+            boot_id: "b".to_owned(),
+            realtime_offset_ns: 0,
+            sight: Sight::Probes,
+            privileges: Privileges {
+                party: Party {
+                    entity: EntityKind::Container,
+                    id: format!("runc:{id}"),
+                    name: Some(format!("name-{id}")),
+                    runtime: None,
+                    image: image.map(str::to_owned),
+                    pod: None,
+                    incarnation: Some(incarnation),
+                    task: None,
+                },
+                account: Account {
+                    granted: Some(granted),
+                    used,
+                    execs: 3,
+                    observed_ns: 30_000_000_000,
+                    whole: true,
+                },
+                init: 7,
+                ended: false,
+            },
+        }
+    }
+
+    fn observation(containers: Vec<Observed>) -> Observation {
+        Observation {
+            containers,
+            ..Observation::default()
+        }
+    }
+
+    fn sample() -> PrivilegesReport {
+        let ways = [
+            (0, true, false, Scope::Initial),
+            (21, false, false, Scope::Initial),
+            (13, true, true, Scope::Initial),
+            (21, true, false, Scope::Inner),
+        ];
+        observation(vec![observed("a", None, 1, used(&ways))]).report(SCHEMA, &[])
+    }
+
+    #[test]
+    fn the_table_says_what_the_json_says() {
+        let table = sample().table(Style::Plain);
+        let want = "\
+name-a (runc:a): observed for 30 s, from its start, execs: 3
+  granted     3  CHOWN DAC_OVERRIDE FOWNER, over the machine's initial user namespace
+  used        1  CHOWN (chown, sh)
+  excess      2  DAC_OVERRIDE FOWNER
+  refused     1  SYS_ADMIN (chown, sh)
+  probed      1  NET_RAW (chown, sh)
+  inner       1  SYS_ADMIN (chown, sh)
+
+What this may miss
+  no container was observed for longer than 30 s; a longer window may show more
+";
+        assert_eq!(table, want);
+    }
+
+    #[test]
+    fn the_json_follows_its_schema() {
+        let schema = serde_json::to_value(schemars::schema_for!(PrivilegesReport)).unwrap();
+        let value = serde_json::to_value(sample()).unwrap();
+        jsonschema::validator_for(&schema)
+            .unwrap()
+            .validate(&value)
+            .unwrap();
+        assert_eq!(
+            serde_json::from_value::<PrivilegesReport>(value).unwrap(),
+            sample()
+        );
+    }
+
+    #[test]
+    fn replicas_are_taken_together() {
+        let initial = |capability| used(&[(capability, true, false, Scope::Initial)]);
+        let all = vec![
+            observed("a", Some("web"), 1, initial(0)),
+            observed("b", Some("web"), 2, initial(1)),
+            observed("c", None, 3, initial(3)),
+        ];
+        let report = observation(all.clone()).report(SCHEMA, &[]);
+        assert_eq!(report.containers.len(), 3);
+        let [together] = &report.together[..] else {
+            panic!("{:?}", report.together)
+        };
+        assert_eq!((together.of.as_str(), together.containers), ("web", 2));
+        assert_eq!(together.capabilities.used, ["CHOWN", "DAC_OVERRIDE"]);
+        assert_eq!(
+            together.capabilities.excess,
+            Some(vec!["FOWNER".to_owned()])
+        );
+        assert_eq!(together.capabilities.execs, 6);
+        let one = observation(all).report(SCHEMA, &["name-c".to_owned()]);
+        assert_eq!((one.containers.len(), one.together.len()), (1, 0));
+    }
+
+    #[test]
+    fn one_container_at_two_times_is_one() {
+        let earlier = observed("a", None, 1, used(&[(0, true, false, Scope::Initial)]));
+        let later = observed("a", None, 1, used(&[(1, true, false, Scope::Initial)]));
+        let report = observation(vec![earlier, later]).report(SCHEMA, &[]);
+        let [only] = &report.containers[..] else {
+            panic!("{:?}", report.containers)
+        };
+        assert_eq!(only.capabilities.used, ["CHOWN", "DAC_OVERRIDE"]);
+        assert_eq!(only.capabilities.execs, 3);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_not_superfluous() {
+        let mut blind = observed("a", None, 1, Used::default());
+        blind.sight = Sight::None;
+        let report = observation(vec![blind]).report(SCHEMA, &[]);
+        assert_eq!(report.containers[0].capabilities.excess, None);
+        assert!(report.may_miss.iter().any(|s| s.starts_with("no hook saw")));
+    }
+}

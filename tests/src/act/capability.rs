@@ -1,0 +1,93 @@
+//! Acts that ask the kernel for one capability each.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Error;
+use std::net::TcpListener;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Tried, tried};
+
+/// One act. None changes anything on the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "capability", rename_all = "kebab-case")]
+pub enum CapabilityAct {
+    /// Opens a raw socket, as `ping` does: `NET_RAW`.
+    RawSocket,
+    /// Makes a file and gives it away: `CHOWN`.
+    Chown {
+        /// Which file.
+        path: String,
+    },
+    /// Listens on a port below 1024: `NET_BIND_SERVICE`.
+    ListenLow,
+    /// Mounts a tmpfs in a fresh user and mount namespace: `SYS_ADMIN`, over that user namespace alone.
+    MountInside {
+        /// Over which directory.
+        path: String,
+    },
+    /// Asks for a restart of the machine by wrong numbers: `SYS_BOOT`, which must be refused.
+    Reboot,
+}
+
+impl CapabilityAct {
+    /// Does it, in the calling process.
+    ///
+    /// # Errors
+    /// What was tried, and why it failed.
+    pub fn perform(&self) -> Tried<()> {
+        match self {
+            Self::RawSocket => {
+                // SAFETY: no memory is passed.
+                let socket =
+                    unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP) };
+                tried("socket", done(socket))
+            }
+            Self::Chown { path } => {
+                tried(format!("create {path}"), File::create(path))?;
+                let chown = std::os::unix::fs::chown(path, Some(7), Some(7));
+                tried(format!("chown {path}"), chown)
+            }
+            Self::ListenLow => {
+                // The address of any interface: the loopback device may be down.
+                tried("listen", TcpListener::bind("0.0.0.0:99")).map(drop)
+            }
+            Self::MountInside { path } => mount_inside(path),
+            Self::Reboot => {
+                // SAFETY: numbers that mean nothing; no memory is passed.
+                let asked = unsafe { libc::syscall(libc::SYS_reboot, 0, 0, 0, 0) };
+                match done(asked) {
+                    Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
+                    Err(error) => Err(("reboot".to_owned(), error)),
+                    Ok(()) => Err(("reboot".to_owned(), Error::other("it was not refused"))),
+                }
+            }
+        }
+    }
+}
+
+fn mount_inside(path: &str) -> Tried<()> {
+    // SAFETY: no memory is passed.
+    let unshared = unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) };
+    tried("unshare", done(unshared))?;
+    let place = tried("name a directory", CString::new(path).map_err(Error::other))?;
+    // SAFETY: the strings end, and a tmpfs takes no data.
+    let mounted = unsafe {
+        libc::mount(
+            c"none".as_ptr(),
+            place.as_ptr(),
+            c"tmpfs".as_ptr(),
+            0,
+            std::ptr::null(),
+        )
+    };
+    tried(format!("mount over {path}"), done(mounted))
+}
+
+fn done(result: impl Into<i64>) -> std::io::Result<()> {
+    match result.into() {
+        0.. => Ok(()),
+        _ => Err(Error::last_os_error()),
+    }
+}
