@@ -280,9 +280,10 @@ impl<'a> Stage<'a> {
             .filter(|(index, line)| {
                 must_be_expected(line)
                     && !claimed.contains(index)
-                    && !claimed
-                        .iter()
-                        .any(|&first| is_repeat(&ended.lines[first], line, end_ns))
+                    && !claimed.iter().any(|&first| {
+                        let first = &ended.lines[first];
+                        is_repeat(first, line, end_ns) || follows_from(first, line)
+                    })
             })
             .map(|(_, line)| line)
             .collect();
@@ -398,6 +399,16 @@ fn is_repeat(first: &Value, line: &Value, end_ns: u64) -> bool {
         .iter()
         .all(|part| first.pointer(part) == line.pointer(part));
     same && when(line) >= end_ns.min(when(first) + WINDOW_NS)
+}
+
+/// Whether a line tells what another one brings about for a moment: a descriptor that was fetched from another's process is
+/// held by both until the act is over, and a sweep may come in between.
+fn follows_from(first: &Value, line: &Value) -> bool {
+    first["rule"] == "process-control"
+        && line["rule"] == "shared-handle"
+        && ["/subject/id", "/object/id"]
+            .iter()
+            .all(|part| first.pointer(part) == line.pointer(part))
 }
 
 fn names_any(line: &Value, ids: &BTreeSet<String>) -> bool {
