@@ -9,6 +9,7 @@ use super::record::RecordingArgs;
 use super::units::Span;
 use crate::agent::privileges::{replay, watch};
 use crate::model::output::SCHEMA;
+use crate::report::advice::{self, Form};
 use crate::report::privileges::Observation;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +30,7 @@ Examples:
   sudo auditor privileges --window 1h --container web --record /var/lib/auditor/
   auditor privileges --from /var/lib/auditor/ 'traces/web-*'   over many traces
   auditor privileges --from traces/ --format json | jq '.together[] | {of, excess}'
+  auditor privileges --from traces/ --container web --format kubernetes
 
 Exit codes: 0, 2 error (a trace is damaged), 3 no live tier works here, 4 evidence was lost.";
 
@@ -65,9 +67,30 @@ pub struct Args {
         value_delimiter = ','
     )]
     pub without_hook: Vec<String>,
-    /// Form of the report [default: table on a terminal, json in a pipe]
+    /// Form of the report, or as what to write down the capabilities that were used [default: table on a terminal, json
+    /// in a pipe]
     #[arg(long, env = "AUDITOR_FORMAT", value_enum)]
-    pub format: Option<Format>,
+    pub format: Option<ReportFormat>,
+}
+
+/// In what form to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReportFormat {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// Advice: a securityContext for a pod's container
+    Kubernetes,
+    /// Advice: flags of docker run and podman run
+    #[value(alias = "podman")]
+    Docker,
+    /// Advice: merge patches of config.json
+    Oci,
+    /// Advice: lines of a systemd unit
+    Systemd,
+    /// Advice: roles for the auditor's own policy
+    Policy,
 }
 
 impl Args {
@@ -106,7 +129,10 @@ impl Args {
 /// # Errors
 /// Says what was tried, what failed and what to do next.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
-    let format = context.format(args.format);
+    let format = args.format.unwrap_or_else(|| match context.format(None) {
+        Format::Table => ReportFormat::Table,
+        Format::Json => ReportFormat::Json,
+    });
     let (observation, exit) = if args.from.is_empty() {
         live(&args, context)?
     } else {
@@ -114,8 +140,13 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     let report = observation.report(SCHEMA, &args.container);
     context.print(&match format {
-        Format::Table => report.table(context.style),
-        Format::Json => serde_json::to_string(&report)? + "\n",
+        ReportFormat::Table => report.table(context.style),
+        ReportFormat::Json => serde_json::to_string(&report)? + "\n",
+        ReportFormat::Kubernetes => advice::write(&report, Form::Kubernetes),
+        ReportFormat::Docker => advice::write(&report, Form::Docker),
+        ReportFormat::Oci => advice::write(&report, Form::Oci),
+        ReportFormat::Systemd => advice::write(&report, Form::Systemd),
+        ReportFormat::Policy => advice::write(&report, Form::Policy),
     })?;
     Ok(exit)
 }

@@ -3,6 +3,7 @@
 //! The structs are the JSON form (schemas come from them); the text form is made from the same
 //! structs, so that the two cannot disagree. Nothing here looks at the machine.
 
+pub mod advice;
 pub mod doctor;
 pub mod explain;
 pub mod pair;

@@ -394,7 +394,7 @@ fn may_miss(containers: &[Observed], forgotten: u64, lost_events: u64) -> Vec<St
     said
 }
 
-fn span(ns: u64) -> String {
+pub(super) fn span(ns: u64) -> String {
     let seconds = Duration::from_nanos(ns).as_secs();
     match seconds {
         0 => "a second".to_owned(),
@@ -542,7 +542,7 @@ pub(crate) mod tests {
 
     const SCHEMA: &str = "auditor/1";
 
-    fn used(ways: &[(u8, bool, bool, Scope)]) -> Used {
+    pub(crate) fn used(ways: &[(u8, bool, bool, Scope)]) -> Used {
         let mut used = Used::default();
         for &(capability, granted, probe, scope) in ways {
             let way = Way {
@@ -564,7 +564,12 @@ pub(crate) mod tests {
         used
     }
 
-    fn observed(id: &str, image: Option<&str>, incarnation: u64, used: Used) -> Observed {
+    pub(crate) fn observed(
+        id: &str,
+        image: Option<&str>,
+        incarnation: u64,
+        used: Used,
+    ) -> Observed {
         let granted = Granted {
             permitted: 0b1011,
             bounding: 0b1011,
@@ -600,7 +605,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn observation(containers: Vec<Observed>) -> Observation {
+    pub(crate) fn observation(containers: Vec<Observed>) -> Observation {
         Observation {
             containers,
             ..Observation::default()
