@@ -80,7 +80,13 @@ pub fn write(
 pub fn configure(directory: &Path, container: &Container, given: &Given<'_>) -> Result<String> {
     let leaf = container.cgroup.unwrap_or(given.id);
     let cgroup = format!("{}/{leaf}", given.cgroup_parent);
-    let config = config(container, given, &cgroup);
+    let mut config = config(container, given, &cgroup);
+    if let Some(patch) = container.patch {
+        merge(
+            &mut config,
+            serde_json::from_str(patch).context("the patch")?,
+        );
+    }
     let path = directory.join("config.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&config)?)
         .with_context(|| format!("write {}", path.display()))?;
@@ -123,6 +129,26 @@ fn promise(directory: &Path, programs: &Programs, given: &Given<'_>) -> Result<(
     );
     std::fs::write(&promised, serde_json::to_vec_pretty(&config)?)
         .with_context(|| format!("write {}", promised.display()))
+}
+
+/// Applies a merge patch: objects are merged, null removes, everything else replaces.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Value::Object(target) = target else {
+        return;
+    };
+    for (key, value) in patch {
+        match value {
+            Value::Null => drop(target.remove(&key)),
+            value => merge(target.entry(key).or_insert(Value::Null), value),
+        }
+    }
 }
 
 fn add(list: &mut Value, value: Value) {

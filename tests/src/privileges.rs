@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use auditor::model::capability;
 use auditor::report::privileges::{ContainerPrivileges, PrivilegesReport, Sight};
+use serde_json::Value;
 
 use crate::act::Act;
 use crate::act::capability::CapabilityAct;
@@ -44,6 +45,12 @@ const SCENE: Scene = Scene {
             },
         ]
     },
+};
+
+/// The ordinary container again, with no more than the advice.
+const ADVISED: Scene = Scene {
+    id: "privileges-advised",
+    containers: || vec![Container::plain("a")],
 };
 
 struct Scene {
@@ -106,24 +113,13 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     let mut early = Cast::new(options, &early_scene, runtime)?;
     act(&mut early, 0, CapabilityAct::RawSocket)?;
     act(&mut early, 0, CapabilityAct::ListenLow)?;
-    let files = Files::new(options, runtime)?;
+    let files = Files::new(options, runtime, SCENE.id)?;
     let watch = Watch::start(auditor, &files, options.patience * 10)?;
     let scene = SCENE.scenario();
     let mut cast = Cast::new(options, &scene, runtime)?;
     // Known from before, and told all the same.
     act(&mut early, 0, CapabilityAct::RawSocket)?;
-    let path = |name: &str| format!("/{name}");
-    for done in [
-        CapabilityAct::RawSocket,
-        CapabilityAct::Chown {
-            path: path("given-away"),
-        },
-        CapabilityAct::ListenLow,
-        CapabilityAct::MountInside { path: path("bin") },
-        CapabilityAct::Reboot,
-    ] {
-        act(&mut cast, 0, done)?;
-    }
+    work(&mut cast)?;
     // The runtime uses more to enter than the program does that it runs there.
     runtime.run(&["exec", &cast.running[0].id, "/bin/true"], None)?;
     act(&mut cast, 1, CapabilityAct::ListenLow)?;
@@ -149,7 +145,93 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     cases.check("replays", replays(auditor, &files, &report));
     cast.leave()?;
     early.leave()?;
+    let advised = follow(options, auditor, runtime, &files, &plain);
+    cases.check("advice", advised);
     files.remove()
+}
+
+/// What an ordinary container does.
+fn work(cast: &mut Cast<'_>) -> Result<()> {
+    let path = |name: &str| format!("/{name}");
+    for done in [
+        CapabilityAct::RawSocket,
+        CapabilityAct::Chown {
+            path: path("given-away"),
+        },
+        CapabilityAct::ListenLow,
+        CapabilityAct::MountInside { path: path("bin") },
+        CapabilityAct::Reboot,
+    ] {
+        act(cast, 0, done)?;
+    }
+    Ok(())
+}
+
+/// The same container with what the recording advises does the same, and uses nothing else.
+fn follow(
+    options: &Options,
+    auditor: &Path,
+    runtime: &Runtime,
+    files: &Files,
+    before: &ContainerPrivileges,
+) -> Result<()> {
+    let advice = answer(
+        auditor,
+        files,
+        &["--format", "oci", "--container", &before.id],
+    )?;
+    let advice: Value = serde_json::from_slice(&advice).context("read the advice")?;
+    let patch = &advice[0]["patch"];
+    ensure!(patch.is_object(), "no patch: {advice}");
+    let files = Files::new(options, runtime, ADVISED.id)?;
+    let watch = Watch::start(auditor, &files, options.patience * 10)?;
+    let mut scene = ADVISED.scenario();
+    for container in &mut scene.containers {
+        // One for each runtime, and scenarios hold what lives as long as the program.
+        container.patch = Some(patch.to_string().leak());
+    }
+    let mut cast = Cast::new(options, &scene, runtime)?;
+    let worked = work(&mut cast);
+    let id = format!("{}:{}", runtime.name, cast.running[0].id);
+    let report = watch.stop()?;
+    cast.leave()?;
+    files.remove()?;
+    worked?;
+    let found = report
+        .containers
+        .iter()
+        .find(|container| container.id == id);
+    let after = &found
+        .with_context(|| format!("{id} is missing"))?
+        .capabilities;
+    let before: Vec<&str> = before
+        .capabilities
+        .used
+        .iter()
+        .map(String::as_str)
+        .collect();
+    is_set("used", &after.used, &before)?;
+    is_set(
+        "granted",
+        after.granted.as_deref().unwrap_or_default(),
+        &before,
+    )?;
+    is_set("refused", &after.refused, &["SYS_BOOT"])?;
+    is_set("excess", after.excess.as_deref().context("no excess")?, &[])
+}
+
+/// What the recording says.
+fn answer(auditor: &Path, files: &Files, flags: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new(auditor)
+        .arg("privileges")
+        .args(flags)
+        .arg("--from")
+        .arg(&files.traces)
+        .output()
+        .context("start the replay")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {complaint}", output.status);
+    Ok(output.stdout)
 }
 
 fn act(cast: &mut Cast<'_>, who: usize, act: CapabilityAct) -> Result<()> {
@@ -270,15 +352,9 @@ fn is_granted(container: &ContainerPrivileges, pid: i32) -> Result<()> {
 
 /// The recording must give the same report.
 fn replays(auditor: &Path, files: &Files, live: &PrivilegesReport) -> Result<()> {
-    let output = Command::new(auditor)
-        .args(["privileges", "--format", "json", "--from"])
-        .arg(&files.traces)
-        .output()
-        .context("start the replay")?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}: {complaint}", output.status);
+    let output = answer(auditor, files, &["--format", "json"])?;
     let again: PrivilegesReport =
-        serde_json::from_slice(&output.stdout).context("read the report of the replay")?;
+        serde_json::from_slice(&output).context("read the report of the replay")?;
     ensure!(again == *live, "live {live:?}, replayed {again:?}");
     Ok(())
 }
@@ -291,12 +367,8 @@ struct Files {
 }
 
 impl Files {
-    fn new(options: &Options, runtime: &Runtime) -> Result<Self> {
-        let at = |what: &str| {
-            options
-                .work
-                .join(format!("privileges-{}-{what}", runtime.name))
-        };
+    fn new(options: &Options, runtime: &Runtime, of: &str) -> Result<Self> {
+        let at = |what: &str| options.work.join(format!("{of}-{}-{what}", runtime.name));
         let files = Self {
             traces: at("traces"),
             report: at("report.json"),

@@ -90,6 +90,8 @@ pub struct Container {
     pub all_devices: bool,
     /// Its config.json comes to promise more than the runtime was told.
     pub promises: bool,
+    /// A merge patch (RFC 7386) of its config.json.
+    pub patch: Option<&'static str>,
     /// Leaf cgroup, if it is not named after the container.
     pub cgroup: Option<&'static str>,
     /// What who starts the runtime hands on as descriptor 3.
@@ -111,6 +113,7 @@ impl Container {
             ordinary_user: false,
             all_devices: false,
             promises: false,
+            patch: None,
             cgroup: None,
             leaked: Leaked::Nothing,
         }
