@@ -20,7 +20,7 @@ pub struct Programs {
 }
 
 /// A bundle on disk.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Bundle {
     /// The container's id.
     pub id: String,
@@ -30,6 +30,45 @@ pub struct Bundle {
     pub cgroup: String,
     /// See [`Container::leaked`].
     pub leaked: Leaked,
+    /// Its root file system, where that is an overlay.
+    pub overlay: Option<Overlay>,
+}
+
+/// Whether this kernel has overlayfs.
+#[must_use]
+pub fn has_overlays() -> bool {
+    let known = std::fs::read_to_string("/proc/filesystems");
+    known.is_ok_and(|all| all.lines().any(|line| line == "nodev\toverlay"))
+}
+
+/// A mounted overlay, for as long as this lives.
+#[derive(Debug)]
+pub struct Overlay(PathBuf);
+
+impl Overlay {
+    /// Puts what a bundle has as `rootfs` below a layer that takes what is written, `upper`.
+    fn over(bundle: &Path) -> Result<Self> {
+        let at = |name: &str| bundle.join(name);
+        for name in ["upper", "work"] {
+            std::fs::create_dir_all(at(name)).with_context(|| format!("create {name}"))?;
+        }
+        let layers = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            at("rootfs").display(),
+            at("upper").display(),
+            at("work").display()
+        );
+        sys::mount("overlay", &at("rootfs"), "overlay", 0, &layers)
+            .with_context(|| format!("mount an overlay of {layers}"))?;
+        Ok(Self(at("rootfs")))
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        // The directory is temporary; a mount that stays would be seen when it is removed.
+        let _ = sys::umount_detach(&self.0);
+    }
 }
 
 /// What becomes of a container's configuration at run time.
@@ -61,6 +100,10 @@ pub fn write(
 ) -> Result<Bundle> {
     let directory = parent.join(given.id);
     root_file_system(&directory.join("rootfs"), programs)?;
+    let overlay = match container.overlay && has_overlays() {
+        true => Some(Overlay::over(&directory)?),
+        false => None,
+    };
     let cgroup = configure(&directory, container, given)?;
     if container.promises {
         promise(&directory, programs, given)?;
@@ -70,6 +113,7 @@ pub fn write(
         directory,
         cgroup,
         leaked: container.leaked,
+        overlay,
     })
 }
 

@@ -117,6 +117,15 @@ impl<'a> Cast<'a> {
                 let status = status.with_context(|| format!("execute {program}"))?;
                 anyhow::ensure!(status.success(), "{program}: {status}");
             }
+            Deed::HostRunsCopy(place, path) => {
+                let bundle = &self.bundles[step.who].directory;
+                let (place, path) = (bundle.join(place), bundle.join(path));
+                std::fs::copy(&self.options.programs.busybox, &place)
+                    .with_context(|| format!("copy busybox to {}", place.display()))?;
+                let status = std::process::Command::new(&path).status();
+                let status = status.with_context(|| format!("execute {}", path.display()))?;
+                anyhow::ensure!(status.success(), "{}: {status}", path.display());
+            }
             Deed::Restore => self.tampering.as_mut().map_or(Ok(()), Tampering::restore)?,
             _ => {}
         }
@@ -151,9 +160,11 @@ impl<'a> Cast<'a> {
                 cast: self,
                 who: step.who,
             }),
-            Deed::Nothing | Deed::Restore | Deed::HostRuns | Deed::Tamper(Tamper::HostName) => {
-                return Ok(None);
-            }
+            Deed::Nothing
+            | Deed::Restore
+            | Deed::HostRuns
+            | Deed::HostRunsCopy(..)
+            | Deed::Tamper(Tamper::HostName) => return Ok(None),
             Deed::JoinByFd(kind, Whom::Own) => Act::JoinByFd {
                 path: format!("/proc/self/ns/{}", kind.name()),
                 kind,
@@ -314,7 +325,8 @@ impl<'a> Cast<'a> {
                 .stop()
                 .or_else(|error| if shared { Ok(()) } else { Err(error) })?;
         }
-        for bundle in bundles {
+        for mut bundle in bundles {
+            drop(bundle.overlay.take());
             std::fs::remove_dir_all(&bundle.directory)
                 .with_context(|| format!("remove {}", bundle.directory.display()))?;
         }

@@ -200,6 +200,7 @@ impl<'a> Stage<'a> {
             Need::CgroupNamespace => runtime.layout == Layout::Unified,
             Need::Pids => Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists(),
             Need::UnlimitedMaps => kernel_is_at_least(5, 11),
+            Need::Overlay => crate::bundle::has_overlays(),
             Need::TimerList => Path::new("/proc/timer_list").exists(),
             Need::MountSetattr => kernel_is_at_least(5, 12),
             Need::BpfIsAsked => kernel_is_at_least(6, 5),

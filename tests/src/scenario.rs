@@ -84,6 +84,8 @@ pub struct Container {
     pub user_namespace: bool,
     /// Its network namespace.
     pub net: Net,
+    /// Its root is an overlay, as image stores make them: what it writes goes to `upper` in its bundle.
+    pub overlay: bool,
     /// It runs as an ordinary user, so that it has capabilities only after it gained them.
     pub ordinary_user: bool,
     /// Its cgroup allows every device.
@@ -110,6 +112,7 @@ impl Container {
             share: false,
             user_namespace: false,
             net: Net::Fresh,
+            overlay: false,
             ordinary_user: false,
             all_devices: false,
             promises: false,
@@ -225,6 +228,8 @@ pub enum Deed {
     Restore,
     /// Have the host execute a program of the container, by /proc/PID/root.
     HostRuns,
+    /// Have the host put a program at the first path of the container's bundle, and execute it by the second.
+    HostRunsCopy(&'static str, &'static str),
 }
 
 /// What a step needs of kernel, cgroup layout and tier.
@@ -241,6 +246,8 @@ pub enum Need {
     /// BPF maps count against the memory of their cgroup (5.11), not against a limit of locked memory that containers
     /// cannot raise.
     UnlimitedMaps,
+    /// overlayfs.
+    Overlay,
     /// `/proc/timer_list`, which containers have masked.
     TimerList,
     /// `mount_setattr` (5.12).

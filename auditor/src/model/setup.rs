@@ -89,6 +89,10 @@ pub struct Mount {
     /// nothing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub mask: bool,
+    /// Of an overlay: the directory that takes what is written, as who mounted it called it; absent where that is no
+    /// whole path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper: Option<String>,
 }
 
 impl Mount {

@@ -158,6 +158,7 @@ fn mount(mount: &mountinfo::Mount) -> Mount {
         shared: mount.shared,
         master: mount.master,
         mask: null || empty,
+        upper: mount.upper().map(limited),
     }
 }
 

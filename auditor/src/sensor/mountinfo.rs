@@ -41,6 +41,17 @@ impl Mount {
     }
 }
 
+impl Mount {
+    /// Of an overlay that can be written: the directory that takes what is written, where it is a whole path.
+    #[must_use]
+    pub fn upper(&self) -> Option<&[u8]> {
+        let options = self.super_options.split(|&b| b == b',');
+        let mut uppers = options.filter_map(|option| option.strip_prefix(b"upperdir="));
+        let upper = uppers.next().filter(|_| self.fs_type == b"overlay");
+        upper.filter(|path| path.starts_with(b"/"))
+    }
+}
+
 /// A line that is no mount.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("mountinfo line {line} is malformed: {what}")]
@@ -180,6 +191,17 @@ mod tests {
             mounts.iter().map(Mount::is_read_only).collect::<Vec<_>>(),
             [true, true, false]
         );
+    }
+
+    #[test]
+    fn an_overlay_names_where_it_writes() {
+        let text = b"1 0 0:1 / / rw - overlay o rw,lowerdir=/l,upperdir=/a\\040b/diff,workdir=/w\n\
+            2 0 0:2 / /b rw - overlay o rw,lowerdir=l/X:l/Y,upperdir=c/diff,workdir=c/work\n\
+            3 0 0:3 / /c ro - overlay o ro,lowerdir=/l:/m\n\
+            4 0 0:4 / /d rw - ext4 d rw,upperdir=/x\n";
+        let mounts = parse(text).unwrap();
+        let uppers: Vec<_> = mounts.iter().map(Mount::upper).collect();
+        assert_eq!(uppers, [Some(&b"/a b/diff"[..]), None, None, None]);
     }
 
     #[test]

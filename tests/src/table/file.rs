@@ -4,7 +4,7 @@ use super::{neighbour, object, of_dimension, process, seen_by, step, violation, 
 use crate::act::Act;
 use crate::act::file::FileAct;
 use crate::scenario::{
-    Container, Deed, Expect, Leaked, Object, Places, Scenario, Script, Session, Step, Whom,
+    Container, Deed, Expect, Leaked, Need, Object, Places, Scenario, Script, Session, Step, Whom,
 };
 
 /// All of them.
@@ -16,6 +16,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         leaked(),
         passed(),
         run_by_host(),
+        run_from_layer(),
     ]
 }
 
@@ -224,5 +225,35 @@ fn run_by_host() -> Scenario {
         session: Session::Default,
         containers: vec![Container::plain("a")],
         steps: vec![step("exec", Deed::HostRuns, &[], &[ran])],
+    }
+}
+
+/// The layer that takes what a container writes lies on a mount of the host's: only its path tells whose it is.
+fn run_from_layer() -> Scenario {
+    let ran = of_dimension(
+        violation("host-runs-container-file", Object::ByHost),
+        "references",
+        "high",
+    );
+    let runs = |id: &'static str, place, path, expects: &[Expect]| {
+        step(
+            id,
+            Deed::HostRunsCopy(place, path),
+            &[Need::Overlay],
+            expects,
+        )
+    };
+    Scenario {
+        id: "host-runs-layer",
+        does: "a task of the host executes a program out of the layer that a container writes to, and one beside it",
+        session: Session::Default,
+        containers: vec![Container {
+            overlay: true,
+            ..Container::plain("a")
+        }],
+        steps: vec![
+            runs("beside", "true", "true", &[]),
+            runs("upper", "rootfs/tmp/true", "upper/tmp/true", &[ran]),
+        ],
     }
 }

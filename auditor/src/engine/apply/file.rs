@@ -182,7 +182,14 @@ impl Engine {
     ) {
         let state = &record.state;
         let mut drafts = Vec::new();
-        rule::host_runs_container_file::detect_by_path(state, filename, &self.world, &mut drafts);
+        let uppers = self.uppers();
+        rule::host_runs_container_file::detect_by_path(
+            state,
+            filename,
+            uppers,
+            &self.world,
+            &mut drafts,
+        );
         for draft in drafts {
             let witness = self.seen_by(record.header.hook, record.syscall, self.event);
             self.emit(draft, state.key, witness, None, out);

@@ -5,6 +5,7 @@ use super::{Deed, Draft, DraftKind, name, owner};
 use crate::engine::world::World;
 use crate::model::facts::{EntityId, HOST};
 use crate::model::output::Evidence;
+use crate::model::setup::is_below;
 use crate::model::{Confidence, Dimension, NsKind, RuleId, Severity, Transition, Verdict, text};
 use auditor_common::record::{ActRecord, TaskState, act, kernel_str, ns, path_flags};
 
@@ -27,11 +28,24 @@ pub fn detect(deed: &Deed<'_>, world: &World) -> Option<Draft> {
     })
 }
 
-/// Drafts a finding when a path names a file below a container's root file system, as the host sees it.
-pub fn detect_by_path(state: &TaskState, filename: &[u8], world: &World, out: &mut Vec<Draft>) {
+/// Drafts a finding when a path names a file below a container's root file system, as the host sees it, or below one of
+/// `uppers`: directories where an overlay puts what a container writes.
+pub fn detect_by_path<'a>(
+    state: &TaskState,
+    filename: &[u8],
+    mut uppers: impl Iterator<Item = (EntityId, &'a str)>,
+    world: &World,
+    out: &mut Vec<Draft>,
+) {
     let path = kernel_str(filename);
     // What another root calls by this name is another file.
     if !path.starts_with(b"/") || (state.root.dev, state.root.ino) != world.host().root {
+        return;
+    }
+    let shown = text::escape(path);
+    let lies_below = |above: &str| shown.len() > above.len() && is_below(&shown, above);
+    if let Some((id, _)) = uppers.find(|(_, upper)| lies_below(upper)) {
+        out.push(by_path(world, id, path));
         return;
     }
     for (&id, entity) in world.entities.iter() {
@@ -43,18 +57,23 @@ pub fn detect_by_path(state: &TaskState, filename: &[u8], world: &World, out: &m
         {
             continue;
         }
-        let seen = Evidence::File {
-            dev: 0,
-            ino: 0,
-            mnt_ns: 0,
-            path: Some(text::escape(path)),
-            access: vec!["execute".to_owned()],
-        };
-        let number = path.iter().fold(0_u64, |sum, &byte| {
-            sum.wrapping_mul(31).wrapping_add(u64::from(byte))
-        });
-        out.push(draft(world, id, number, "executed", seen));
+        out.push(by_path(world, id, path));
     }
+}
+
+/// What was executed by this path.
+fn by_path(world: &World, object: EntityId, path: &[u8]) -> Draft {
+    let seen = Evidence::File {
+        dev: 0,
+        ino: 0,
+        mnt_ns: 0,
+        path: Some(text::escape(path)),
+        access: vec!["execute".to_owned()],
+    };
+    let number = path.iter().fold(0_u64, |sum, &byte| {
+        sum.wrapping_mul(31).wrapping_add(u64::from(byte))
+    });
+    draft(world, object, number, "executed", seen)
 }
 
 const fn verb(record: &ActRecord) -> &'static str {

@@ -74,6 +74,8 @@ struct Known {
     compared: bool,
     /// What it holds of trees, its own and others', and of peer groups.
     holds: Vec<(ObjectKey, Origin)>,
+    /// Where on the host the files of its root are that it wrote.
+    upper: Option<String>,
     /// The container had changed its table before it was read first: the baseline holds more than its runtime made.
     is_late: bool,
 }

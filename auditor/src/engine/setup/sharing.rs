@@ -14,9 +14,11 @@ impl Engine {
     /// A container's baseline is known, or its spec: what of it do others have?
     pub(super) fn share_table(&mut self, label: EntityId) {
         self.forget_shared(label);
-        let Some(known) = self.setups.tables.get(&label) else {
+        let Some(known) = self.setups.tables.get_mut(&label) else {
             return;
         };
+        let root = known.baseline.mounts.iter().rfind(|m| m.point == "/");
+        known.upper = root.and_then(|root| root.upper.clone());
         let trees = self.setups.trees.insert(label, &known.baseline);
         let peers = self.setups.peers.insert(label, &known.baseline);
         let mut held: Vec<(EntityId, ObjectKey, Origin)> = Vec::new();
@@ -145,6 +147,22 @@ impl Engine {
             Some(_) if mount.shared != 0 => Origin::Undeclared,
             _ => Origin::Baseline,
         }
+    }
+
+    /// Where on the host the files are that containers wrote into their roots. One inside of another container calls it
+    /// as that one does.
+    pub(in crate::engine) fn uppers(&self) -> impl Iterator<Item = (EntityId, &str)> {
+        let is_outer = |id: &EntityId| {
+            self.world
+                .entities
+                .get(id)
+                .is_some_and(|e| e.parent == HOST)
+        };
+        let all = self.setups.tables.iter();
+        all.filter_map(move |(id, known)| {
+            let upper = known.upper.as_deref()?;
+            is_outer(id).then_some((*id, upper))
+        })
     }
 
     fn spec_of(&self, id: EntityId) -> Option<&SpecSummary> {

@@ -7,7 +7,7 @@ use crate::inventory::container::{DeclaredMount, SpecSummary};
 use crate::model::facts::{EntityId, HOST};
 use crate::model::output::Evidence;
 use crate::model::setup::{Mount, SetUp};
-use crate::model::{Dimension, Severity, Verdict};
+use crate::model::{Dimension, RuleId, Severity, Verdict};
 
 const DISK: u32 = 254 << 20 | 1;
 
@@ -172,4 +172,39 @@ fn what_is_gone_is_let_go() {
     let held = m.engine.index().held(HOST);
     let mounts = held.filter(|(object, _)| object.dimension() == Dimension::Mounts);
     assert_eq!(mounts.count(), 0);
+}
+
+/// What a container wrote into its root lies where its overlay says: the host that executes it there runs the container's
+/// code. What lies beside is the host's.
+#[test]
+fn the_host_runs_what_an_overlay_took() {
+    let mut m = Machine::new("");
+    m.name("/web", "web");
+    m.look_around(&host_table(), &[]);
+    let init = m.runc(50, "/web");
+    let root = Mount {
+        upper: Some("/var/lib/layers/7/diff".to_owned()),
+        ..mount(60, "/", "/")
+    };
+    m.look_around(&host_table(), &[root]);
+    let helper = m.fork(1, 0);
+    for path in [
+        "/var/lib/layers/7/difference",
+        "/var/lib/layers/8/diff/sh",
+        "/bin/sh",
+    ] {
+        m.exec(helper, path);
+    }
+    assert!(m.violations().is_empty());
+    m.exec(helper, "/var/lib/layers/7/diff/tmp/helper");
+    let found = m.violations();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].rule, RuleId::HostRunsContainerFile);
+    assert_eq!(
+        found[0].message,
+        "a task of the host executed a file of container web"
+    );
+    m.exit(init);
+    m.exec(helper, "/var/lib/layers/7/diff/tmp/helper");
+    assert!(m.violations().is_empty(), "nobody writes there any more");
 }

@@ -84,10 +84,12 @@ impl Pseudonyms {
             shared: _,
             master: _,
             mask: _,
+            upper,
         } in mounts
         {
             self.path_text(root);
             self.path_text(point);
+            upper.iter_mut().for_each(|path| self.path_text(path));
             self.listed(List::Mounts, fs_type);
         }
         if let Some(label) = lsm {
