@@ -73,14 +73,14 @@ pub fn payload(bytes: &[u8]) {
 pub fn records(bytes: &[u8]) {
     let mut engine = Engine::new(Config::default(), &Policy::default());
     let mut out = Vec::new();
-    let mut held = Held {
-        looked: looked::FILES,
-        ..Held::default()
-    };
+    let mut held = Held::default();
+    held.looked = looked::FILES;
     for record in decode::records(bytes) {
         let Ok(record) = record else { break };
         if let Decoded::Handle(record) = record {
-            held.records.push(record);
+            if !held.take(&record) {
+                break;
+            }
             continue;
         }
         engine.step(

@@ -21,8 +21,10 @@ use auditor_common::record::{
 };
 use zerocopy::FromZeros;
 
-/// Handles of one sweep that are looked at. More are left out, and the answer is no answer.
-pub const MAX_HANDLES: usize = 1 << 20;
+/// Handles of tasks that may be containers' in one sweep. If there are more, it is no answer.
+pub const MAX_HANDLES: usize = 1 << 18;
+/// Handles of the host in one sweep. More are left out: then not all that it shares with containers is found.
+pub const MAX_OF_HOST: usize = 1 << 17;
 /// What one sweep tells at most.
 pub const MAX_SHARED: usize = 1 << 13;
 /// Descriptors up to this one are standard streams.
@@ -69,6 +71,33 @@ pub struct Held {
     pub records: Vec<HandleRecord>,
     /// See [`looked`].
     pub looked: u64,
+    /// Of `records`, those of the host.
+    of_host: usize,
+    /// Handles of the host that did not fit.
+    left_out: u64,
+}
+
+impl Held {
+    /// Takes in one; says whether there was room, if it had to have some.
+    #[must_use]
+    pub fn take(&mut self, record: &HandleRecord) -> bool {
+        if what(record).is_none() {
+            return true;
+        }
+        if record.flags & handle_flags::MARKED == 0 {
+            match self.of_host < MAX_OF_HOST {
+                true => self.of_host += 1,
+                false => {
+                    self.left_out += 1;
+                    return true;
+                }
+            }
+        } else if self.records.len() - self.of_host >= MAX_HANDLES {
+            return false;
+        }
+        self.records.push(*record);
+        true
+    }
 }
 
 /// What all tasks hold, as the iterators that work see it.
@@ -85,21 +114,35 @@ pub fn iterate(loaded: &mut Loaded, working: u64) -> io::Result<Held> {
         if working & (1 << iterator) == 0 {
             continue;
         }
-        let most = (MAX_HANDLES * size_of::<HandleRecord>()) as u64;
         let file = loaded.iterate(iterator).map_err(io::Error::other)?;
-        let mut bytes = Vec::new();
-        file.take(most).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 == most {
-            return Err(io::Error::other("more handles than are looked at"));
-        }
-        let handle = |record| match record {
-            Ok(Decoded::Handle(handle)) => Some(handle),
-            _ => None,
-        };
-        held.records.extend(records(&bytes).filter_map(handle));
+        read(file, &mut held)?;
         held.looked |= sees;
     }
     Ok(held)
+}
+
+/// Reads what an iterator writes, piece by piece: all of it at once may be more than what matters of it.
+fn read(mut file: impl Read, held: &mut Held) -> io::Result<()> {
+    const SIZE: usize = size_of::<HandleRecord>();
+    let mut bytes = vec![0; SIZE << 12];
+    let mut filled = 0;
+    loop {
+        let count = file.read(&mut bytes[filled..])?;
+        if count == 0 {
+            return Ok(());
+        }
+        filled += count;
+        let whole = filled - filled % SIZE;
+        for record in records(&bytes[..whole]) {
+            if let Ok(Decoded::Handle(handle)) = record
+                && !held.take(&handle)
+            {
+                return Err(io::Error::other("containers hold more than is looked at"));
+            }
+        }
+        bytes.copy_within(whole..filled, 0);
+        filled -= whole;
+    }
 }
 
 /// Whose a task is, of which nothing but its state is known: the host's first, or one of those that have the same
@@ -171,7 +214,7 @@ pub fn shared(held: &Held, of: impl Fn(&TaskKey) -> Option<Compartment>) -> Vec<
     let mut first = blank();
     first.act = act::HANDLES;
     first.arg0 = held.looked;
-    first.arg1 = omitted as u64;
+    first.arg1 = omitted as u64 + held.left_out;
     found.insert(0, first);
     found
 }
@@ -315,6 +358,7 @@ mod tests {
         let held = Held {
             records: records.to_vec(),
             looked: looked::FILES,
+            ..Held::default()
         };
         let acts = shared(&held, |task| Some(u64::from(task.tid / 10)));
         assert_eq!((acts[0].act, acts[0].arg0), (act::HANDLES, looked::FILES));
@@ -342,6 +386,47 @@ mod tests {
             (handle::PIPE, 13, 7, 5),
         ];
         assert_eq!(told(&records), wanted);
+    }
+
+    /// A record may be cut between two reads.
+    #[test]
+    fn what_is_read_in_pieces_is_whole() {
+        use zerocopy::IntoBytes;
+        struct Pieces<'a>(&'a [u8]);
+        impl Read for Pieces<'_> {
+            fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+                let count = self.0.len().min(100).min(to.len());
+                to[..count].copy_from_slice(&self.0[..count]);
+                self.0 = &self.0[count..];
+                Ok(count)
+            }
+        }
+        let one = |tid| {
+            let mut record = held(tid, PIPE, 5, 3);
+            record.header.kind = kind::HANDLE;
+            record.header.size = const { size_of::<HandleRecord>() as u16 };
+            record
+        };
+        let all: Vec<HandleRecord> = (1..40).map(one).collect();
+        let bytes: Vec<u8> = all.iter().flat_map(|r| r.as_bytes().to_vec()).collect();
+        let mut held = Held::default();
+        read(Pieces(&bytes), &mut held).unwrap();
+        assert_eq!(held.records, all);
+        assert_eq!((held.of_host, held.left_out), (9, 0));
+    }
+
+    /// What the host holds beyond the bound is left out and counted.
+    #[test]
+    fn the_host_has_a_bound() {
+        let mut all = Held::default();
+        for _ in 0..=MAX_OF_HOST {
+            assert!(all.take(&held(1, PIPE, 5, 3)));
+        }
+        assert!(all.take(&held(10, PIPE, 5, 3)));
+        assert_eq!((all.records.len(), all.left_out), (MAX_OF_HOST + 1, 1));
+        all.looked = looked::FILES;
+        let told = shared(&all, |task| Some(u64::from(task.tid)));
+        assert_eq!((told[0].arg1, told.len()), (1, 3));
     }
 
     /// One open file is one number, whoever holds it; two of one inode are two.

@@ -3,7 +3,7 @@
 //! Nothing is opened and no path is walked: a descriptor's link is looked at by `statx`, without synchronising with a
 //! server. /proc does not tell which ends of a unix connection belong together, nor which descriptors are one open file.
 
-use super::{Held, MAX_HANDLES, compartment, is_apart, looked};
+use super::{Held, compartment, is_apart, looked};
 use crate::sensor::mountinfo::kernel_dev;
 use crate::sensor::procfs::ProcFs;
 use auditor_common::hook;
@@ -26,32 +26,36 @@ const SOCKET: u32 = 0xc000;
 /// `TMPFS_MAGIC`.
 const TMPFS: u32 = 0x0102_1994;
 
-/// Reads what all processes hold. Who has ended, or may not be looked at, holds nothing.
+/// Reads what all processes hold: nothing if containers hold more than is looked at. Who has ended, or may not be looked
+/// at, holds nothing.
 #[must_use]
 pub fn read(proc: &ProcFs, tasks: &[TaskRecord]) -> Held {
     let mut held = Held {
-        records: Vec::new(),
         looked: looked::FILES | looked::MAPPINGS,
+        ..Held::default()
     };
+    let mut is_whole = true;
     let leaders = || tasks.iter().map(|task| &task.state);
     let Some(first) = leaders().find(|state| state.key.tid == 1) else {
         return Held::default();
     };
     for state in leaders().filter(|state| state.key.tid == state.key.tgid) {
         let blank = blank(state, first);
-        let left = MAX_HANDLES.saturating_sub(held.records.len());
         if let Ok(Some((directory, numbers))) = proc.descriptors(state.key.tgid) {
             let open = |number| open_file(directory.as_fd(), number, &blank);
-            let found = numbers.into_iter().filter_map(open);
-            held.records.extend(found.take(left));
+            let found: Vec<_> = numbers.into_iter().filter_map(open).collect();
+            is_whole &= found.iter().all(|record| held.take(record));
         }
         if let Ok(Some(maps)) = proc.read_file(state.key.tgid, "maps") {
             let lines = maps.split(|&b| b == b'\n');
-            let found = lines.filter_map(|line| mapping(line, &blank));
-            held.records.extend(found.take(left));
+            let mut found = lines.filter_map(|line| mapping(line, &blank));
+            is_whole &= found.all(|record| held.take(&record));
         }
     }
-    held
+    match is_whole {
+        true => held,
+        false => Held::default(),
+    }
 }
 
 /// What of it is shared, as [`super::shared`] tells it, where of tasks only their state is known.
