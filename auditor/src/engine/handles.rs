@@ -66,6 +66,9 @@ struct Shared {
     holders: BTreeMap<EntityId, Holding>,
 }
 
+/// A kind of handle, and two containers.
+type Told = (u64, EntityId, EntityId);
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Handles {
@@ -73,8 +76,8 @@ pub(super) struct Handles {
     found: Option<Vec<Found>>,
     ids: BTreeMap<Key, u32>,
     shared: BTreeMap<u32, Shared>,
-    /// Pairs that were told of a handle.
-    told: BTreeSet<(u32, EntityId, EntityId)>,
+    /// Pairs that were told of a kind of handle, and hold one still.
+    told: BTreeSet<Told>,
     next: u32,
     /// Something looks at handles here.
     evaluated: bool,
@@ -216,11 +219,6 @@ impl Engine {
                     .release(entity, ObjectKey::Handle(id), holding.origin);
             }
         }
-        let Handles { told, shared, .. } = &mut self.handles;
-        told.retain(|(id, a, b)| {
-            let holders = shared.get(id).map(|shared| &shared.holders);
-            holders.is_some_and(|h| h.contains_key(a) && h.contains_key(b))
-        });
     }
 
     /// An entity is gone, and the index has forgotten it. What only one still holds is not shared.
@@ -246,30 +244,32 @@ impl Engine {
             .retain(|(_, a, b)| *a != gone && *b != gone);
     }
 
-    /// Tells, for the record, which containers hold something together that neither was given at its start. With the host
-    /// that is in the matrix alone: its services talk to containers in many ways.
+    /// Tells, for the record, which containers hold something together that neither was given at its start: once for each
+    /// kind, for who connects often holds ever new ones. With the host that is in the matrix alone: its services talk to
+    /// containers in many ways.
     fn tell_handles(&mut self, out: &mut Vec<Record>) {
-        let mut pairs = Vec::new();
+        let mut now: BTreeMap<Told, u32> = BTreeMap::new();
         for (&id, shared) in &self.handles.shared {
             let mut containers = shared.holders.iter().filter(|(id, _)| **id != HOST);
             let Some((&first, holding)) = containers.next() else {
                 continue;
             };
             for (&other, of_other) in containers {
-                let origins = [holding.origin, of_other.origin];
-                let is_told = self.handles.told.contains(&(id, first, other));
-                if !is_told && origins.contains(&Origin::Acquired) {
-                    pairs.push((id, first, other));
+                if [holding.origin, of_other.origin].contains(&Origin::Acquired) {
+                    now.entry((shared.kind, first, other)).or_insert(id);
                 }
             }
         }
-        for (id, a, b) in pairs {
+        self.handles.told.retain(|told| now.contains_key(told));
+        now.retain(|told, _| !self.handles.told.contains(told));
+        for (told, id) in now {
+            let (_, a, b) = told;
             let pair = self.index.pair(a, b);
             let verdict = pair.dimension(Dimension::Handles).map(|d| d.verdict);
             if verdict != Some(Verdict::Degraded) {
                 continue;
             }
-            self.handles.told.insert((id, a, b));
+            self.handles.told.insert(told);
             self.tell_handle(id, a, b, out);
         }
     }
@@ -290,7 +290,7 @@ impl Engine {
             confidence: Confidence::Sampled,
             subject: a,
             object: b,
-            object_id: u64::from(id),
+            object_id: shared.kind,
             by_iota: false,
             verdict: None,
             expected: None,

@@ -10,7 +10,7 @@ use crate::scenario::{
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![handles()]
+    vec![handles(), passed()]
 }
 
 /// The line about a handle of both.
@@ -47,18 +47,19 @@ macro_rules! handle {
     };
 }
 
-/// Who takes something over a socket of the neighbour is told for that too.
-fn handles() -> Scenario {
-    let share = |name| Container {
+const fn share(name: &'static str) -> Container {
+    Container {
         share: true,
         ..Container::plain(name)
-    };
+    }
+}
+
+/// By a directory of both. One of a kind is told.
+fn handles() -> Scenario {
     let files = held("iter/handles");
-    let met = || socket::foreign(Whom::Neighbour);
     Scenario {
         id: "handles",
-        does: "two containers hold one pipe, connection, open file and piece of memory, by a directory of both and by \
-               passing it",
+        does: "two containers hold one pipe, one mapped file and one connection, by a directory of both",
         session: Session::Default,
         containers: vec![share("a"), share("b")],
         steps: vec![
@@ -80,8 +81,24 @@ fn handles() -> Scenario {
                         name: "/share/accept.sock".into(),
                     })
                 },
-                &[met(), files],
+                &[socket::foreign(Whom::Neighbour), files],
             ),
+            before("fifo-more", handle!(Fifo, "/share/another")),
+            does("another-of-a-kind", handle!(Fifo, "/share/another"), &[]),
+        ],
+    }
+}
+
+/// By passing it over a socket. Who takes something over a socket of the neighbour is told for that too.
+fn passed() -> Scenario {
+    let files = held("iter/handles");
+    let met = || socket::foreign(Whom::Neighbour);
+    Scenario {
+        id: "handles-passed",
+        does: "a container passes a pipe, one end of a connection, an open file and a piece of memory to another",
+        session: Session::Default,
+        containers: vec![share("a"), share("b")],
+        steps: vec![
             before("offer-pipe", handle!(Pipe from "/share/pipe.sock")),
             does("pipe", handle!(Take, "/share/pipe.sock"), &[met(), files]),
             before("offer-stream", handle!(Stream from "/share/stream.sock")),

@@ -119,6 +119,20 @@ fn a_pipe_of_two_containers_degrades_them() {
     assert!(m.told_handles().is_empty());
 }
 
+/// Who connects ever anew is told once; once it held nothing, and a minute later, again.
+#[test]
+fn ever_new_handles_are_told_once() {
+    let (mut m, a, b) = two("");
+    for ino in 0..5 {
+        m.sweep_handles(&[(a, ino, 5), (b, ino, 6)]);
+    }
+    assert_eq!(m.told_handles().len(), 1);
+    m.sweep_handles(&[]);
+    m.tick(61_000_000_000);
+    m.sweep_handles(&[(a, 9, 5), (b, 9, 6)]);
+    assert_eq!(m.told_handles().len(), 1);
+}
+
 /// What is shared within one container, or among tasks of the host, is nothing.
 #[test]
 fn within_one_entity_nothing_is_shared() {
