@@ -100,6 +100,10 @@ pub struct Flags<const LEN: usize>(UnsafeCell<[u8; LEN]>);
 unsafe impl<const LEN: usize> Sync for Flags<LEN> {}
 
 impl<const LEN: usize> Flags<LEN> {
+    #[expect(
+        clippy::declare_interior_mutable_const,
+        reason = "it is what each map begins with, never one that is shared"
+    )]
     const CLEAR: Self = {
         assert!(LEN.is_power_of_two());
         Self(UnsafeCell::new([0; LEN]))

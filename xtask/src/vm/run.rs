@@ -287,7 +287,7 @@ fn qemu(files: &Files, guest: Guest, program: &str, clock: Clock) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command
         .args(clock.options())
-        .args(["-cpu", "max", "-m", "1024M"])
+        .args(["-cpu", "max", "-m", "2048M"])
         .args(["-no-reboot", "-nodefaults", "-display", "none", "-kernel"])
         .arg(&files.kernel)
         .arg("-initrd")
