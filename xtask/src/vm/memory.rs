@@ -16,7 +16,7 @@ use serde::Deserialize;
 /// Makes QEMU share the guest's memory, as large as without.
 pub(super) const OPTIONS: [&str; 4] = [
     "-object",
-    "memory-backend-memfd,id=memory,size=1024M,share=on",
+    "memory-backend-memfd,id=memory,size=2048M,share=on",
     "-machine",
     "memory-backend=memory",
 ];
