@@ -37,7 +37,7 @@ impl Session {
                  [[allow]]\nrule = \"namespace-nest\"\nsubject = \"*\"\nreason = \"builds\"\n\n\
                  [[role]]\nname = \"limited\"\nmatch = { id = \"*-excess-?\" }\n\
                  capabilities = [\"CHOWN\", \"DAC_OVERRIDE\", \"DAC_READ_SEARCH\", \"FOWNER\", \"KILL\", \"MKNOD\", \
-                 \"NET_ADMIN\", \"NET_RAW\", \"SETGID\", \"SETUID\", \"SYS_ADMIN\", \"SYS_CHROOT\", \"SYS_NICE\", \
+                 \"NET_ADMIN\", \"NET_BIND_SERVICE\", \"NET_RAW\", \"SETGID\", \"SETUID\", \"SYS_ADMIN\", \"SYS_CHROOT\", \"SYS_NICE\", \
                  \"SYS_PTRACE\"]\n\n\
                  [[role]]\nname = \"web\"\nmatch = { id = \"*-excess-a\" }\ncapabilities = [\"CHOWN\"]\n",
             ),

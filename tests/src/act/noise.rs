@@ -71,7 +71,7 @@ impl NoiseAct {
 enum Met {
     Own,
     Other,
-    /// Neither: a text that was half of each.
+    /// Neither: the text was half of each.
     Nothing,
 }
 
@@ -175,6 +175,10 @@ fn open(own: &str, other: &str) -> std::io::Result<()> {
             }
             // SAFETY: the kernel just gave us this descriptor.
             let file = unsafe { File::from_raw_fd(opened) };
+            // Half of a path may name a directory on the way.
+            if !file.metadata()?.is_file() {
+                return Ok(Met::Nothing);
+            }
             Ok(match identity(&file)? == is_own {
                 true => Met::Own,
                 false => Met::Other,
