@@ -8,7 +8,7 @@ use crate::model::output::Record;
 use auditor_common::hook;
 
 impl Engine {
-    /// A container's roles, or what it was granted, may be others now. It is judged at the next tick.
+    /// A container's roles, or what it was granted, may be others now.
     pub(super) fn judge_grant(&mut self, id: EntityId) {
         self.ungranted.insert(id);
     }
@@ -18,7 +18,7 @@ impl Engine {
         self.ungranted.extend(self.world.entities.keys().copied());
     }
 
-    /// Judges what is due.
+    /// Judges what is due, at the end of the event: a container may be gone by the next.
     pub(super) fn settle_grants(&mut self, out: &mut Vec<Record>) {
         for id in std::mem::take(&mut self.ungranted) {
             let (Some(entity), Some(profile)) =

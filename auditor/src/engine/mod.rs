@@ -258,6 +258,8 @@ impl Engine {
             self.report_start(out);
             self.take_early(out);
             self.settle_handles(out);
+        }
+        if self.started {
             self.settle_grants(out);
         }
         self.at_rest |= self.sweeping.is_some();
@@ -449,9 +451,6 @@ impl Engine {
         self.retry_names();
         self.ask_due();
         self.settle_growth(out);
-        if self.started {
-            self.settle_grants(out);
-        }
         self.tell_put_off(out, false);
         let due = self.config.heartbeat_ns;
         if self.started && due > 0 && self.now_ns >= self.last_heartbeat_ns.saturating_add(due) {

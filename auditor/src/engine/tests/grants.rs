@@ -110,3 +110,13 @@ fn a_role_that_comes_later_is_judged_then() {
     machine.step(Event::Policy(&policy));
     assert_eq!(only(&excess(&mut machine)).0, ["CHOWN"]);
 }
+
+/// A container that ends at once is judged too.
+#[test]
+fn who_is_gone_by_the_next_tick_is_judged() {
+    let mut machine = machine(&role("web", "id = \"runc:web\"", ""));
+    machine.name(WEB, "web");
+    let init = machine.runc(30, WEB);
+    machine.exit(init);
+    assert_eq!(only(&machine.violations()).0, [""; 0]);
+}
