@@ -1,6 +1,7 @@
 //! The diagnosis: everything is tried, nothing is assumed, nothing stays attached.
 
-use super::live::{Sensor, at_rest, load_options};
+use super::live::at_rest;
+use super::sensing::{Sensor, load_options, not_evaluated};
 use crate::cli::config::TierChoice;
 use crate::cli::doctor::DoctorOptions;
 use crate::cli::failure::Failure;
@@ -54,7 +55,7 @@ pub fn doctor(options: &DoctorOptions) -> anyhow::Result<DoctorReport> {
         });
     let fields_missing = fields_missing.collect();
     let tier = sensor.as_ref().filter(|s| s.is_live()).map(Sensor::tier);
-    let not_evaluated = super::live::not_evaluated(sensor.as_ref());
+    let not_evaluated = not_evaluated(sensor.as_ref());
     drop(sensor);
     let capabilities = capabilities(&machine);
     let unix_ns = i128::from(clock::boottime_ns()) + i128::from(clock::realtime_offset_ns());

@@ -6,7 +6,10 @@
 //! loop steps the engine: batches, ticks, sweeps, signals. A sweep reads the kernel first and then waits
 //! for what the rings held at that moment, so that it is compared with a model that knows as much.
 
+mod reading;
+
 use super::record::{PartStart, Privileges, RecordOptions, Recorder};
+use super::sensing::{Sensor, not_evaluated, open_sensor, states};
 use super::state::StateDir;
 use super::{Sources, step};
 use crate::cli::config::TierChoice;
@@ -14,27 +17,22 @@ use crate::cli::failure::{self, Failure};
 use crate::cli::live::{Capabilities, LiveOptions};
 use crate::cli::outcome::{EndedBy, WatchOutcome};
 use crate::cli::signals::{Signal, Signals};
-use crate::engine::world::World;
 use crate::engine::{self, Engine, Event, LossMark};
-use crate::model::output::{HookState, Record};
+use crate::model::output::Record;
 use crate::model::policy::Policy;
-use crate::model::{Dimension, Tier, syscalls};
+use crate::model::{Tier, syscalls};
 use crate::sensor::caps;
 use crate::sensor::cgroupfs::CgroupTree;
 use crate::sensor::clock::{self, Machine};
 use crate::sensor::decode::{Decoded, records};
-use crate::sensor::handles::{self, Held};
-use crate::sensor::load::{self, Attached, LoadError, LoadOptions, Loaded, Want};
+use crate::sensor::load::Attached;
 use crate::sensor::procfs::{ProcFs, in_initial_namespaces};
-use crate::sensor::reader::{self, Batch, Reader};
-use crate::sensor::selftest::{compare, helper, judge};
-use crate::sensor::snapshot::Snapshot;
+use crate::sensor::reader::{Batch, Reader};
 use crate::sink::outputs::Outputs;
 use crate::trace::{Header, Item};
-use auditor_common::hook::{self, HOOKS};
-use auditor_common::record::{ActRecord, TaskRecord, TaskState, cause};
-use std::collections::{BTreeSet, HashMap};
-use std::io::Read;
+use auditor_common::hook::HOOKS;
+use reading::Found;
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -46,26 +44,12 @@ const TICK: Duration = Duration::from_millis(100);
 const SAVE: Duration = Duration::from_secs(2);
 /// How long a sweep waits for the reader before it is put off.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
-/// How often the self-test is tried while events are lost.
-const EXERCISES: u32 = 5;
 /// A sweep that walks all cgroups too comes once in so many.
 const WALK_EVERY: u32 = 30;
 /// After a sweep has looked for handles, those that follow do not for so many times as long as it took.
 const HANDLES_REST: u32 = 100;
 /// Sweeps after which uses of capabilities are told again: the kernel's memory of them is shared without locks.
 const RENEW_EVERY: u32 = 600;
-
-/// The kernel side, if any works.
-#[derive(Debug)]
-pub struct Sensor {
-    loaded: Loaded,
-    /// By index in [`HOOKS`].
-    states: Vec<HookState>,
-    working: u64,
-    tier: Tier,
-    /// What the rings collected before the reader runs.
-    early: Vec<u8>,
-}
 
 /// Everything that is ready to run.
 #[derive(Debug)]
@@ -84,393 +68,6 @@ pub struct Agent {
     /// From when on a sweep looks for handles again.
     handles_due: Instant,
     recorder: Option<Recorder>,
-}
-
-/// How the sensor is to be loaded for these options.
-#[must_use]
-pub fn load_options(
-    tier: TierChoice,
-    btf: Option<&std::path::Path>,
-    without: &[String],
-    ring_bytes: u32,
-) -> LoadOptions {
-    LoadOptions {
-        btf: btf.map(std::path::Path::to_owned),
-        want: match tier {
-            TierChoice::Auto | TierChoice::Scan => Want::Auto,
-            TierChoice::Trampoline => Want::Trampoline,
-            TierChoice::Tracepoint => Want::Tracepoint,
-        },
-        ring_bytes,
-        without: without.iter().cloned().collect(),
-    }
-}
-
-impl Sensor {
-    /// Attaches, and tests what is attached.
-    ///
-    /// # Errors
-    /// When nothing can be loaded, or the iterator lies.
-    pub fn open(
-        options: &LoadOptions,
-        proc: &ProcFs,
-        tree: &CgroupTree,
-    ) -> Result<Self, SensorError> {
-        let mut loaded = Loaded::open(options, tree)?;
-        let mut early = Vec::new();
-        let fired = exercise_unlost(&mut loaded, &mut early)?;
-        let silent: BTreeSet<u16> = fired
-            .iter()
-            .filter(|(_, state)| *state == judge::HookState::Silent)
-            .map(|(hook, _)| *hook)
-            .filter(|&hook| loaded.hooks[usize::from(hook)] == Attached::Yes && !is_filtered(hook))
-            .collect();
-        let replaced = loaded.replace_silent(&silent, options);
-        let fired = if replaced.is_empty() {
-            fired
-        } else {
-            exercise_unlost(&mut loaded, &mut early)?
-        };
-        let iterates = loaded.hooks[usize::from(hook::ITER_TASK)] == Attached::Yes;
-        if iterates {
-            verify_iterator(&mut loaded, proc, tree)?;
-        }
-        let states = states(&loaded.hooks, &fired, &replaced);
-        let working = states
-            .iter()
-            .enumerate()
-            .filter(|(_, s)| matches!(s.state.as_str(), "fires" | "attached"))
-            .fold(0, |mask, (index, _)| mask | 1 << index);
-        let trampolines = loaded.hooks[usize::from(hook::SWITCH_NS)] == Attached::Yes;
-        let tier = if trampolines {
-            Tier::Trampoline
-        } else {
-            Tier::Tracepoint
-        };
-        loaded.settle();
-        Ok(Self {
-            loaded,
-            states,
-            working,
-            tier,
-            early,
-        })
-    }
-
-    /// Every hook.
-    #[must_use]
-    pub fn states(&self) -> &[HookState] {
-        &self.states
-    }
-
-    /// Best tier.
-    #[must_use]
-    pub const fn tier(&self) -> Tier {
-        self.tier
-    }
-
-    /// Whether at least births, execs and namespace changes are seen as they happen.
-    #[must_use]
-    pub fn is_live(&self) -> bool {
-        let works = |h: u16| self.working & (1 << h) != 0;
-        works(hook::TASK_NEWTASK)
-            && works(hook::SCHED_EXEC)
-            && (works(hook::SWITCH_NS) || works(hook::EXIT_SETNS))
-    }
-
-    /// Fields that this kernel lacks.
-    #[must_use]
-    pub const fn fields(&self) -> &crate::sensor::resolve::Resolved {
-        &self.loaded.fields
-    }
-
-    fn iterates(&self) -> bool {
-        self.working & (1 << hook::ITER_TASK) != 0
-    }
-
-    /// Whether a sweep finds the files that tasks hold open.
-    #[must_use]
-    pub fn finds_files(&self) -> bool {
-        self.working & (1 << hook::ITER_FILE) != 0
-    }
-
-    /// Whether a sweep finds what tasks hold together.
-    #[must_use]
-    pub fn finds_handles(&self) -> bool {
-        self.working & (1 << hook::ITER_HANDLE) != 0
-    }
-}
-
-/// What a sweep read.
-#[derive(Debug)]
-struct Found {
-    tasks: Vec<TaskRecord>,
-    files: Vec<ActRecord>,
-    /// What all tasks hold; of it what is shared is told.
-    held: Held,
-    shared: Vec<ActRecord>,
-    /// Whether nothing was left out.
-    complete: bool,
-}
-
-impl Found {
-    /// The events of the sweep between its begin and its end.
-    fn events(&self) -> impl Iterator<Item = Event<'_>> {
-        let tasks = self.tasks.iter().map(Event::Task);
-        let acts = self.files.iter().chain(&self.shared);
-        tasks.chain(acts.map(Event::Act))
-    }
-
-    /// Tells, of what tasks hold, what is shared, now that the engine knows whose they are as far as it can. Before its
-    /// first sweep it knows nobody: then namespaces and cgroups tell tasks apart.
-    fn find_shared(&mut self, world: &World, begin_ns: u64) {
-        let held = std::mem::take(&mut self.held);
-        let states: HashMap<u32, &TaskState> = self
-            .tasks
-            .iter()
-            .map(|t| (t.state.key.tid, &t.state))
-            .collect();
-        self.shared = handles::shared(&held, |key| {
-            let state = states.get(&key.tid)?;
-            match world.task(key) {
-                Some(task) => Some(u64::from(task.label.0)),
-                None => Some(handles::compartment(state, states.get(&1)?)),
-            }
-        });
-        for record in &mut self.shared {
-            record.header.boottime_ns = begin_ns;
-        }
-    }
-}
-
-/// Dimensions that nothing evaluates here.
-#[must_use]
-pub fn not_evaluated(sensor: Option<&Sensor>) -> Vec<Dimension> {
-    let mut blind = Vec::new();
-    if !sensor.is_some_and(Sensor::finds_files) {
-        blind.push(Dimension::References);
-    }
-    // Without kernel programs /proc tells of them.
-    if sensor.is_some_and(|sensor| !sensor.finds_handles()) {
-        blind.push(Dimension::Handles);
-    }
-    blind
-}
-
-/// Why there is no sensor.
-#[derive(Debug, thiserror::Error)]
-pub enum SensorError {
-    /// Loading.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The self-test could not run.
-    #[error(transparent)]
-    Helper(#[from] helper::HelperError),
-    /// The iterator and /proc disagree: fields are read wrongly, so no record can be believed.
-    #[error("the kernel programs read this kernel wrongly: {0}")]
-    Disagrees(String),
-    /// /proc or the iterator could not be read.
-    #[error("read the state at rest: {0}")]
-    Io(#[from] std::io::Error),
-}
-
-/// As [`exercise`]. While events are lost, silence proves nothing: then once more. What was lost so early is in the
-/// snapshot, which comes later.
-fn exercise_unlost(
-    loaded: &mut Loaded,
-    early: &mut Vec<u8>,
-) -> Result<Vec<(u16, judge::HookState)>, SensorError> {
-    let mut left = EXERCISES;
-    loop {
-        let judged = exercise(loaded, early)?;
-        left -= 1;
-        let lost = loaded.losses().count;
-        let silent = judged
-            .iter()
-            .any(|(hook, state)| *state == judge::HookState::Silent && !is_filtered(*hook));
-        if !silent || lost == 0 || left == 0 {
-            return Ok(judged);
-        }
-        tracing::debug!(lost, "events of the self-test were lost: again");
-    }
-}
-
-/// Has the helper act and looks which hooks show it.
-fn exercise(
-    loaded: &mut Loaded,
-    early: &mut Vec<u8>,
-) -> Result<Vec<(u16, judge::HookState)>, SensorError> {
-    let report = helper::spawn_and_wait()?;
-    let Some((mut events, mut bulk)) = loaded.take_rings() else {
-        return Ok(Vec::new());
-    };
-    let mut fired = BTreeSet::new();
-    let mine: BTreeSet<u32> = report
-        .children
-        .iter()
-        .copied()
-        .chain([report.pid])
-        .collect();
-    // A cgroup's last reference goes a moment after its directory.
-    for _ in 0..10 {
-        reader::drain_once(&mut events, &mut bulk, |bytes| {
-            early.extend_from_slice(bytes);
-            if let Some(Ok(record)) = records(bytes).next() {
-                note_fired(&record, &mine, &mut fired);
-            }
-        });
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    loaded.return_rings(events, bulk);
-    fired.extend(loaded.filtering());
-    let mut judged = judge::judge(hook::Tier::Trampoline, &fired, &report);
-    judged.extend(judge::judge(hook::Tier::Tracepoint, &fired, &report));
-    judged.sort_by_key(|(hook, _)| *hook);
-    judged.dedup();
-    Ok(judged)
-}
-
-fn note_fired(record: &Decoded, mine: &BTreeSet<u32>, fired: &mut BTreeSet<u16>) {
-    let (hook, actor, subject) = match record {
-        Decoded::Task(r) => (r.header.hook, r.actor, r.state.key),
-        Decoded::Exec(r) => (r.task.header.hook, r.task.actor, r.task.state.key),
-        Decoded::Exit(r) => (r.header.hook, r.key, r.key),
-        Decoded::Cgroup(r) => (r.header.hook, r.actor, r.actor),
-        Decoded::Act(r) => (r.header.hook, r.actor, r.actor),
-        Decoded::Handle(r) => (r.header.hook, r.task, r.task),
-    };
-    let ours = mine.contains(&actor.tgid) || mine.contains(&subject.tgid);
-    // The kernel may release a cgroup on a worker of its own.
-    if ours || hook == hook::CGROUP_RELEASE {
-        fired.insert(hook);
-    }
-    if let Decoded::Task(r) = record
-        && hook == hook::SWITCH_NS
-        && r.cause == cause::UNSHARE
-    {
-        // Only a mark that this hook left can have told so.
-        fired.insert(hook::UNSHARE_NSPROXY);
-    }
-}
-
-fn verify_iterator(
-    loaded: &mut Loaded,
-    proc: &ProcFs,
-    tree: &CgroupTree,
-) -> Result<(), SensorError> {
-    // Threads of this moment only: what changes between the readings is skipped.
-    let before = Snapshot::read(proc, tree)?;
-    let iterated = iterate(loaded)?;
-    let after = Snapshot::read(proc, tree)?;
-    let found = compare::compare(&before.tasks, &iterated, &after.tasks);
-    if let Some(first) = found.disagreements.first() {
-        let more = found.disagreements.len() - 1;
-        return Err(SensorError::Disagrees(format!("{first} (and {more} more)")));
-    }
-    tracing::debug!(
-        compared = found.compared,
-        skipped = found.skipped,
-        "iterator agrees with /proc"
-    );
-    Ok(())
-}
-
-/// All tasks, as the iterator sees them.
-fn iterate(loaded: &mut Loaded) -> std::io::Result<Vec<TaskRecord>> {
-    let mut bytes = Vec::new();
-    loaded
-        .iterate(hook::ITER_TASK)
-        .map_err(std::io::Error::other)?
-        .read_to_end(&mut bytes)?;
-    let tasks = records(&bytes).filter_map(|record| match record {
-        Ok(Decoded::Task(task)) => Some(task),
-        _ => None,
-    });
-    Ok(tasks.collect())
-}
-
-/// The open files that matter, as the iterator sees them.
-fn iterate_files(loaded: &mut Loaded) -> std::io::Result<Vec<ActRecord>> {
-    let mut bytes = Vec::new();
-    loaded
-        .iterate(hook::ITER_FILE)
-        .map_err(std::io::Error::other)?
-        .read_to_end(&mut bytes)?;
-    let files = records(&bytes).filter_map(|record| match record {
-        Ok(Decoded::Act(file)) => Some(file),
-        _ => None,
-    });
-    Ok(files.collect())
-}
-
-/// What is said of each hook.
-fn states(
-    hooks: &[Attached],
-    judged: &[(u16, judge::HookState)],
-    replaced: &BTreeSet<u16>,
-) -> Vec<HookState> {
-    let judged_of = |index: u16| judged.iter().find(|(h, _)| *h == index).map(|(_, s)| *s);
-    let state_of = |index: u16, attached: &Attached| match attached {
-        Attached::Yes => match judged_of(index) {
-            Some(judge::HookState::Fired) => ("fires", None),
-            Some(judge::HookState::Silent) if is_filtered(index) => ("attached", None),
-            Some(judge::HookState::Silent) => (
-                "silent",
-                Some("attached, but shows nothing: the function is inlined".to_owned()),
-            ),
-            Some(judge::HookState::NotExercised) => ("attached", None),
-            // The iterator is tested by comparison.
-            None => ("fires", None),
-        },
-        Attached::No(error) => ("failed", Some(error.clone())),
-        Attached::NotNeeded if replaced.contains(&index) => (
-            "silent",
-            Some("attached, but showed nothing: replaced".to_owned()),
-        ),
-        Attached::NotNeeded => ("not_needed", None),
-        Attached::LeftOut => ("failed", Some("left out by --without-hook".to_owned())),
-    };
-    let mut states: Vec<HookState> = (0_u16..)
-        .zip(HOOKS)
-        .zip(hooks)
-        .map(|((index, spec), attached)| {
-            let (state, error) = if spec.attach == hook::Attach::Agent {
-                ("fires", None)
-            } else {
-                state_of(index, attached)
-            };
-            HookState {
-                hook: spec.name.to_owned(),
-                tier: engine::tier_of(index),
-                state: state.to_owned(),
-                error,
-                not_seen: None,
-            }
-        })
-        .collect();
-    for (index, spec) in HOOKS.iter().enumerate() {
-        let works = |s: &HookState| matches!(s.state.as_str(), "fires" | "attached");
-        let index_u16 = u16::try_from(index).unwrap_or(u16::MAX);
-        let same_eyes = load::instead_of(index_u16)
-            .is_some_and(|others| others.iter().all(|&o| works(&states[usize::from(o)])));
-        let only = || load::seen_only_by(index_u16).map(str::to_owned);
-        states[index].not_seen = match states[index].state.as_str() {
-            "failed" | "silent" if !same_eyes => Some(spec.sees.to_owned()),
-            "failed" | "silent" => only(),
-            "not_needed" if same_eyes => only(),
-            _ => None,
-        };
-    }
-    states
-}
-
-/// Hooks whose silence proves nothing: the kernel side drops changes of cwd that mean nothing, and a
-/// cgroup's last reference may go long after its directory.
-const fn is_filtered(index: u16) -> bool {
-    matches!(
-        index,
-        hook::SET_FS_PWD | hook::EXIT_CHDIR | hook::CGROUP_RELEASE
-    )
 }
 
 impl Agent {
@@ -837,95 +434,6 @@ impl Agent {
         });
     }
 
-    /// All tasks by id, then their files, as they were at or after `begin_ns`. Each says that it was read then: an
-    /// event since is newer than what the sweep says, and a recording need not keep when each was read.
-    fn read_kernel(&mut self, begin_ns: u64) -> Option<Found> {
-        let (mut tasks, mut complete) = self.read_tasks_as_they_come()?;
-        // After the tasks: their iterator marks whose files are looked at.
-        let mut files = self.read_files_as_they_come().unwrap_or_else(|| {
-            complete = false;
-            Vec::new()
-        });
-        let tasks_headers = tasks.iter_mut().map(|task| &mut task.header);
-        for header in tasks_headers.chain(files.iter_mut().map(|file| &mut file.header)) {
-            header.boottime_ns = begin_ns;
-            header.cpu = 0;
-            header.cpu_seq = 0;
-        }
-        tasks.sort_unstable_by_key(|task| task.state.key.tid);
-        files.sort_by_key(|file| (file.actor.tid, file.target.tid));
-        Some(Found {
-            held: self.read_handles(&tasks, begin_ns),
-            shared: Vec::new(),
-            tasks,
-            files,
-            complete,
-        })
-    }
-
-    /// `None` where they should be readable and are not.
-    fn read_files_as_they_come(&mut self) -> Option<Vec<ActRecord>> {
-        let Some(sensor) = self.sensor.as_mut().filter(|s| s.finds_files()) else {
-            return Some(Vec::new());
-        };
-        match iterate_files(&mut sensor.loaded) {
-            Ok(files) => Some(files),
-            Err(error) => {
-                tracing::warn!("iterator over files: {error}");
-                None
-            }
-        }
-    }
-
-    /// Nothing where nothing looks, it failed, or it is too early after the last time: then what was known of them stays.
-    /// There are many files and mappings on a machine, and a sweep may come each second.
-    fn read_handles(&mut self, tasks: &[TaskRecord], begin_ns: u64) -> Held {
-        let began = Instant::now();
-        if began < self.handles_due && !self.wants_part(begin_ns) {
-            return Held::default();
-        }
-        let held = self.read_all_handles(tasks);
-        self.handles_due = Instant::now() + began.elapsed() * HANDLES_REST;
-        held
-    }
-
-    fn find_shared(&mut self, found: &mut Found, begin_ns: u64) {
-        let began = Instant::now();
-        found.find_shared(self.engine.world(), begin_ns);
-        self.handles_due += began.elapsed() * HANDLES_REST;
-    }
-
-    fn wants_part(&self, begin_ns: u64) -> bool {
-        let recorder = self.recorder.as_ref();
-        recorder.is_some_and(|recorder| recorder.wants_part(begin_ns))
-    }
-
-    fn read_all_handles(&mut self, tasks: &[TaskRecord]) -> Held {
-        let Some(sensor) = self.sensor.as_mut() else {
-            return handles::at_rest::read(&self.proc, tasks);
-        };
-        handles::iterate(&mut sensor.loaded, sensor.working).unwrap_or_else(|error| {
-            tracing::warn!("iterators over handles: {error}");
-            Held::default()
-        })
-    }
-
-    fn read_tasks_as_they_come(&mut self) -> Option<(Vec<TaskRecord>, bool)> {
-        if let Some(sensor) = self.sensor.as_mut().filter(|s| s.iterates()) {
-            match iterate(&mut sensor.loaded) {
-                Ok(tasks) => return Some((tasks, true)),
-                Err(error) => tracing::warn!("iterator: {error}; reading /proc instead"),
-            }
-        }
-        match Snapshot::read(&self.proc, &self.tree) {
-            Ok(snapshot) => Some((snapshot.tasks, snapshot.tasks_left_out == 0)),
-            Err(error) => {
-                tracing::error!("cannot read /proc: {error}");
-                None
-            }
-        }
-    }
-
     fn walk_cgroups(&mut self) {
         match CgroupTree::read() {
             Ok(tree) => self.tree = tree,
@@ -1109,41 +617,6 @@ pub fn at_rest(machine: &Machine) -> anyhow::Result<(ProcFs, CgroupTree)> {
         }
     }
     Ok((proc, tree))
-}
-
-const WITHOUT_BTF: &str =
-    "leave --btf out to use the running kernel's own types, or watch with --tier scan";
-
-fn open_sensor(options: &LiveOptions, proc: &ProcFs, tree: &CgroupTree) -> anyhow::Result<Sensor> {
-    let load = load_options(
-        options.tier,
-        options.btf.as_deref(),
-        &options.without_hooks,
-        options.ring_size_bytes,
-    );
-    let next = "run \"auditor doctor\" to see what is missing, or watch with --tier scan";
-    let sensor = Sensor::open(&load, proc, tree).map_err(|e| match (&e, &options.btf) {
-        // The file was the user's choice: that the environment is at fault is not known.
-        (SensorError::Load(LoadError::Btf(_) | LoadError::Fields(_)), Some(path)) => {
-            let what = format!("cannot use --btf {}", path.display());
-            Failure::new(what, WITHOUT_BTF).caused_by(e)
-        }
-        _ => Failure::unsupported("no live tier works here", next).caused_by(e),
-    })?;
-    let asked_trampoline = options.tier == TierChoice::Trampoline;
-    if !sensor.is_live() && options.without_hooks.is_empty()
-        || asked_trampoline && sensor.tier() != Tier::Trampoline && options.without_hooks.is_empty()
-    {
-        let failed: Vec<String> = sensor
-            .states()
-            .iter()
-            .filter_map(|s| Some(format!("{}: {}", s.hook, s.error.as_ref()?)))
-            .take(3)
-            .collect();
-        let what = format!("no live tier works here ({})", failed.join("; "));
-        return Err(Failure::unsupported(what, next).into());
-    }
-    Ok(sensor)
 }
 
 /// What the engine is told once.

@@ -10,6 +10,7 @@ pub mod once;
 pub mod privileges;
 pub mod record;
 pub mod replay;
+pub mod sensing;
 pub mod state;
 
 use crate::engine::{Engine, Event};
