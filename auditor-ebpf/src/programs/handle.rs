@@ -4,13 +4,13 @@
 //! Inodes say what a handle is, but for an open file itself, which has no number. Its address stays here: what leaves is
 //! a hash of it (SipHash-2-4) with a key that each agent makes anew.
 
+use super::iter::{IterFile, write};
 use crate::capture;
 use crate::emit;
 use crate::kernel::globals::{
     DENTRY_INODE, DENTRY_NAME, DENTRY_SB, FILE_DENTRY, FILE_INODE, FILE_KEY_0, FILE_KEY_1,
-    FILE_KEY_2, FILE_KEY_3, FILE_PRIVATE, INODE_INO, INODE_MODE, INODE_RDEV, ITER_SEQ, SB_DEV,
-    SB_MAGIC, SK_SOCKET, SOCK_FAMILY, SOCKET_FILE, SOCKET_SK, TASK_TID, UNIX_PEER, VMA_FILE,
-    VMA_FLAGS,
+    FILE_KEY_2, FILE_KEY_3, FILE_PRIVATE, INODE_INO, INODE_MODE, INODE_RDEV, SB_DEV, SB_MAGIC,
+    SK_SOCKET, SOCK_FAMILY, SOCKET_FILE, SOCKET_SK, TASK_TID, UNIX_PEER, VMA_FILE, VMA_FLAGS,
 };
 use crate::kernel::{Access, Direct, Probe, Ptr};
 use crate::maps::SCRATCH_HANDLE;
@@ -18,7 +18,7 @@ use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::{HANDLE_NAME_LEN, HandleRecord, MAPPED, handle_flags, kind};
 use aya_ebpf::Global;
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_seq_write};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 
 /// `AF_UNIX`.
 const AF_UNIX: u16 = 1;
@@ -30,16 +30,7 @@ const VM_SHARED: u64 = 8;
 /// Pointers from here on are error numbers: the kernel's own mounts have one for their namespace.
 const ERROR_POINTERS: u64 = -4095_i64 as u64;
 
-/// Context of an iterator over open files, fixed by the kernel's interface for iterators.
-#[repr(C)]
-pub struct IterFile {
-    meta: Ptr,
-    task: Ptr,
-    descriptor: u32,
-    file: Ptr,
-}
-
-/// Context of an iterator over mappings, fixed likewise.
+/// Context of an iterator over mappings, fixed by the kernel's interface for iterators.
 #[repr(C)]
 pub struct IterVma {
     meta: Ptr,
@@ -73,13 +64,7 @@ pub fn iter_handle(ctx: *const IterFile) -> i32 {
         if (*record).mode & TYPE == SOCKET {
             (*record).peer_ino = peer(file, record);
         }
-        let seq = Direct::ptr(meta, &ITER_SEQ);
-        // A record that does not fit makes the kernel call again with a larger or emptied buffer.
-        bpf_seq_write(
-            seq.cast_mut().cast(),
-            record.cast(),
-            size_of::<HandleRecord>() as u32,
-        );
+        write(meta, record);
     }
     0
 }
@@ -105,12 +90,7 @@ pub fn iter_vma(ctx: *const IterVma) -> i32 {
         };
         (*record).descriptor = MAPPED;
         describe(file, record);
-        let seq = Direct::ptr(meta, &ITER_SEQ);
-        bpf_seq_write(
-            seq.cast_mut().cast(),
-            record.cast(),
-            size_of::<HandleRecord>() as u32,
-        );
+        write(meta, record);
     }
     0
 }

@@ -46,20 +46,35 @@ pub fn iter_task(ctx: *const IterTask) -> i32 {
         capture::state::<Direct>(task, &raw mut (*record).state);
         (*record).actor = (*record).state.key;
         marks::find::<Direct>(task);
-        let seq = Direct::ptr(meta, &ITER_SEQ);
-        // A record that does not fit makes the kernel call again with a larger or emptied buffer.
-        bpf_seq_write(seq.cast_mut().cast(), record.cast(), size as u32);
+        write(meta, record);
     }
     0
 }
 
 /// Context of an iterator over open files, fixed likewise.
 #[repr(C)]
-pub struct IterFile {
-    meta: Ptr,
-    task: Ptr,
-    descriptor: u32,
-    file: Ptr,
+pub(super) struct IterFile {
+    pub(super) meta: Ptr,
+    pub(super) task: Ptr,
+    pub(super) descriptor: u32,
+    pub(super) file: Ptr,
+}
+
+/// Gives a record to the reader. One that does not fit makes the kernel call again with a larger or emptied buffer.
+///
+/// # Safety
+/// `meta` is the context's, and not null.
+#[inline(always)]
+pub(super) unsafe fn write<T>(meta: Ptr, record: *const T) {
+    // SAFETY: the caller's promise; the record is as large as its type.
+    unsafe {
+        let seq = Direct::ptr(meta, &ITER_SEQ);
+        bpf_seq_write(
+            seq.cast_mut().cast(),
+            record.cast_mut().cast(),
+            size_of::<T>() as u32,
+        );
+    }
 }
 
 /// Writes one open file, if it matters who has it.
@@ -96,8 +111,7 @@ pub fn iter_file(ctx: *const IterFile) -> i32 {
         capture::file::<Direct>(file, record);
         (*record).arg0 = u64::from(Direct::u32(file, &FILE_FLAGS));
         (*record).arg1 = u64::from(Direct::u32(file, &FILE_MODE));
-        let seq = Direct::ptr(meta, &ITER_SEQ);
-        bpf_seq_write(seq.cast_mut().cast(), record.cast(), size as u32);
+        write(meta, record);
     }
     0
 }

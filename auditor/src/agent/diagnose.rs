@@ -3,8 +3,8 @@
 use super::live::at_rest;
 use super::sensing::{Sensor, load_options, not_evaluated};
 use crate::cli::config::TierChoice;
-use crate::cli::doctor::DoctorOptions;
 use crate::cli::failure::Failure;
+use crate::cli::sight::Sight;
 use crate::model::output::{HookState, SCHEMA};
 use crate::model::{Dimension, Tier, text};
 use crate::report::doctor::{
@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 ///
 /// # Errors
 /// A [`Failure`] when not even the machine can be named.
-pub fn doctor(options: &DoctorOptions) -> anyhow::Result<DoctorReport> {
+pub fn doctor(options: &Sight) -> anyhow::Result<DoctorReport> {
     let machine = Machine::read().map_err(|e| {
         Failure::new("cannot tell which machine this is", "mount /proc").caused_by(e)
     })?;
@@ -82,11 +82,7 @@ pub fn doctor(options: &DoctorOptions) -> anyhow::Result<DoctorReport> {
     })
 }
 
-fn attempt(
-    options: &DoctorOptions,
-    proc: &ProcFs,
-    tree: &CgroupTree,
-) -> (Option<Sensor>, Option<String>) {
+fn attempt(options: &Sight, proc: &ProcFs, tree: &CgroupTree) -> (Option<Sensor>, Option<String>) {
     if options.tier == TierChoice::Scan {
         return (None, None);
     }

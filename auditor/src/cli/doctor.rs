@@ -1,11 +1,10 @@
 //! `auditor doctor`: what will not be seen here, and why.
 
-use super::config::{Format, TierChoice};
+use super::config::Format;
 use super::context::Context;
 use super::exit::Exit;
-use super::live::known_hooks;
+use super::sight::SightArgs;
 use crate::report::doctor::DoctorReport;
-use std::path::PathBuf;
 
 pub(super) const LONG: &str = "\
 What this kernel and these permissions allow, and what will not be seen.
@@ -28,31 +27,9 @@ pub struct Args {
     /// Form of the report [default: table on a terminal, json in a pipe]
     #[arg(long, env = "AUDITOR_FORMAT", value_enum)]
     pub format: Option<Format>,
-    /// Try this tier only [default: auto]
-    #[arg(long, env = "AUDITOR_TIER", value_enum)]
-    pub tier: Option<TierChoice>,
-    /// Types of the running kernel [default: /sys/kernel/btf/vmlinux]
-    #[arg(long, value_name = "FILE", env = "AUDITOR_BTF")]
-    pub btf: Option<PathBuf>,
-    /// Diagnose as on a kernel that lacks this hook; repeatable
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "AUDITOR_WITHOUT_HOOK",
-        value_delimiter = ','
-    )]
-    pub without_hook: Vec<String>,
-}
-
-/// What to do, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DoctorOptions {
-    /// Which tier to try.
-    pub tier: TierChoice,
-    /// Types of the running kernel; `None`: the kernel's own.
-    pub btf: Option<PathBuf>,
-    /// Hooks to do without, by their names in output.
-    pub without_hooks: Vec<String>,
+    /// How to see.
+    #[command(flatten)]
+    pub sight: SightArgs,
 }
 
 /// Runs the command.
@@ -60,17 +37,7 @@ pub struct DoctorOptions {
 /// # Errors
 /// Says what was tried, what failed and what to do next.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
-    let file = &context.file;
-    let without = if args.without_hook.is_empty() {
-        file.without_hook.clone().unwrap_or_default()
-    } else {
-        args.without_hook
-    };
-    let options = DoctorOptions {
-        tier: args.tier.or(file.tier).unwrap_or_default(),
-        btf: args.btf.or_else(|| file.btf.clone()),
-        without_hooks: known_hooks(without)?,
-    };
+    let options = args.sight.resolve(&context.file)?;
     let report = crate::agent::diagnose::doctor(&options)?;
     context.print(&match context.format(args.format) {
         Format::Table => report.table(context.style),

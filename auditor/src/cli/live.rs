@@ -3,12 +3,12 @@
 use super::config::{FileOptions, TierChoice};
 use super::failure::Failure;
 use super::policy::PolicySource;
+use super::sight::{Sight, SightArgs};
 use super::signals::Signals;
 use super::units::{Bytes, Span};
 use crate::agent::record::RecordOptions;
 use crate::model::Severity;
 use crate::model::output::Record;
-use auditor_common::hook::HOOKS;
 use clap::builder::BoolishValueParser;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,12 +19,9 @@ pub struct LiveArgs {
     /// Policy file (TOML): what is declared as normal on this machine
     #[arg(long, value_name = "FILE", env = "AUDITOR_POLICY")]
     pub policy: Option<PathBuf>,
-    /// How to see events; auto takes the best that works [default: auto]
-    #[arg(long, env = "AUDITOR_TIER", value_enum)]
-    pub tier: Option<TierChoice>,
-    /// Types of the running kernel [default: /sys/kernel/btf/vmlinux]
-    #[arg(long, value_name = "FILE", env = "AUDITOR_BTF")]
-    pub btf: Option<PathBuf>,
+    /// How to see.
+    #[command(flatten)]
+    pub sight: SightArgs,
     /// How often to compare the model with the kernel, 100ms to 1h [default: 1s]
     #[arg(long, value_name = "DURATION", env = "AUDITOR_SWEEP")]
     pub sweep: Option<Span>,
@@ -49,14 +46,6 @@ pub struct LiveArgs {
         num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true
     )]
     pub keep_capabilities: Option<bool>,
-    /// For diagnosis: run as on a kernel that lacks this hook; repeatable
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "AUDITOR_WITHOUT_HOOK",
-        value_delimiter = ','
-    )]
-    pub without_hook: Vec<String>,
     /// End after this time
     #[arg(long, value_name = "DURATION", env = "AUDITOR_DURATION")]
     pub duration: Option<Span>,
@@ -112,15 +101,15 @@ impl LiveArgs {
             .keep_capabilities
             .or(file.keep_capabilities)
             .unwrap_or(false);
-        let without = if self.without_hook.is_empty() {
-            file.without_hook.clone().unwrap_or_default()
-        } else {
-            self.without_hook
-        };
+        let Sight {
+            tier,
+            btf,
+            without_hooks,
+        } = self.sight.resolve(file)?;
         Ok(LiveOptions {
             policy: PolicySource::from(self.policy.or_else(|| file.policy.clone())),
-            tier: self.tier.or(file.tier).unwrap_or_default(),
-            btf: self.btf.or_else(|| file.btf.clone()),
+            tier,
+            btf,
             sweep: bounded("--sweep", self.sweep.or(file.sweep), "1s", ("100ms", "1h"))?,
             heartbeat: bounded(
                 "--heartbeat",
@@ -135,7 +124,7 @@ impl LiveArgs {
             } else {
                 Capabilities::Drop
             },
-            without_hooks: known_hooks(without)?,
+            without_hooks,
             duration: self.duration.or(file.duration).map(|span| span.0),
             exit_on: None,
             record: None,
@@ -182,25 +171,6 @@ fn ring_size(value: Option<Bytes>) -> Result<u32, Failure> {
             "give a power of two from 64KiB to 1GiB, such as 8MiB or 32MiB",
         )),
     }
-}
-
-/// Accepts the name in output and the name of the program; keeps the first.
-pub(super) fn known_hooks(names: Vec<String>) -> Result<Vec<String>, Failure> {
-    let find = |name: String| {
-        let is_it = |h: &&auditor_common::hook::HookSpec| h.name == name || h.program == name;
-        match HOOKS.iter().find(is_it) {
-            Some(hook) => Ok(hook.name.to_owned()),
-            None => {
-                let known: Vec<&str> = HOOKS.iter().map(|h| h.name).collect();
-                let what = format!("--without-hook: there is no hook \"{name}\"");
-                Err(Failure::new(
-                    what,
-                    format!("known hooks: {}", known.join(", ")),
-                ))
-            }
-        }
-    };
-    names.into_iter().map(find).collect()
 }
 
 /// Signals come from a descriptor from here on.

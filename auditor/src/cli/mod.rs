@@ -23,6 +23,7 @@ pub mod replay;
 pub mod scan;
 pub mod schema;
 pub mod self_test_helper;
+pub mod sight;
 pub mod signals;
 pub mod trace;
 pub mod units;

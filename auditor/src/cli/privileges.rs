@@ -6,6 +6,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::live::{LiveArgs, LiveOptions, block_signals};
 use super::record::RecordingArgs;
+use super::sight::SightArgs;
 use super::units::Span;
 use crate::agent::privileges::{replay, watch};
 use crate::model::output::SCHEMA;
@@ -53,20 +54,9 @@ pub struct Args {
     /// Keep all that is seen in this file or directory too, for --from
     #[arg(long, value_name = "PATH", env = "AUDITOR_RECORD")]
     pub record: Option<PathBuf>,
-    /// How to see events; auto takes the best that works [default: auto]
-    #[arg(long, env = "AUDITOR_TIER", value_enum)]
-    pub tier: Option<TierChoice>,
-    /// Types of the running kernel [default: /sys/kernel/btf/vmlinux]
-    #[arg(long, value_name = "FILE", env = "AUDITOR_BTF")]
-    pub btf: Option<PathBuf>,
-    /// For diagnosis: run as on a kernel that lacks this hook; repeatable
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "AUDITOR_WITHOUT_HOOK",
-        value_delimiter = ','
-    )]
-    pub without_hook: Vec<String>,
+    /// How to see.
+    #[command(flatten)]
+    pub sight: SightArgs,
     /// Form of the report, or as what to write down the capabilities that were used [default: table on a terminal, json
     /// in a pipe]
     #[arg(long, env = "AUDITOR_FORMAT", value_enum)]
@@ -96,22 +86,18 @@ pub enum ReportFormat {
 impl Args {
     /// How to watch. Nothing is kept between two calls, and nothing of what a watch keeps is touched.
     fn live(&self, file: &FileOptions) -> Result<LiveOptions, Failure> {
-        let record = match self.record.as_ref().or(file.record.as_ref()) {
+        let record = match &self.record {
             Some(path) if path.as_os_str() == "-" => {
                 return Err(Failure::new(
                     "--record - and the report would both go to standard output",
                     "give a file or a directory to --record",
                 ));
             }
-            Some(path) if self.record.is_some() => {
-                Some(RecordingArgs::default().resolve(path, file)?)
-            }
-            _ => None,
+            Some(path) => Some(RecordingArgs::default().resolve(path, file)?),
+            None => None,
         };
         let live = LiveArgs {
-            tier: self.tier,
-            btf: self.btf.clone(),
-            without_hook: self.without_hook.clone(),
+            sight: self.sight.clone(),
             no_state: Some(true),
             ..LiveArgs::default()
         };
@@ -213,6 +199,7 @@ mod tests {
         assert_eq!(live(&[], "").duration, Some(Duration::from_secs(30)));
         assert_eq!(live(&[], "state_dir = \"/x\"").state_dir, None);
         assert_eq!(live(&[], "record = \"/x\"").record, None);
+        assert_eq!(live(&[], "record = \"-\"").record, None);
         assert!(live(&["--record=/x"], "").record.is_some());
         assert!(parse(&["--record=-"]).unwrap().live(&file("")).is_err());
     }

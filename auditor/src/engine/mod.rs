@@ -61,6 +61,9 @@ const LOSSY: [Dimension; 10] = [
     Dimension::User,
 ];
 
+// Sets of hooks are the bits of one number.
+const _: () = assert!(HOOKS.len() < 64);
+
 /// What an engine is told once.
 #[derive(Clone, Debug)]
 pub struct Config {
