@@ -8,6 +8,7 @@ pub mod facts;
 pub mod fs;
 pub mod isolation;
 pub mod kinds;
+pub mod lsm;
 pub mod output;
 pub mod policy;
 pub mod privileges;

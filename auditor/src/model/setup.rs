@@ -1,15 +1,21 @@
-//! What a process is set up with that no task record holds: its mount table, its LSM label.
+//! What a process is set up with that no task record holds: its mount table, its LSM label, the maps of its user
+//! namespace, the devices that its cgroup lets it reach.
 //!
 //! The agent reads it from the kernel when the engine asks, and it is part of the stream of events, so that a replay
 //! has it too.
 
 use super::device::Device;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Mounts of one table that are kept. More are counted.
 pub const MAX_MOUNTS: usize = 4096;
 /// Device nodes of one directory that are kept.
 pub const MAX_DEVICES: usize = 256;
+/// Lines of a map of ids that are kept; the kernel takes no more.
+pub const MAX_RANGES: usize = 340;
+/// Rules about devices that are kept.
+pub const MAX_RULES: usize = 256;
 /// Bytes of one text in a table that are kept.
 pub const MAX_TEXT: usize = 4096;
 
@@ -39,9 +45,50 @@ pub struct SetUp {
     /// Device nodes in its `/dev`, where that is a tmpfs; absent where nobody asked or it is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<DeviceNode>>,
+    /// Which user ids of its user namespace are which of the initial one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uid_map: Vec<IdRange>,
+    /// As `uid_map`, of groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gid_map: Vec<IdRange>,
+    /// What its cgroup of version 1 lets it do with devices, and nothing else; absent where no such hierarchy is
+    /// mounted. Version 2 has a program in its place, which nobody can read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_rules: Option<Vec<DeviceRule>>,
     /// Which of an entity's tables it is, where a recording repeats what was known; absent for a fresh look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Table>,
+}
+
+/// Ids in a row that a user namespace maps to those outside of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IdRange {
+    /// The first, inside.
+    pub inside: u32,
+    /// The first, in the initial user namespace.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// What may be done with some devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceRule {
+    /// Block devices only, or character devices only; absent for both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<bool>,
+    /// Major number; absent for every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub major: Option<u32>,
+    /// Minor number; absent for every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minor: Option<u32>,
+    /// They can be read.
+    pub read: bool,
+    /// They can be written.
+    pub write: bool,
+    /// Nodes of them can be made.
+    pub mknod: bool,
 }
 
 /// A device node.

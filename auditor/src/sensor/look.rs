@@ -1,14 +1,18 @@
-//! Looks at what one process is set up with: its mount table, its LSM label.
+//! Looks at what one process is set up with: its mount table, its LSM label, the maps of its user namespace, the devices
+//! that its cgroup lets it reach.
 //!
 //! Only files of /proc are read, by the descriptor of the process's directory, and the start time is compared before and
 //! after: an id that another process has got meanwhile says nothing. No path is followed that a container controls, and
 //! nothing is asked of a file system that it may serve itself.
 
 use super::mountinfo;
-use super::procfs::{parse_stat, same_task};
+use super::procfs::{parse_cgroup, parse_stat, same_task};
 use crate::engine::Look;
 use crate::model::device::Device;
-use crate::model::setup::{DeviceNode, MAX_DEVICES, MAX_MOUNTS, MAX_TEXT, Mount, SetUp};
+use crate::model::setup::{
+    DeviceNode, DeviceRule, IdRange, MAX_DEVICES, MAX_MOUNTS, MAX_RANGES, MAX_RULES, MAX_TEXT,
+    Mount, SetUp,
+};
 use crate::model::text;
 use auditor_common::record::TaskKey;
 use hashbrown::HashMap;
@@ -16,16 +20,21 @@ use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx,
 };
 use rustix::io::Errno;
+use std::cell::OnceCell;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Bytes of a mount table that are read.
 const MAX_TABLE_LEN: u64 = 16 << 20;
 /// Bytes of another file that are read.
 const MAX_FILE_LEN: u64 = 4096;
+/// Bytes of a map of ids, or of rules about devices, that are read.
+const MAX_LIST_LEN: u64 = 64 << 10;
 /// Entries of a directory that are read.
 const MAX_ENTRIES: usize = 4096;
 /// Tables that are remembered. One more, and all are told again.
@@ -36,12 +45,15 @@ const MAX_SEEN: usize = 1 << 16;
 pub struct Looker {
     /// Hashes of what was told last, by process and mount namespace.
     seen: HashMap<(u32, u64, u32), u64>,
+    /// Where the version 1 hierarchy of device rules is mounted, if it is.
+    device_hierarchy: OnceCell<Option<OwnedFd>>,
 }
 
 impl Looker {
     /// What the engine asks for; `None` where the process is gone, cannot be read, or nothing has changed.
     pub fn look(&mut self, look: &Look) -> Option<SetUp> {
-        let read = match read(look) {
+        let hierarchy = self.device_hierarchy.get_or_init(device_hierarchy);
+        let read = match read(look, hierarchy.as_ref()) {
             Ok(read) => read?,
             Err(error) => {
                 tracing::debug!(pid = look.key.tgid, "cannot look: {error}");
@@ -67,12 +79,25 @@ struct Seen {
     table: Vec<u8>,
     lsm: Option<Vec<u8>>,
     devices: Option<Vec<DeviceNode>>,
+    uid_map: Vec<u8>,
+    gid_map: Vec<u8>,
+    device_rules: Option<Vec<u8>>,
 }
 
 impl Seen {
     fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (&self.table, &self.lsm).hash(&mut hasher);
+        let Self {
+            read_ns: _,
+            table,
+            lsm,
+            // Who opens one that is new is seen.
+            devices: _,
+            uid_map,
+            gid_map,
+            device_rules,
+        } = self;
+        (table, lsm, uid_map, gid_map, device_rules).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -92,12 +117,15 @@ impl Seen {
             lsm: self.lsm.as_deref().map(text::escape),
             present: present(&look.paths),
             devices: self.devices.clone(),
+            uid_map: ranges(&self.uid_map),
+            gid_map: ranges(&self.gid_map),
+            device_rules: self.device_rules.as_deref().map(device_rules),
             repeats: None,
         })
     }
 }
 
-fn read(look: &Look) -> io::Result<Option<Seen>> {
+fn read(look: &Look, hierarchy: Option<&OwnedFd>) -> io::Result<Option<Seen>> {
     let key = &look.key;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory: OwnedFd = openat(CWD, format!("/proc/{}", key.tgid), flags, Mode::empty())?;
@@ -112,13 +140,93 @@ fn read(look: &Look) -> io::Result<Option<Seen>> {
         label[..end.unwrap_or(label.len())].to_vec()
     });
     let devices = look.devices.then(|| devices(directory, &table));
+    let map = |file| read_at(directory, file, MAX_LIST_LEN).unwrap_or_default();
     let read = Seen {
         read_ns: super::clock::boottime_ns(),
         table,
         lsm: lsm.filter(|label| !label.is_empty()),
         devices: devices.flatten(),
+        uid_map: map("uid_map"),
+        gid_map: map("gid_map"),
+        device_rules: hierarchy.and_then(|at| read_device_rules(directory, at)),
     };
     Ok(is(directory, key)?.then_some(read))
+}
+
+/// The root of the version 1 hierarchy that has device rules.
+fn device_hierarchy() -> Option<OwnedFd> {
+    let mounts = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").ok()?).ok()?;
+    let has_rules = |mount: &&mountinfo::Mount| {
+        let mut options = mount.super_options.split(|&b| b == b',');
+        mount.fs_type == b"cgroup" && mount.root == b"/" && options.any(|o| o == b"devices")
+    };
+    let at = OsStr::from_bytes(&mounts.iter().find(has_rules)?.mount_point);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, at, flags, Mode::empty()).ok()
+}
+
+/// The rules of a process's cgroup. Names in that hierarchy are the container's only below what it was given, and none
+/// of them leads out of it.
+fn read_device_rules(process: BorrowedFd<'_>, hierarchy: &OwnedFd) -> Option<Vec<u8>> {
+    let text = read_at(process, "cgroup", MAX_LIST_LEN).ok()?;
+    let lines = parse_cgroup(&text).ok()?;
+    let has_rules = |controllers: &[u8]| controllers.split(|&b| b == b',').any(|c| c == b"devices");
+    let line = lines.iter().find(|line| has_rules(line.controllers))?;
+    let path = OsStr::from_bytes(line.path.strip_prefix(b"/")?);
+    let path = Path::new(path).join("devices.list");
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = openat2(hierarchy, path, flags, Mode::empty(), within).ok()?;
+    let mut bytes = Vec::new();
+    File::from(file)
+        .take(MAX_LIST_LEN)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(bytes)
+}
+
+/// Lines of a map of ids: the first inside, the first outside, how many.
+fn ranges(text: &[u8]) -> Vec<IdRange> {
+    let text = String::from_utf8_lossy(text);
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(str::parse);
+        let mut next = || numbers.next()?.ok();
+        Some(IdRange {
+            inside: next()?,
+            outside: next()?,
+            count: next()?,
+        })
+    };
+    text.lines().filter_map(range).take(MAX_RANGES).collect()
+}
+
+/// Lines of `devices.list`: `a *:* rwm`, `c 1:3 rw`.
+fn device_rules(text: &[u8]) -> Vec<DeviceRule> {
+    let text = String::from_utf8_lossy(text);
+    let rule = |line: &str| {
+        let mut words = line.split_whitespace();
+        let block = match words.next()? {
+            "a" => None,
+            "b" => Some(true),
+            "c" => Some(false),
+            _ => return None,
+        };
+        let (major, minor) = words.next()?.split_once(':')?;
+        let number = |word: &str| match word {
+            "*" => Some(None),
+            word => word.parse().ok().map(Some),
+        };
+        let access = words.next()?;
+        Some(DeviceRule {
+            block,
+            major: number(major)?,
+            minor: number(minor)?,
+            read: access.contains('r'),
+            write: access.contains('w'),
+            mknod: access.contains('m'),
+        })
+    };
+    text.lines().filter_map(rule).take(MAX_RULES).collect()
 }
 
 /// Whether a directory of /proc is this process's.
@@ -230,8 +338,9 @@ fn present(paths: &[String]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Looker;
+    use super::{Looker, device_rules, ranges};
     use crate::engine::Look;
+    use crate::model::setup::{DeviceRule, IdRange};
     use crate::sensor::procfs::parse_stat;
     use auditor_common::record::TaskKey;
 
@@ -263,5 +372,36 @@ mod tests {
         let mut other = look(true);
         other.key.start_boottime_ns += 1_000_000_000;
         assert_eq!(looker.look(&other), None);
+    }
+
+    /// Goal: maps and device rules are read as the kernel writes them, and what is none is passed over. Method: its
+    /// own text, and odd lines.
+    #[test]
+    fn lists_of_the_kernel_are_read() {
+        let range = |inside, outside, count| IdRange {
+            inside,
+            outside,
+            count,
+        };
+        let text = b"         0     100000       1000\n      1000       1000 4294966295\nno\n";
+        let want = [range(0, 100_000, 1000), range(1000, 1000, 4_294_966_295)];
+        assert_eq!(ranges(text), want);
+        assert_eq!(ranges(b""), []);
+
+        let all = DeviceRule {
+            read: true,
+            write: true,
+            mknod: true,
+            ..DeviceRule::default()
+        };
+        let null = DeviceRule {
+            block: Some(false),
+            major: Some(1),
+            minor: Some(3),
+            mknod: false,
+            ..all
+        };
+        let text = b"a *:* rwm\nc 1:3 rw\nx 1:3 rw\nb 1 rw\n";
+        assert_eq!(device_rules(text), [all, null]);
     }
 }

@@ -66,10 +66,11 @@ const MOUNTS: &str = "
     xfs xino zfs
 ";
 
-/// Profiles that come with runtimes.
+/// Profiles that come with runtimes, and types that come with SELinux.
 const PROFILES: &str = "
-    cri-containerd.apparmor.d crio-default docker-default nerdctl-default runtime/default
-    unconfined
+    container_init_t container_kvm_t container_runtime_t container_t cri-containerd.apparmor.d
+    crio-default docker-default initrc_t kernel kernel_t nerdctl-default runtime/default spc_t
+    svirt_lxc_net_t unconfined unconfined_service_t unconfined_t
 ";
 
 /// Keys of labels and annotations that come with runtimes and orchestrators.

@@ -9,6 +9,7 @@ use crate::inventory::container::{
     SpecSummary,
 };
 use crate::model::capability;
+use crate::model::lsm::Label;
 use crate::model::setup::{Mount, SetUp};
 
 const RUNTIMES: [Runtime; 9] = [
@@ -72,6 +73,9 @@ impl Pseudonyms {
             lsm,
             present,
             devices,
+            uid_map: _,
+            gid_map: _,
+            device_rules: _,
             repeats: _,
         } = &mut other;
         for Mount {
@@ -92,9 +96,7 @@ impl Pseudonyms {
             upper.iter_mut().for_each(|path| self.path_text(path));
             self.listed(List::Mounts, fs_type);
         }
-        if let Some(label) = lsm {
-            self.listed(List::Profiles, label);
-        }
+        lsm.iter_mut().for_each(|label| self.lsm_label(label));
         present.iter_mut().for_each(|path| self.path_text(path));
         for node in devices.iter_mut().flatten() {
             self.path_text(&mut node.name);
@@ -174,17 +176,31 @@ impl Pseudonyms {
         rootfs_propagation
             .iter_mut()
             .for_each(|word| self.listed(List::Mounts, word));
-        hostname
-            .iter_mut()
-            .chain(selinux_label)
-            .for_each(|text| self.text(text));
-        apparmor_profile
-            .iter_mut()
-            .for_each(|name| self.listed(List::Profiles, name));
+        hostname.iter_mut().for_each(|text| self.text(text));
+        let labels = apparmor_profile.iter_mut().chain(selinux_label);
+        labels.for_each(|label| self.lsm_label(label));
         capabilities
             .iter_mut()
             .for_each(|sets| self.capabilities(sets));
         mounts.iter_mut().for_each(|mount| self.mount(mount));
+    }
+
+    /// What a label says beside its names stays: what it says of confinement is judged again.
+    fn lsm_label(&self, label: &mut String) {
+        match Label::parse(label) {
+            Label::AppArmor { profile, mode } => {
+                let mut profile = profile.to_owned();
+                self.listed(List::Profiles, &mut profile);
+                *label = format!("{profile} ({mode})");
+            }
+            Label::Selinux { kind, level } => {
+                let (mut kind, level) = (kind.to_owned(), level.to_owned());
+                self.listed(List::Profiles, &mut kind);
+                *label = format!("user_u:role_r:{kind}:{level}");
+            }
+            Label::Unconfined => {}
+            Label::Other(_) => self.listed(List::Profiles, label),
+        }
     }
 
     fn listed(&self, list: List, name: &mut String) {
