@@ -34,7 +34,7 @@ use watch::{Ran, Watch};
 type Case = fn(&Survival<'_>, &Runtime) -> Result<()>;
 
 /// What does not depend on the runtime, run with the first one.
-const CASES: [(&str, Case); 24] = [
+const CASES: [(&str, Case); 25] = [
     ("stalled-reader", losing::stalled_reader),
     ("start-in-storm", losing::start_in_storm),
     ("closed-output", losing::closed_output),
@@ -55,6 +55,7 @@ const CASES: [(&str, Case); 24] = [
     ("signals", ending::signals),
     ("capabilities", ending::capabilities),
     ("reports", ending::reports),
+    ("matrix", ending::matrix),
     ("recorder-killed", recording::killed),
     ("recorder-full-disk", recording::full_disk),
     ("recorder-directory", recording::foreign_directory),

@@ -8,6 +8,8 @@
 
 mod reading;
 
+use super::matrix::MatrixFile;
+use super::once::report;
 use super::record::{PartStart, Privileges, RecordOptions, Recorder};
 use super::sensing::{Sensor, not_evaluated, open_sensor, states};
 use super::state::StateDir;
@@ -28,11 +30,13 @@ use crate::sensor::decode::{Decoded, records};
 use crate::sensor::load::Attached;
 use crate::sensor::procfs::{ProcFs, in_initial_namespaces};
 use crate::sensor::reader::{Batch, Reader};
+use crate::sink::human::Style;
 use crate::sink::outputs::Outputs;
 use crate::trace::{Header, Item};
 use auditor_common::hook::HOOKS;
 use reading::Found;
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -68,6 +72,7 @@ pub struct Agent {
     /// From when on a sweep looks for handles again.
     handles_due: Instant,
     recorder: Option<Recorder>,
+    matrix: Option<MatrixFile>,
 }
 
 impl Agent {
@@ -117,6 +122,7 @@ impl Agent {
             caps::drop_in_thread(&caps::KEEP).map_err(cannot_drop)?;
         }
         let engine = Engine::new(config, policy);
+        let matrix = options.matrix.as_deref().map(MatrixFile::new).transpose()?;
         Ok(Self {
             options: options.clone(),
             machine,
@@ -131,6 +137,7 @@ impl Agent {
             sweeps: 0,
             handles_due: Instant::now(),
             recorder,
+            matrix,
         })
     }
 
@@ -180,6 +187,9 @@ impl Agent {
         self.restore();
         self.first_sweep()?;
         self.give_back_memory();
+        if let Some(matrix) = &mut self.matrix {
+            matrix.begin(&self.engine, clock::boottime_ns())?;
+        }
         if let Some(ended_by) = self.emit(outputs)? {
             return self.end(ended_by, outputs);
         }
@@ -208,6 +218,7 @@ impl Agent {
                             return self.end(EndedBy::Signal, outputs);
                         }
                         Some(Signal::Reload) => self.reload_policy(),
+                        Some(Signal::Show) => self.show_matrix(),
                         None => {}
                     }
                 }
@@ -232,6 +243,9 @@ impl Agent {
             if Instant::now() >= next_save {
                 self.save();
                 next_save = Instant::now() + SAVE;
+            }
+            if let Some(matrix) = &mut self.matrix {
+                matrix.keep(&self.engine, clock::boottime_ns());
             }
             if let Some(ended_by) = self.emit(outputs)? {
                 return self.end(ended_by, outputs);
@@ -485,6 +499,17 @@ impl Agent {
         }
     }
 
+    /// For the person who asks, by a signal, who is isolated from whom now.
+    fn show_matrix(&mut self) {
+        let boottime_ns = clock::boottime_ns();
+        let table = report(&self.engine, boottime_ns).table(Style::Plain);
+        // Who closed stderr does not want to see it.
+        let _ = std::io::stderr().write_all(table.as_bytes());
+        if let Some(matrix) = &mut self.matrix {
+            matrix.now(&self.engine, boottime_ns);
+        }
+    }
+
     fn save(&mut self) {
         let Some(state) = &self.state else { return };
         let saved = self.engine.saved();
@@ -533,6 +558,9 @@ impl Agent {
                 boottime_ns,
                 reason,
             });
+        }
+        if let Some(matrix) = &mut self.matrix {
+            matrix.now(&self.engine, boottime_ns);
         }
         self.engine.stop(boottime_ns, reason, &mut self.records);
         self.emit(outputs)?;

@@ -6,6 +6,7 @@
 pub mod cut;
 pub mod diagnose;
 pub mod live;
+mod matrix;
 pub mod once;
 pub mod privileges;
 pub mod record;

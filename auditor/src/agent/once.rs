@@ -9,13 +9,12 @@ use crate::engine::{Engine, Event, Facts};
 use crate::model::facts::{EntityId, HOST, ObjectKey};
 use crate::model::isolation::{Matrix, MatrixPair, Means};
 use crate::model::output::{Evidence, SCHEMA};
-use crate::model::policy::Policy;
 use crate::model::{Dimension, NsKind, Tier, Verdict, capability, text};
 use crate::report::scan::{
     ScanDimension, ScanEntity, ScanNs, ScanPair, ScanReport, ScanSummary, ScanType, ScanWitness,
     SharedObject,
 };
-use crate::sensor::clock::{self, Machine};
+use crate::sensor::clock::Machine;
 use crate::sensor::handles;
 use crate::sensor::snapshot::Snapshot;
 use auditor_common::record::{TaskState, known, task_flags};
@@ -77,28 +76,29 @@ pub fn scan(options: &ScanOptions) -> anyhow::Result<ScanReport> {
     if !snapshot.unreadable.is_empty() {
         tracing::warn!("{} tasks could not be read", snapshot.unreadable.len());
     }
-    Ok(report(&engine, &machine, &policy, snapshot.end_ns))
+    Ok(report(&engine, snapshot.end_ns))
 }
 
-/// What the engine knows, as a report.
+/// What an engine knows, as a report.
 #[must_use]
-pub fn report(engine: &Engine, machine: &Machine, policy: &Policy, boottime_ns: u64) -> ScanReport {
+pub fn report(engine: &Engine, boottime_ns: u64) -> ScanReport {
     let Matrix {
         entities: _,
         pairs,
         shared,
         summary,
     } = engine.index().matrix();
-    let unix_ns = i128::from(boottime_ns) + i128::from(clock::realtime_offset_ns());
+    let config = engine.config();
+    let unix_ns = i128::from(boottime_ns) + i128::from(config.realtime_offset_ns);
     let key = |id: EntityId| engine.party(id).id;
     ScanReport {
         schema: SCHEMA.to_owned(),
         kind: ScanType::Scan,
-        node: machine.node.clone(),
+        node: config.node.clone(),
         time: text::rfc3339(unix_ns),
-        boot_id: machine.boot_id.clone(),
-        tier: Tier::Scan,
-        policy_digest: policy.digest(),
+        boot_id: config.boot_id.clone(),
+        tier: config.tier,
+        policy_digest: engine.index().policy().digest(),
         entities: engine
             .facts()
             .into_iter()
@@ -117,7 +117,8 @@ pub fn report(engine: &Engine, machine: &Machine, policy: &Policy, boottime_ns: 
                 })
             })
             .collect(),
-        not_evaluated: vec![Dimension::References],
+        not_evaluated: config.not_evaluated.clone(),
+        may_miss: may_miss(config.tier),
         summary: ScanSummary {
             entities: summary.entities,
             pairs: summary.pairs,
@@ -125,6 +126,16 @@ pub fn report(engine: &Engine, machine: &Machine, policy: &Policy, boottime_ns: 
             violated: summary.violated,
             unknown: summary.unknown,
         },
+    }
+}
+
+/// What is evaluated in part only.
+fn may_miss(tier: Tier) -> Vec<String> {
+    let at_rest = "handles: /proc tells neither which ends of a unix connection belong together nor which descriptors \
+                   are one open file";
+    match tier {
+        Tier::Scan => vec![at_rest.to_owned()],
+        Tier::Trampoline | Tier::Tracepoint => Vec::new(),
     }
 }
 

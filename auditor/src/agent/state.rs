@@ -4,7 +4,7 @@
 //! finds the old one or the new one, and it is only believed within the same boot.
 
 use crate::engine::Saved;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -106,32 +106,42 @@ impl StateDir {
     /// # Errors
     /// When it cannot be written. The old one is then still there.
     pub fn save(&self, saved: &Saved) -> Result<(), StateError> {
-        let (path, next) = (self.0.join(NAME), self.0.join(format!("{NAME}.new")));
+        let path = self.0.join(NAME);
         let failed = |source| StateError::Io {
             action: "write",
-            path: next.clone(),
+            path: path.clone(),
             source,
         };
         let text = serde_json::to_vec(saved).map_err(|source| StateError::Malformed {
             path: path.clone(),
             source,
         })?;
-        // No sync: it must outlive this process, not this boot.
-        let mut file = create(&next).map_err(failed)?;
-        file.write_all(&text).map_err(failed)?;
-        std::fs::rename(&next, &path).map_err(failed)
+        replace(&path, &text).map_err(failed)
     }
 }
 
-fn create(path: &Path) -> io::Result<File> {
+/// Puts a file of its owner's in place of one, if any: whoever reads it finds the old one or the new one. It outlives
+/// this process, but for the disk nobody waits.
+///
+/// # Errors
+/// When it cannot be written. The old one is then still there.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut next = path.as_os_str().to_owned();
+    next.push(".new");
+    let next = PathBuf::from(next);
+    match std::fs::remove_file(&next) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Nobody else's file, and none that a link leads to: it is new.
     let mut options = OpenOptions::new();
-    options
+    let mut file = options
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW);
-    options.open(path)
+        .open(&next)?;
+    file.write_all(bytes)?;
+    std::fs::rename(&next, path)
 }
 
 fn trusted(path: &Path, meta: &std::fs::Metadata) -> Result<(), StateError> {

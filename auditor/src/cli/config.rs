@@ -64,6 +64,8 @@ pub struct FileOptions {
     pub format: Option<Format>,
     /// `--output`.
     pub output: Option<PathBuf>,
+    /// `--matrix`.
+    pub matrix: Option<PathBuf>,
     /// `--exit-on`.
     pub exit_on: Option<Severity>,
     /// `--tier`.

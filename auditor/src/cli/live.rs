@@ -87,6 +87,8 @@ pub struct LiveOptions {
     pub exit_on: Option<Severity>,
     /// Where and how to record.
     pub record: Option<RecordOptions>,
+    /// Where to keep the matrix.
+    pub matrix: Option<PathBuf>,
 }
 
 impl LiveArgs {
@@ -128,6 +130,7 @@ impl LiveArgs {
             duration: self.duration.or(file.duration).map(|span| span.0),
             exit_on: None,
             record: None,
+            matrix: None,
         })
     }
 }

@@ -14,6 +14,8 @@ pub enum Signal {
     Stop,
     /// SIGHUP: read the policy again.
     Reload,
+    /// SIGUSR1: show the matrix.
+    Show,
 }
 
 /// The descriptor that signals arrive on.
@@ -32,7 +34,7 @@ impl Signals {
         let fd = unsafe {
             let mut set = std::mem::zeroed::<libc::sigset_t>();
             libc::sigemptyset(&raw mut set);
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1] {
                 libc::sigaddset(&raw mut set, signal);
             }
             let error =
@@ -89,8 +91,11 @@ impl Signals {
                 _ => Err(error),
             };
         }
-        let reload = info.ssi_signo == libc::SIGHUP as u32;
-        Ok(Some(if reload { Signal::Reload } else { Signal::Stop }))
+        Ok(Some(match info.ssi_signo.cast_signed() {
+            libc::SIGHUP => Signal::Reload,
+            libc::SIGUSR1 => Signal::Show,
+            _ => Signal::Stop,
+        }))
     }
 }
 
@@ -112,6 +117,7 @@ mod tests {
         assert_eq!(signals.wait(Duration::ZERO).unwrap(), None);
         for (number, want) in [
             (libc::SIGHUP, Signal::Reload),
+            (libc::SIGUSR1, Signal::Show),
             (libc::SIGTERM, Signal::Stop),
             (libc::SIGINT, Signal::Stop),
         ] {

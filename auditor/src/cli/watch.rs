@@ -17,7 +17,7 @@ Watch this machine live: one line per violation.
 
 Attaches to the kernel, takes a snapshot, and then writes a line for each event that breaks isolation or privilege, \
 with its proof: who, against whom, what was expected, what was observed, seen by which hook. Runs until SIGINT or \
-SIGTERM; SIGHUP reads the policy again. On a terminal each line is a readable one, in a pipe it is JSON.
+SIGTERM; SIGHUP reads the policy again, SIGUSR1 prints the matrix of who is isolated from whom on stderr. On a terminal each line is a readable one, in a pipe it is JSON.
 
 Needs root, or the capabilities that \"auditor doctor\" lists.";
 const AFTER: &str = "\
@@ -25,6 +25,7 @@ Examples:
   sudo auditor watch
   sudo auditor watch --policy policy.toml --output /var/log/auditor.jsonl
   sudo auditor watch --exit-on high --duration 10m   as a gate in a test: 1 when isolation broke
+  sudo auditor watch --matrix /run/auditor/matrix.json   and \"auditor explain --pair web db --scan\" that file
   sudo auditor watch | jq 'select(.type == \"violation\") | .message'
 
 A signal ends it with 0; --exit-on with 1; lost evidence with 4; a kernel on which no live tier works
@@ -43,6 +44,9 @@ pub struct Args {
     /// Append JSON lines to this file, beside stdout; -: JSON lines on stdout
     #[arg(long, value_name = "FILE", env = "AUDITOR_OUTPUT")]
     pub output: Option<PathBuf>,
+    /// Keep the matrix in this file: JSON as of "auditor scan", replaced every 10 seconds
+    #[arg(long, value_name = "FILE", env = "AUDITOR_MATRIX")]
+    pub matrix: Option<PathBuf>,
     /// End with 1 at the first violation of this severity or worse: info, low, medium, high, critical
     #[arg(long, value_name = "SEVERITY", env = "AUDITOR_EXIT_ON")]
     pub exit_on: Option<Severity>,
@@ -103,6 +107,7 @@ impl WatchOptions {
         let live = LiveOptions {
             exit_on: args.exit_on.or(file.exit_on),
             record,
+            matrix: args.matrix.or_else(|| file.matrix.clone()),
             ..args.live.resolve(file)?
         };
         Ok(Self {
@@ -196,6 +201,7 @@ mod tests {
                     duration: None,
                     exit_on: None,
                     record: None,
+                    matrix: None,
                 },
             }
         );

@@ -39,7 +39,7 @@ pub struct ScanReport {
     pub time: String,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
-    /// How it was looked at; always `scan` today.
+    /// How it was looked at: `scan` for one look, otherwise the best tier of the watch.
     pub tier: Tier,
     /// Digest (SHA-256, hexadecimal) of the effective policy.
     pub policy_digest: String,
@@ -51,6 +51,9 @@ pub struct ScanReport {
     pub shared: Vec<SharedObject>,
     /// Dimensions that nothing evaluates here.
     pub not_evaluated: Vec<Dimension>,
+    /// What else may be missing, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_miss: Vec<String>,
     /// Counts.
     pub summary: ScanSummary,
 }
@@ -377,6 +380,10 @@ impl ScanReport {
             let text = format!("not evaluated here: {}", names.join(", "));
             let _ = writeln!(out, "{}", style.paint(Paint::Dim, &text));
         }
+        for sentence in &self.may_miss {
+            let text = format!("may be missed: {}", printable(sentence));
+            let _ = writeln!(out, "{}", style.paint(Paint::Dim, &text));
+        }
     }
 }
 
@@ -490,6 +497,7 @@ pub(crate) mod tests {
                 offenders: vec![],
             }],
             not_evaluated: vec![Dimension::References],
+            may_miss: vec!["handles: not all".to_owned()],
             summary: ScanSummary {
                 entities: 4,
                 pairs: 6,
@@ -530,6 +538,10 @@ pub(crate) mod tests {
             "{text}"
         );
         assert!(text.contains("not evaluated here: references"), "{text}");
+        assert!(
+            text.ends_with("may be missed: handles: not all\n"),
+            "{text}"
+        );
     }
 
     /// Goal: a pair that is not listed gets its ι from the counts, and `?` where they leave it open.

@@ -5,6 +5,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use auditor::model::{Dimension, Tier};
+use auditor::report::scan::ScanReport;
 use serde_json::Value;
 
 use super::Survival;
@@ -141,6 +143,43 @@ pub(super) fn reports(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> 
     );
     first.end()?;
     second.end()
+}
+
+/// Goal: a watch shows who is isolated from whom, by file and by signal, and as a scan does. Method: a container and the
+/// host before and after it joins the host's network namespace.
+pub(super) fn matrix(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
+    let mut container = survival.container(runtime, "matrix")?;
+    let id = format!("{}:{}", runtime.name, container.id());
+    let path = survival.path("matrix.json");
+    let path = path.to_str().context("the path is not UTF-8")?;
+    let watch = survival.watch(&["--matrix", path])?;
+    let iota = || -> Result<Value> {
+        let text = std::fs::read_to_string(path).context("read the matrix")?;
+        let matrix: ScanReport = serde_json::from_str(&text).context("read the matrix")?;
+        ensure!(matrix.tier != Tier::Scan, "the matrix is that of a scan");
+        ensure!(
+            !matrix.not_evaluated.contains(&Dimension::References),
+            "open files are not looked at"
+        );
+        Ok(matrix.iota(&id, "host").into())
+    };
+    let asked = |times| {
+        watch.signal(libc::SIGUSR1)?;
+        watch.expect_log("claim: structural", times)
+    };
+    asked(1)?;
+    ensure!(iota()? == 1, "before: {}", iota()?);
+    container.join_host(Kind::Net)?;
+    watch.expect("the join", container.broke("namespace-join", "net"))?;
+    asked(2)?;
+    ensure!(iota()? == 0, "after: {}", iota()?);
+    let log = watch.log();
+    ensure!(log.contains(container.id()), "not in the table: {log}");
+    let ran = survival.run(&["explain", "--pair", &id, "host", "--scan", path])?;
+    let said = ran.bad.join("\n");
+    ensure!(said.contains("not isolated"), "explain: {said} {}", ran.log);
+    survival.stop(watch, 0)?;
+    container.end()
 }
 
 fn explain(survival: &Survival<'_>, words: &[&str], input: &str, wanted: &str) -> Result<()> {

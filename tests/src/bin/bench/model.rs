@@ -4,8 +4,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use auditor::agent::once;
-use auditor::model::policy::Policy;
-use auditor::sensor::clock::Machine;
 use auditor_tests::node::{self, Node};
 
 use crate::measure::{Goal, median, processor_seconds, say};
@@ -83,12 +81,10 @@ pub(crate) fn large() -> Result<()> {
         "MiB",
         Goal::None,
     );
-    let machine = Machine::read()?;
-    let policy = Policy::default();
     let mut times = Vec::new();
     for _ in 0..5 {
         let started = Instant::now();
-        let report = once::report(&engine, &machine, &policy, 0);
+        let report = once::report(&engine, 0);
         let json = serde_json::to_vec(&report)?;
         times.push(started.elapsed().as_secs_f64());
         anyhow::ensure!(
