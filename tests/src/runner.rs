@@ -4,7 +4,7 @@
 //! scenario that caused it. Expected lines are awaited while the state is held; everything else is judged when the
 //! session has ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::cast::Cast;
 use crate::identity::{Entity, is_type, parties};
 use crate::outcome::{Report, Shown};
 use crate::runtime::{Layout, Runtime};
-use crate::scenario::{LineKind, Need, Requires, Scenario, Session, Step};
+use crate::scenario::{LineKind, Need, Requires, STANDING, Scenario, Session, Step};
 use crate::stream::{Auditor, Ended};
 use crate::{contract, coverage, interrupt, privileges, silence, survive, table};
 
@@ -146,6 +146,8 @@ struct Stage<'a> {
     claimed: BTreeSet<usize>,
     /// Case names and the ids of their containers.
     played: Vec<(String, BTreeSet<String>)>,
+    /// Ids of containers in scenarios that are about a standing rule, by rule.
+    standing: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
 impl<'a> Stage<'a> {
@@ -165,17 +167,22 @@ impl<'a> Stage<'a> {
             auditor,
             claimed: BTreeSet::new(),
             played: Vec::new(),
+            standing: BTreeMap::new(),
         })
     }
 
     fn play(&mut self, scenario: &Scenario, runtime: &Runtime, report: &mut Report) -> Result<()> {
         let name = format!("{}/{}", runtime.name, scenario.id);
         let mut cast = Cast::new(self.options, scenario, runtime)?;
-        let ids = cast
+        let ids: BTreeSet<String> = cast
             .running
             .iter()
             .map(|container| container.id.clone())
             .collect();
+        for rule in STANDING.into_iter().filter(|rule| scenario.is_about(rule)) {
+            let about = self.standing.entry(rule).or_default();
+            about.extend(ids.iter().cloned());
+        }
         self.played.push((name.clone(), ids));
         for step in &scenario.steps {
             let case = format!("{name}/{}", step.id);
@@ -257,6 +264,7 @@ impl<'a> Stage<'a> {
             auditor,
             claimed,
             played,
+            standing,
         } = self;
         let Some(auditor) = auditor else {
             return Ok(Vec::new());
@@ -279,7 +287,7 @@ impl<'a> Stage<'a> {
         let end_ns = last.map_or(u64::MAX, |line| line["boottime_ns"].as_u64().unwrap_or(0));
         let unexpected: Vec<&Value> = (ended.lines.iter().enumerate())
             .filter(|(index, line)| {
-                must_be_expected(line)
+                must_be_expected(line, &standing)
                     && !claimed.contains(index)
                     && !claimed.iter().any(|&first| {
                         let first = &ended.lines[first];
@@ -304,6 +312,11 @@ impl<'a> Stage<'a> {
             format!("{}/silence", session.name()),
             took,
             describe(&others),
+        )?;
+        report.check(
+            format!("{}/told-once", session.name()),
+            took,
+            told_twice(&ended.lines),
         )?;
         report.check(
             format!("{}/ends-well", session.name()),
@@ -384,11 +397,26 @@ fn violation_bytes(ended: &Ended) -> Vec<usize> {
 }
 
 /// Whether a line may only appear where a step expects it. Others are for the record.
-fn must_be_expected(line: &Value) -> bool {
+fn must_be_expected(line: &Value, standing: &BTreeMap<&str, BTreeSet<String>>) -> bool {
     let is = |kind: LineKind| is_type(line, kind.name());
+    let rule = line["rule"].as_str().unwrap_or_default();
+    let is_about = |ids| names_any(line, ids);
     is(LineKind::Violation)
         || is(LineKind::Drift)
-        || is(LineKind::Audit) && line["rule"] == "shared-handle"
+        || is(LineKind::Audit) && rule == "shared-handle"
+        || is(LineKind::Audit) && standing.get(rule).is_some_and(is_about)
+}
+
+/// How a container stands is told once, whoever's it is.
+fn told_twice(lines: &[Value]) -> Option<String> {
+    let mut seen = BTreeSet::new();
+    let of = |line: &Value, part: &str| line.pointer(part).map(Value::to_string);
+    let twice = lines.iter().find(|line| {
+        let rule = line["rule"].as_str().unwrap_or_default();
+        let parts = ["/subject/id", "/subject/incarnation", "/message"];
+        STANDING.contains(&rule) && !seen.insert((rule, parts.map(|part| of(line, part))))
+    });
+    twice.map(|line| format!("again: {line}"))
 }
 
 /// Whether a line folds repeats of an earlier one: the same finding, a fold window (a minute) later, or when the stream

@@ -280,6 +280,10 @@ pub enum Object {
     ByHost,
 }
 
+/// Rules about how a container stands from its start on. Containers of these tests are set up so that acts are possible,
+/// so nearly each has such lines: only scenarios that are about one of these rules say whose they must be, and whose not.
+pub const STANDING: [&str; 1] = ["dangerous-capability"];
+
 /// The type of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineKind {
@@ -409,4 +413,13 @@ pub struct Scenario {
     pub containers: Vec<Container>,
     /// In order. All states are held until the scenario ends.
     pub steps: Vec<Step>,
+}
+
+impl Scenario {
+    /// Whether some step expects a line of this rule.
+    #[must_use]
+    pub fn is_about(&self, rule: &str) -> bool {
+        let expects = self.steps.iter().flat_map(|step| &step.expects);
+        expects.into_iter().any(|expect| expect.rule == rule)
+    }
 }

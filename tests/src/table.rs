@@ -11,6 +11,7 @@ mod mount;
 mod noise;
 mod process;
 mod socket;
+mod standing;
 
 use crate::act::Kind;
 use crate::scenario::{
@@ -51,6 +52,7 @@ pub fn scenarios() -> Vec<Scenario> {
             }),
     );
     all.push(excess());
+    all.extend(standing::scenarios());
     all.extend(kernel::scenarios());
     all.extend(process::scenarios());
     all.extend(file::scenarios());
@@ -536,7 +538,12 @@ fn excess() -> Scenario {
         does: "two containers of one role, of which one has another role too, which permits less than it was granted",
         session: Session::Declared,
         containers: vec![Container::plain("a"), Container::plain("b")],
-        steps: vec![step("granted", Deed::Nothing, &[], &[finding])],
+        steps: vec![step(
+            "granted",
+            Deed::Nothing,
+            &[],
+            &[finding, standing::dangerous("high")],
+        )],
     }
 }
 

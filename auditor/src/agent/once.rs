@@ -9,10 +9,11 @@ use crate::engine::{Engine, Event, Facts};
 use crate::model::facts::{EntityId, HOST, ObjectKey};
 use crate::model::isolation::{Matrix, MatrixPair, Means};
 use crate::model::output::{Evidence, SCHEMA};
+use crate::model::power::Power;
 use crate::model::{Dimension, NsKind, Tier, Verdict, capability, text};
 use crate::report::scan::{
-    ScanDimension, ScanEntity, ScanNs, ScanPair, ScanReport, ScanSummary, ScanType, ScanWitness,
-    SharedObject,
+    ScanDimension, ScanEntity, ScanNs, ScanPair, ScanPower, ScanReport, ScanSummary, ScanType,
+    ScanWitness, SharedObject,
 };
 use crate::sensor::clock::Machine;
 use crate::sensor::handles;
@@ -169,7 +170,18 @@ fn entity(engine: &Engine, facts: &Facts) -> ScanEntity {
         capabilities: init.map(capabilities).unwrap_or_default(),
         seccomp: confined.map(|s| seccomp(s.seccomp_mode).to_owned()),
         no_new_privs: confined.map(|s| s.task_flags & task_flags::NO_NEW_PRIVS != 0),
+        powers: powers(engine, facts.id),
     }
+}
+
+fn powers(engine: &Engine, id: EntityId) -> Vec<ScanPower> {
+    let found = engine.powers(id).map_or_else(Vec::new, |p| p.powers);
+    let power = |power: &Power| ScanPower {
+        capability: capability::name(power.capability).to_owned(),
+        severity: power.severity,
+        power: power.words.to_owned(),
+    };
+    found.into_iter().map(power).collect()
 }
 
 fn capabilities(state: &TaskState) -> BTreeMap<String, Vec<String>> {

@@ -136,6 +136,25 @@ pub struct SavedEntity {
     /// What it was granted and used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privileges: Option<Account>,
+    /// What of its standing was told, and is not told again.
+    #[serde(default, skip_serializing_if = "Told::is_nothing")]
+    pub told: Told,
+}
+
+/// What of a container's standing was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Its dangerous capabilities.
+    #[serde(default)]
+    pub capabilities: u64,
+}
+
+impl Told {
+    /// Whether there was nothing to tell.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A task's sticky label.

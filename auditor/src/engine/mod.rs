@@ -28,7 +28,7 @@ mod tests;
 mod transfers;
 pub mod world;
 
-pub use event::{Event, Look, LossMark, Query, Saved, SavedEntity, SavedLabel};
+pub use event::{Event, Look, LossMark, Query, Saved, SavedEntity, SavedLabel, Told};
 pub use report::tier_of;
 pub use scan::{Facts, NamespaceFact};
 
@@ -44,7 +44,7 @@ use auditor_common::limits::CGROUP_SLOTS;
 use hashbrown::HashMap;
 use label::Pending;
 use report::Reporter;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use world::World;
 
 /// Dimensions whose verdicts rest on kernel events, and so become unknown when events are lost.
@@ -150,8 +150,7 @@ pub struct Engine {
     transfers: transfers::Transfers,
     setups: setup::Setups,
     handles: handles::Handles,
-    /// Containers whose grant is yet to be judged.
-    ungranted: BTreeSet<EntityId>,
+    grants: grants::Grants,
     files: apply::Files,
     ledger: privileges::Ledger,
     last_heartbeat_ns: u64,
@@ -195,7 +194,7 @@ impl Engine {
             transfers: transfers::Transfers::default(),
             setups: setup::Setups::default(),
             handles: handles::Handles::default(),
-            ungranted: BTreeSet::new(),
+            grants: grants::Grants::default(),
             files: apply::Files::default(),
             ledger: privileges::Ledger::default(),
             last_heartbeat_ns: 0,
@@ -284,6 +283,9 @@ impl Engine {
     pub fn stop(&mut self, boottime_ns: u64, reason: &str, out: &mut Vec<Record>) {
         self.advance(boottime_ns);
         self.release_all();
+        if self.started {
+            self.settle_grants(out);
+        }
         self.drain_ready(out);
         self.tell_put_off(out, true);
         self.refresh_counters();

@@ -136,6 +136,7 @@ impl Engine {
         self.naming
             .retries
             .retain(|r| !matches!(r.pending, Pending::Name(of) if of == id));
+        self.judge_named(id);
         for held in std::mem::take(&mut self.naming.held) {
             if let Some(mut held) = self.hold(held) {
                 held.draft.message = held
@@ -156,6 +157,7 @@ impl Engine {
     /// All that waits is told now: the stream ends.
     pub(super) fn release_all(&mut self) {
         self.naming.retries.clear();
+        self.judge_unnamed();
         self.release_held(HOST);
     }
 

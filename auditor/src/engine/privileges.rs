@@ -94,6 +94,11 @@ impl Engine {
         }
     }
 
+    /// What a container was granted when it began.
+    pub(super) fn granted_to(&self, id: EntityId) -> Option<Granted> {
+        self.ledger.open.get(&id)?.account.granted
+    }
+
     /// A container has ended; it still has its name.
     pub(super) fn close_account(&mut self, id: EntityId) {
         let Some(privileges) = self.privileges_of(id, true) else {

@@ -61,6 +61,12 @@ pub fn names(mask: u64) -> Vec<&'static str> {
         .collect()
 }
 
+/// The name of one; `?` where it has none yet.
+#[must_use]
+pub fn name(bit: u8) -> &'static str {
+    NAMES.get(usize::from(bit)).copied().unwrap_or("?")
+}
+
 /// The bits of a set that have no name yet.
 #[must_use]
 pub const fn unnamed(mask: u64) -> u64 {

@@ -11,6 +11,7 @@ pub mod kinds;
 pub mod lsm;
 pub mod output;
 pub mod policy;
+pub mod power;
 pub mod privileges;
 pub mod setup;
 pub mod sorted;

@@ -179,6 +179,21 @@ pub const fn words(rule: RuleId) -> RuleWords {
             ],
             declare: Declare::Allow,
         },
+        RuleId::DangerousCapability => RuleWords {
+            title: "A container was granted capabilities that are power over the host or over other containers",
+            transition: None,
+            why: "Most capabilities are harmless over a container's own things. These are not, as this container is set \
+                  up: over the machine's initial user namespace, or together with a namespace that it shares. Whoever \
+                  takes the container over has them, and needs no flaw of the kernel to get out.",
+            steps: &[
+                "See in the message what each capability gives here.",
+                "Compare with what the container uses (auditor privileges), and drop the rest.",
+                "Where it needs one: give it a user namespace of its own, or take away the host's namespace that makes \
+                 it dangerous.",
+                "What it shall have stands in its role's capabilities in the policy; then it is not told.",
+            ],
+            declare: Declare::Allow,
+        },
         RuleId::SharedNamespace => RuleWords {
             title: "Two entities share a namespace and nothing declares it",
             transition: None,

@@ -90,6 +90,20 @@ pub struct ScanEntity {
     pub seccomp: Option<String>,
     /// no_new_privs of its init; null: not readable.
     pub no_new_privs: Option<bool>,
+    /// What its capabilities let it do to the host or to other containers; see the rule `dangerous-capability`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub powers: Vec<ScanPower>,
+}
+
+/// What a capability lets an entity do to others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScanPower {
+    /// Name of the capability.
+    pub capability: String,
+    /// How bad.
+    pub severity: Severity,
+    /// What, as words behind "can".
+    pub power: String,
 }
 
 /// A namespace as an entity has it.
@@ -233,6 +247,7 @@ impl ScanReport {
         self.matrix(style, &mut out);
         self.witnesses(style, &mut out);
         self.shared_lines(style, &mut out);
+        self.powers(style, &mut out);
         self.last_lines(style, &mut out);
         out
     }
@@ -362,6 +377,28 @@ impl ScanReport {
         }
     }
 
+    fn powers(&self, style: Style, out: &mut String) {
+        let mut powers = self
+            .entities
+            .iter()
+            .flat_map(|e| e.powers.iter().map(move |power| (e, power)))
+            .peekable();
+        if powers.peek().is_some() {
+            let title = "Power over others by capabilities";
+            let _ = writeln!(out, "\n{}", style.paint(Paint::Strong, title));
+        }
+        for (entity, power) in powers {
+            let _ = writeln!(
+                out,
+                "  {} {} {} can {}",
+                style.severity(power.severity),
+                pad(&power.capability, 18),
+                self.name_of(&entity.id),
+                printable(&power.power)
+            );
+        }
+    }
+
     fn last_lines(&self, style: Style, out: &mut String) {
         let ScanSummary {
             entities,
@@ -390,7 +427,7 @@ impl ScanReport {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::{
-        ScanDimension, ScanEntity, ScanNs, ScanPair, ScanReport, ScanSummary, ScanType,
+        ScanDimension, ScanEntity, ScanNs, ScanPair, ScanPower, ScanReport, ScanSummary, ScanType,
         ScanWitness, SharedObject,
     };
     use crate::model::output::{EntityKind, Evidence, SCHEMA};
@@ -417,6 +454,7 @@ pub(crate) mod tests {
             capabilities: BTreeMap::from([("effective".to_owned(), vec!["CHOWN".to_owned()])]),
             seccomp: Some("filter".to_owned()),
             no_new_privs: Some(false),
+            powers: Vec::new(),
         }
     }
 
@@ -541,6 +579,25 @@ pub(crate) mod tests {
         assert!(
             text.ends_with("may be missed: handles: not all\n"),
             "{text}"
+        );
+    }
+
+    /// Goal: powers stand in a section of their own, and only where somebody has one.
+    #[test]
+    fn powers_have_a_section() {
+        let mut report = sample();
+        assert!(!report.table(Style::Plain).contains("Power over others"));
+        report.entities[1].powers.push(ScanPower {
+            capability: "SYS_MODULE".to_owned(),
+            severity: Severity::High,
+            power: "load code into the kernel".to_owned(),
+        });
+        let text = report.table(Style::Plain);
+        let section = text.split("Power over others by capabilities\n").nth(1);
+        let line = section.unwrap().lines().next().unwrap();
+        assert!(
+            line.ends_with("SYS_MODULE         db can load code into the kernel"),
+            "{line}"
         );
     }
 

@@ -10,6 +10,7 @@ impl Engine {
     pub(super) fn end_entity(&mut self, id: EntityId) {
         // Later it has no name any more.
         self.release_held(id);
+        self.close_grant(id);
         self.close_account(id);
         let Some(entity) = self.world.end(id) else {
             return;

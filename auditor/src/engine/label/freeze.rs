@@ -170,6 +170,7 @@ impl Engine {
         self.world.begin(id, entity);
         self.index.insert_entity(id, self.profile(id));
         self.judge_grant(id);
+        self.judge_company(id);
         let own = territory == id || slots == 0;
         let origin = if own { Origin::Own } else { Origin::Undeclared };
         self.index.hold(id, ObjectKey::Territory(territory), origin);

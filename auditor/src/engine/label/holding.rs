@@ -240,7 +240,11 @@ impl Engine {
     }
 
     /// Who besides `but` holds an object.
-    pub(super) fn other_holders(&self, object: ObjectKey, but: EntityId) -> BTreeSet<EntityId> {
+    pub(in crate::engine) fn other_holders(
+        &self,
+        object: ObjectKey,
+        but: EntityId,
+    ) -> BTreeSet<EntityId> {
         let holders = self.index.holders(object).iter().map(|(id, _)| *id);
         holders.filter(|id| *id != but && *id != HOST).collect()
     }

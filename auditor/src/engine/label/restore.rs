@@ -110,6 +110,7 @@ impl Engine {
         if let Some(account) = &saved.privileges {
             self.restore_account(id, account);
         }
+        self.restore_told(id, saved.told);
         if parent == HOST && self.pending.len() < MAX_PENDING {
             let query = self.next_query;
             self.next_query += 1;
@@ -179,6 +180,7 @@ impl Engine {
                     .collect(),
                 parent: places.get(&entity.parent).copied(),
                 privileges: self.account_of(id),
+                told: self.told_of(id),
             });
         }
         let mut labels: Vec<SavedLabel> = self

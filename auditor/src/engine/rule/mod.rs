@@ -5,6 +5,7 @@
 
 pub mod cgroup_migration;
 pub mod container_enter;
+pub mod dangerous_capability;
 pub mod device_access;
 pub mod directory;
 pub mod drift;

@@ -278,6 +278,7 @@ impl Pseudonyms {
             root: _,
             parent: _,
             privileges,
+            told: _,
         } in entities
         {
             if let Some(account) = privileges {
