@@ -117,7 +117,7 @@ hooks! {
     ENTER_KERNEL = 48: "enter_kernel", "sys_enter_kernel", Attach::SyscallEnter(&["bpf", "init_module", "finit_module", "kexec_load", "kexec_file_load", "perf_event_open", "userfaultfd"]), Tracepoint, "containers that use bpf, load kernel code, or open perf events";
     EXIT_KERNEL = 49: "exit_kernel", "sys_exit_kernel", Attach::SyscallExit(&["bpf", "init_module", "finit_module", "kexec_load", "kexec_file_load", "perf_event_open", "userfaultfd"]), Tracepoint, "containers that use bpf, load kernel code, or open perf events";
     SOCKET_CREATE = 50: "socket_create", "security_socket_create", Attach::Fentry("security_socket_create"), Trampoline, "containers that open sockets into the kernel's crypto or netlink";
-    ENTER_SOCKET = 51: "enter_socket", "sys_enter_socket", Attach::SyscallEnter(&["socket"]), Tracepoint, "containers that open sockets into the kernel's crypto or netlink";
+    ENTER_SOCKET = 51: "enter_socket", "sys_enter_socket", Attach::SyscallEnter(&["socket", "splice"]), Tracepoint, "containers that open sockets into the kernel's crypto or netlink, and splice into them";
     ENTER_CONNECT = 52: "enter_connect", "sys_enter_connect", Attach::SyscallEnter(&["connect"]), Tracepoint, "connections to others' unix sockets";
     ENTER_MKNOD = 53: "enter_mknod", "sys_enter_mknod", Attach::SyscallEnter(&["mknod", "mknodat"]), Tracepoint, "device nodes that containers make";
     ITER_HANDLE = 54: "iter_handle", "iter/handles", Attach::Iter("task_file"), Both, "pipes, sockets and open files that containers share";
@@ -125,4 +125,5 @@ hooks! {
     MOUNT_SETATTR = 56: "mount_setattr", "sys_mount_setattr", Attach::Fexit(SYS_MOUNT_SETATTR), Trampoline, "attributes of mounts that containers change by mount_setattr (found by sweep instead)";
     CAPABLE = 57: "capable", "cap_capable", Attach::TpBtf("cap_capable"), Both, "capabilities that containers use";
     CAPABLE_EXIT = 58: "capable_exit", "cap_capable/return", Attach::Fexit("cap_capable"), Trampoline, "capabilities that containers use";
+    SPLICE = 59: "splice", "do_splice", Attach::Fentry("do_splice"), Trampoline, "containers that splice into sockets of the kernel's crypto";
 }

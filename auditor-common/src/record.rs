@@ -446,6 +446,8 @@ pub mod act {
     /// Made a system call that reaches into the kernel (bpf, modules, kexec, perf, userfaultfd): `syscall` says which.
     /// `arg0`, `arg1`: its first arguments; `result`: what it returned, 0 for success.
     pub const KERNEL_CALL: u32 = 53;
+    /// Spliced into a socket of a family by which a program reaches deep into the kernel: `arg0`.
+    pub const SPLICE: u32 = 54;
     /// Was asked for a capability, for the first time in its container. `arg0`: its number; `arg1`: see
     /// [`super::capable`]; `result`: whether it has it.
     pub const CAPABLE: u32 = 64;

@@ -146,14 +146,15 @@ fn mount_cgroups(hybrid: bool) -> Result<()> {
 
 /// Loads what the image carries for this kernel.
 fn load_modules() {
-    let modules = std::fs::read_dir("/lib/guest-modules")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let modules = std::fs::read_dir("/lib/guest-modules");
+    let modules = modules.into_iter().flatten().flatten();
+    let mut modules: Vec<_> = modules.map(|module| module.path()).collect();
+    // Some need others: they are numbered.
+    modules.sort();
     for module in modules {
-        match Command::new("insmod").arg(module.path()).status() {
+        match Command::new("insmod").arg(&module).status() {
             Ok(status) if status.success() => {}
-            other => eprintln!("guest: insmod {}: {other:?}", module.path().display()),
+            other => eprintln!("guest: insmod {}: {other:?}", module.display()),
         }
     }
 }

@@ -215,6 +215,7 @@ impl<'a> Stage<'a> {
                 let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
                 paranoid.is_ok_and(|level| level.trim() == "2")
             }
+            Need::CryptoSockets => crate::act::kernel::has_crypto_sockets(),
             Need::Modules => Path::new("/proc/modules").exists(),
             Need::Kexec => Path::new("/sys/kernel/kexec_loaded").exists(),
             Need::KernelMemory => self.options.memory.is_some(),

@@ -257,6 +257,8 @@ pub enum Need {
     /// perf_event_open asks whoever wants to be asked before it refuses who has no privilege: Debian has a setting by which it
     /// does not.
     PerfIsAsked,
+    /// Sockets of the kernel's crypto.
+    CryptoSockets,
     /// Loadable modules.
     Modules,
     /// kexec.

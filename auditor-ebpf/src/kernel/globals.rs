@@ -68,6 +68,9 @@ pub static NR_PRLIMIT: Global<i32> = Global::new(-2);
 /// Number of mknodat in the machine's native table; -2: unknown.
 #[unsafe(no_mangle)]
 pub static NR_MKNODAT: Global<i32> = Global::new(-2);
+/// Number of splice in the machine's native table; -2: unknown.
+#[unsafe(no_mangle)]
+pub static NR_SPLICE: Global<i32> = Global::new(-2);
 
 /// The key by which addresses of open files become numbers that tell nothing of them. Made anew by each agent, and kept
 /// nowhere.

@@ -4,11 +4,11 @@
 //! exits of the system calls tell it with their result, and their register arguments are kept from the entries.
 
 use super::act::Deed;
-use super::syscall;
+use super::{socket, syscall};
 use crate::capture;
 use crate::emit;
 use crate::kernel::globals::{
-    LOADING_KEXEC, LOADING_MODULE, NR_MKNODAT, READING_KEXEC, READING_MODULE,
+    LOADING_KEXEC, LOADING_MODULE, NR_MKNODAT, NR_SPLICE, READING_KEXEC, READING_MODULE,
 };
 use crate::kernel::{Direct, Ptr, current};
 use crate::marks;
@@ -188,12 +188,38 @@ pub fn socket_create(ctx: FEntryContext) -> i32 {
     0
 }
 
-/// socket(2) begins. What is asked for stands in registers.
+/// socket(2) or splice(2) begins. What is asked for stands in registers.
 #[tracepoint]
 pub fn enter_socket(ctx: TracePointContext) -> i32 {
-    if !is_let_go(hook::ENTER_SOCKET) {
-        let argument = |index| syscall::argument(&ctx, index) as u32;
+    if is_let_go(hook::ENTER_SOCKET) {
+        return 0;
+    }
+    let argument = |index| syscall::argument(&ctx, index) as u32;
+    if syscall::number(&ctx) == NR_SPLICE.load() {
+        let into = capture::file_at(u64::from(argument(2)));
+        watch_splice(hook::ENTER_SOCKET, into);
+    } else {
         watch_socket(hook::ENTER_SOCKET, argument(0), argument(1), argument(2));
+    }
+    0
+}
+
+/// Tells what is spliced into a socket of the kernel's crypto.
+#[inline(always)]
+fn watch_splice(hook: u16, into: Ptr) {
+    let (_, family) = socket::behind(into);
+    if u32::from(family) == family::ALG {
+        tell(hook, act::SPLICE, u64::from(family), 0);
+    } else {
+        emit::filter(hook);
+    }
+}
+
+/// Something is spliced from a pipe or into one, by whatever call.
+#[fentry(function = "do_splice")]
+pub fn splice(ctx: FEntryContext) -> i32 {
+    if !is_let_go(hook::SPLICE) {
+        watch_splice(hook::SPLICE, ctx.arg(2));
     }
     0
 }

@@ -176,11 +176,19 @@ pub fn exit_connect(ctx: TracePointContext) -> i32 {
 
 /// The unix socket behind a descriptor of the running task; null where there is none.
 #[inline(always)]
-unsafe fn connected(descriptor: u64) -> Ptr {
-    const NONE: Ptr = core::ptr::null();
+fn connected(descriptor: u64) -> Ptr {
+    match behind(capture::file_at(descriptor)) {
+        (sk, AF_UNIX) => sk,
+        _ => core::ptr::null(),
+    }
+}
+
+/// The socket behind a file, and its family; null and 0 where there is none.
+#[inline(always)]
+pub fn behind(file: Ptr) -> (Ptr, u16) {
+    const NONE: (Ptr, u16) = (core::ptr::null(), 0);
     // SAFETY: Probe takes any address.
     unsafe {
-        let file = capture::file_at(descriptor);
         if file.is_null() {
             return NONE;
         }
@@ -198,9 +206,9 @@ unsafe fn connected(descriptor: u64) -> Ptr {
             return NONE;
         }
         let family: Option<u16> = Probe::field(sk, &SOCK_FAMILY);
-        if family.is_none_or(|family| family != AF_UNIX) {
-            return NONE;
+        match family {
+            Some(family) => (sk, family),
+            None => NONE,
         }
-        sk
     }
 }

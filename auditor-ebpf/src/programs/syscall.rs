@@ -20,6 +20,12 @@ pub fn succeeded(ctx: &TracePointContext) -> bool {
     result(ctx) >= 0 && !current::is_own()
 }
 
+/// The syscall's number, at its entry or exit.
+#[inline(always)]
+pub fn number(ctx: &TracePointContext) -> i32 {
+    word(ctx, NUMBER) as i32
+}
+
 /// What the syscall returned.
 #[inline(always)]
 pub fn result(ctx: &TracePointContext) -> i64 {

@@ -1,8 +1,10 @@
 //! Acts on the kernel, its settings, and devices.
 
 use std::ffi::CString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Error;
+use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,16 @@ pub enum KernelAct {
         kind: i32,
         /// Protocol.
         protocol: i32,
+    },
+    /// A file into a pipe, and that into a socket of the kernel's crypto which wants to hash it.
+    SpliceToCrypto {
+        /// The file.
+        path: String,
+    },
+    /// The same, into a unix socket.
+    SpliceToUnix {
+        /// The file.
+        path: String,
     },
     /// `unshare(CLONE_NEWUSER | CLONE_NEWNET)`.
     UnshareUserAndNet,
@@ -115,6 +127,15 @@ impl KernelAct {
                     result => tried("socket", result),
                 }
             }
+            Self::SpliceToCrypto { path } => tried(
+                format!("splice {path} into a crypto socket"),
+                crypto_socket().and_then(|socket| splice(path, &socket)),
+            ),
+            Self::SpliceToUnix { path } => {
+                let pair = UnixStream::pair();
+                let spliced = pair.and_then(|(here, _there)| splice(path, &here.into()));
+                tried(format!("splice {path} into a unix socket"), spliced)
+            }
             Self::UnshareUserAndNet => tried(
                 "unshare",
                 crate::sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET),
@@ -158,6 +179,52 @@ fn done(result: i64) -> std::io::Result<()> {
         0.. => Ok(()),
         _ => Err(Error::last_os_error()),
     }
+}
+
+/// Whether this kernel has sockets of its crypto.
+pub(crate) fn has_crypto_sockets() -> bool {
+    crypto_socket().is_ok()
+}
+
+/// A socket that hashes what is sent to it.
+fn crypto_socket() -> std::io::Result<OwnedFd> {
+    // SAFETY: all-zero is a valid value of this plain struct.
+    let mut address: libc::sockaddr_alg = unsafe { std::mem::zeroed() };
+    address.salg_family = libc::AF_ALG as u16;
+    address.salg_type[..4].copy_from_slice(b"hash");
+    address.salg_name[..6].copy_from_slice(b"sha256");
+    // SAFETY: no memory is passed.
+    let made = unsafe { libc::socket(libc::AF_ALG, libc::SOCK_SEQPACKET, 0) };
+    let socket = owned(made)?;
+    let size = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the address has the size that is given, and outlives the call.
+    let bound = unsafe { libc::bind(made, (&raw const address).cast(), size) };
+    done(bound.into())?;
+    // SAFETY: no address is asked for.
+    let accepted = unsafe { libc::accept(made, std::ptr::null_mut(), std::ptr::null_mut()) };
+    drop(socket);
+    owned(accepted)
+}
+
+fn owned(descriptor: i32) -> std::io::Result<OwnedFd> {
+    done(descriptor.into())?;
+    // SAFETY: the kernel just gave us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// The first bytes of a file, by way of a pipe.
+fn splice(path: &str, into: &OwnedFd) -> std::io::Result<()> {
+    const BYTES: usize = 64;
+    let file = File::open(path)?;
+    let (reader, writer) = std::io::pipe()?;
+    let push = |from: &dyn AsRawFd, into: &dyn AsRawFd| {
+        let (from, into) = (from.as_raw_fd(), into.as_raw_fd());
+        let none = std::ptr::null_mut;
+        // SAFETY: no offsets are passed.
+        done(unsafe { libc::splice(from, none(), into, none(), BYTES, 0) } as i64)
+    };
+    push(&file, &writer)?;
+    push(&reader, into)
 }
 
 /// `BPF_MAP_TYPE_ARRAY` with one entry: type, sizes of key and value, number of entries.

@@ -10,7 +10,14 @@ use crate::scenario::{
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![code(), refused(), knobs(), devices(), steps_before()]
+    vec![
+        code(),
+        refused(),
+        knobs(),
+        devices(),
+        steps_before(),
+        splices(),
+    ]
 }
 
 fn go(id: &str, act: fn(&dyn Places) -> Act, expects: &[Expect]) -> Step {
@@ -176,15 +183,16 @@ fn devices() -> Scenario {
     }
 }
 
-fn steps_before() -> Scenario {
-    let told = Expect {
+/// The line of a step before.
+fn step_before() -> Expect {
+    Expect {
         kind: LineKind::Audit,
-        ..of_dimension(
-            violation("page-cache-prestep", Object::Host),
-            "kernel",
-            "low",
-        )
-    };
+        ..of_host("page-cache-prestep", "kernel", "low")
+    }
+}
+
+fn steps_before() -> Scenario {
+    let told = step_before();
     let nested =
         |dimension| of_dimension(violation("namespace-nest", Object::Any), dimension, "low");
     let ipsec = |_: &dyn Places| {
@@ -214,6 +222,33 @@ fn steps_before() -> Scenario {
                 &[told, nested("user"), nested("net")],
             ),
             go("socket", plain, &[]),
+        ],
+    }
+}
+
+fn splices() -> Scenario {
+    const FILE: &str = "/bin/busybox";
+    let crypto = |_: &dyn Places| {
+        let path = FILE.to_owned();
+        Act::Kernel(KernelAct::SpliceToCrypto { path })
+    };
+    let unix = |_: &dyn Places| {
+        let path = FILE.to_owned();
+        Act::Kernel(KernelAct::SpliceToUnix { path })
+    };
+    let told = step_before();
+    Scenario {
+        id: "splice",
+        does: "a task splices a file into a unix socket, then into a socket of the kernel's crypto",
+        session: Session::Default,
+        containers: vec![Container::plain("a")],
+        steps: vec![
+            go("own", unix, &[]),
+            Step {
+                needs: vec![Need::CryptoSockets],
+                // The socket, and what goes into it.
+                ..go("crypto", crypto, &[told, told])
+            },
         ],
     }
 }

@@ -27,8 +27,8 @@ const DIRECTORIES: [&str; 9] = [
     "proc", "sys", "dev", "run", "tmp", "etc", "root", "var", "var/tmp",
 ];
 
-/// Modules that Debian does not build in.
-const MODULES: [&str; 1] = ["veth"];
+/// Modules that Debian does not build in, each after those that it needs.
+const MODULES: [&str; 4] = ["veth", "af_alg", "algif_hash", "loop"];
 
 /// Where the guest loads modules from.
 const MODULE_DIRECTORY: &str = "lib/guest-modules";

@@ -53,7 +53,7 @@ impl Engine {
                 let call = (self.config.syscalls)(record.syscall);
                 rule::kernel_code::detect(&deed, call, &self.world, &mut drafts);
             }
-            act::SOCKET => {
+            act::SOCKET | act::SPLICE => {
                 rule::page_cache_prestep::detect_socket(&deed, &self.world, &mut drafts);
             }
             act::CAPABLE if !arriving => self.on_capable(&deed),

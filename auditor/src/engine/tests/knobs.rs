@@ -165,4 +165,8 @@ fn steps_before_are_for_the_record() {
     m.on_kernel(init, act::SOCKET, |record| record.arg0 = 2);
     let told = ("audit", RuleId::PageCachePrestep, Severity::Low);
     assert_eq!(m.told(), [told]);
+    // What goes into it is another step, told once.
+    m.on_kernel(init, act::SPLICE, |record| record.arg0 = 38);
+    m.on_kernel(init, act::SPLICE, |record| record.arg0 = 38);
+    assert_eq!(m.told(), [told]);
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -95,13 +95,15 @@ pub enum Act {
     Kernel,
     /// Asks for a socket of the kernel's IPsec.
     Socket,
+    /// Splices a byte from one pipe into another.
+    Splice,
     /// Asks for a host name that is too long, which takes a capability to be told.
     Capability,
 }
 
 impl Act {
     /// All acts, in the order in which they are done.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Unshare,
         Self::Setns,
         Self::Clone,
@@ -127,6 +129,7 @@ impl Act {
         Self::Mknod,
         Self::Kernel,
         Self::Socket,
+        Self::Splice,
         Self::Capability,
     ];
 }
@@ -270,6 +273,7 @@ pub fn act(exec_arguments: &[&str]) -> HelperReport {
     report.note(Act::Mknod, make_null());
     report.note(Act::Kernel, ask_the_kernel());
     report.note(Act::Socket, ask_for_socket());
+    report.note(Act::Splice, splice_a_byte());
     report.note(Act::Capability, ask_for_long_name());
     report
 }
@@ -326,6 +330,16 @@ fn ask_for_socket() -> io::Result<()> {
         unsafe { libc::close(socket) };
     }
     Ok(())
+}
+
+fn splice_a_byte() -> io::Result<()> {
+    let (from, mut full) = io::pipe()?;
+    let (_empty, into) = io::pipe()?;
+    full.write_all(b"x")?;
+    let (from, into) = (from.as_raw_fd(), into.as_raw_fd());
+    let none = std::ptr::null_mut;
+    // SAFETY: no offsets are passed.
+    done(unsafe { libc::splice(from, none(), into, none(), 1, 0) } as i64)
 }
 
 /// Refused before or after the length is looked at, and in any case after the kernel looked at capabilities.

@@ -53,6 +53,7 @@ pub const fn hooks_of(act: Act) -> &'static [u16] {
             hook::EXIT_KERNEL,
         ],
         Act::Socket => &[hook::SOCKET_CREATE, hook::ENTER_SOCKET],
+        Act::Splice => &[hook::SPLICE, hook::ENTER_SOCKET],
         Act::Capability => &[hook::CAPABLE, hook::CAPABLE_EXIT],
         Act::Signal => &[hook::SIGNAL_GENERATE],
         Act::Trace => &[hook::PTRACE_ACCESS, hook::ENTER_ACCESS, hook::EXIT_ACCESS],

@@ -66,6 +66,7 @@ pub(super) fn act(number: u32) -> Name {
         act::USERFAULTFD => "userfaultfd",
         act::SOCKET => "socket",
         act::KERNEL_CALL => "kernel_call",
+        act::SPLICE => "splice",
         act::CAPABLE => "capable",
         other => return named(None, other),
     };
