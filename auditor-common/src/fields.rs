@@ -164,6 +164,9 @@ macro_rules! kernel_fields {
             INODE_MODE: ["inode.i_mode"], Int(2), Optional, "types of files";
             INODE_RDEV: ["inode.i_rdev"], Int(4), Optional, "device nodes";
             SB_MAGIC: ["super_block.s_magic"], Int(8), Optional, "kinds of file systems";
+            FC_ROOT: ["fs_context.root"], Ptr, Optional, "devices that containers mount and unmount within a tick";
+            SB_TYPE: ["super_block.s_type"], Ptr, Optional, "kinds of file systems on devices";
+            FS_TYPE_NAME: ["file_system_type.name"], Ptr, Optional, "kinds of file systems on devices";
             SB_USERNS: ["super_block.s_user_ns"], Ptr, Optional, "owners of file systems";
             TASK_FILES: ["task_struct.files"], Ptr, Optional, "files behind descriptors";
             FILES_FDT: ["files_struct.fdt"], Ptr, Optional, "files behind descriptors";

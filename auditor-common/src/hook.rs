@@ -126,4 +126,5 @@ hooks! {
     CAPABLE = 57: "capable", "cap_capable", Attach::TpBtf("cap_capable"), Both, "capabilities that containers use";
     CAPABLE_EXIT = 58: "capable_exit", "cap_capable/return", Attach::Fexit("cap_capable"), Trampoline, "capabilities that containers use";
     SPLICE = 59: "splice", "do_splice", Attach::Fentry("do_splice"), Trampoline, "containers that splice into sockets of the kernel's crypto";
+    GET_TREE = 60: "get_tree", "vfs_get_tree", Attach::Fexit("vfs_get_tree"), Trampoline, "devices that containers mount and unmount within a tick";
 }

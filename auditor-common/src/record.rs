@@ -448,6 +448,8 @@ pub mod act {
     pub const KERNEL_CALL: u32 = 53;
     /// Spliced into a socket of a family by which a program reaches deep into the kernel: `arg0`.
     pub const SPLICE: u32 = 54;
+    /// Got at the file system on a block device, to mount it: `object` is its root; the name is the kind of file system.
+    pub const MOUNT_DEVICE: u32 = 55;
     /// Was asked for a capability, for the first time in its container. `arg0`: its number; `arg1`: see
     /// [`super::capable`]; `result`: whether it has it.
     pub const CAPABLE: u32 = 64;

@@ -51,8 +51,7 @@ impl<'a> Cast<'a> {
         let net = prepared
             .then(|| PreparedNet::new(&options.work))
             .transpose()?;
-        let shares = scenario.containers.iter().any(|container| container.share);
-        let host = HostSide::new(options, scenario.id, runtime, shares)?;
+        let host = HostSide::new(options, scenario, runtime)?;
         let mut cast = Self {
             host,
             tampering: None,

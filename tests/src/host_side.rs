@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::disk::Disk;
 use crate::runner::Options;
 use crate::runtime::Runtime;
+use crate::scenario::{Container, Scenario};
 use crate::sys;
 
 /// See the [module](self).
@@ -26,6 +28,8 @@ struct Share {
     _datagrams: UnixDatagram,
     /// Another program's, that has the name of a daemon: `control.sock`.
     _daemon: Ended,
+    /// It has a node there, `disk`.
+    _disk: Option<Disk>,
 }
 
 /// A directory that is bound onto itself for as long as this lives.
@@ -61,22 +65,19 @@ impl Drop for Ended {
 }
 
 impl HostSide {
-    pub(crate) fn new(
-        options: &Options,
-        scenario: &str,
-        runtime: &Runtime,
-        shares: bool,
-    ) -> Result<Self> {
+    pub(crate) fn new(options: &Options, scenario: &Scenario, runtime: &Runtime) -> Result<Self> {
+        let wants = |what: fn(&Container) -> bool| scenario.containers.iter().any(what);
+        let has_disk = wants(|container| container.disk) && Disk::is_possible();
         let sleep = start(Command::new(&options.programs.busybox).args(["sleep", "3600"]))?;
         let directory = || {
             options
                 .work
-                .join(format!("share-{scenario}-{}", runtime.name))
+                .join(format!("share-{}-{}", scenario.id, runtime.name))
         };
         Ok(Self {
             sleeper: sleep,
-            share: shares
-                .then(|| Share::new(options, directory()))
+            share: wants(|container| container.share)
+                .then(|| Share::new(options, directory(), has_disk))
                 .transpose()?,
         })
     }
@@ -101,7 +102,7 @@ impl HostSide {
 }
 
 impl Share {
-    fn new(options: &Options, directory: PathBuf) -> Result<Self> {
+    fn new(options: &Options, directory: PathBuf, has_disk: bool) -> Result<Self> {
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
         let mounted = Mounted::new(directory.clone())?;
@@ -118,7 +119,9 @@ impl Share {
             ensure!(Instant::now() < deadline, "the daemon does not listen");
             std::thread::sleep(Duration::from_millis(2));
         }
+        let disk = || Disk::new(&at("disk.image"), &at("disk"));
         Ok(Self {
+            _disk: has_disk.then(disk).transpose()?,
             _streams: [listen("plain.sock")?, listen("docker.sock")?],
             _datagrams: datagrams,
             _daemon: daemon,

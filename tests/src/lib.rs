@@ -13,6 +13,7 @@ pub mod bundle;
 mod cast;
 pub mod contract;
 pub mod coverage;
+mod disk;
 pub mod guest;
 mod host_side;
 pub mod hostile;

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::bundle::Programs;
 use crate::cast::Cast;
+use crate::disk::Disk;
 use crate::identity::{Entity, is_type, parties};
 use crate::outcome::{Report, Shown};
 use crate::runtime::{Layout, Runtime};
@@ -216,6 +217,7 @@ impl<'a> Stage<'a> {
                 paranoid.is_ok_and(|level| level.trim() == "2")
             }
             Need::CryptoSockets => crate::act::kernel::has_crypto_sockets(),
+            Need::Disk => Disk::is_possible(),
             Need::Modules => Path::new("/proc/modules").exists(),
             Need::Kexec => Path::new("/sys/kernel/kexec_loaded").exists(),
             Need::KernelMemory => self.options.memory.is_some(),

@@ -80,6 +80,8 @@ pub struct Container {
     pub host_cgroup: bool,
     /// A directory of the host in which its listeners have their sockets is bound at /share.
     pub share: bool,
+    /// A disk of the machine's has a node at /share/disk.
+    pub disk: bool,
     /// It has a user namespace of its own.
     pub user_namespace: bool,
     /// Its network namespace.
@@ -110,6 +112,7 @@ impl Container {
             host_pid: false,
             host_cgroup: false,
             share: false,
+            disk: false,
             user_namespace: false,
             net: Net::Fresh,
             overlay: false,
@@ -259,6 +262,8 @@ pub enum Need {
     PerfIsAsked,
     /// Sockets of the kernel's crypto.
     CryptoSockets,
+    /// Block devices over files, and a tool that makes a file system on one.
+    Disk,
     /// Loadable modules.
     Modules,
     /// kexec.

@@ -225,6 +225,17 @@ pub fn umount_detach(target: &Path) -> Result<()> {
     .map(drop)
 }
 
+/// Makes a node for a block device, for its owner.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn make_block_node(path: &Path, device: u64) -> Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: the string outlives the call.
+    let made = unsafe { libc::mknod(path.as_ptr(), libc::S_IFBLK | 0o600, device) };
+    check(made.into()).map(drop)
+}
+
 /// The magic number of the file system that holds `path`.
 ///
 /// # Errors

@@ -26,12 +26,13 @@ const fn need(program: &'static str, package: &'static str) -> Need {
     Need { program, package }
 }
 
-const PROGRAMS: [Need; 17] = [
+const PROGRAMS: [Need; 18] = [
     need("runc", "runc"),
     need("crun", "crun"),
     need("busybox", "busybox-static"),
     need("qemu-system-x86_64", "qemu-system-x86"),
     need("ip", "iproute2"),
+    need("mke2fs", "e2fsprogs"),
     need("curl", "curl"),
     need("xz", "xz-utils"),
     need("zstd", "zstd"),

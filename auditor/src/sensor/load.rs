@@ -161,7 +161,7 @@ pub struct RingLoss {
 }
 
 /// What sees the same when the first is not there, both directions.
-const INSTEAD: [(&[u16], &[u16]); 17] = [
+const INSTEAD: [(&[u16], &[u16]); 18] = [
     (
         &[hook::SWITCH_NS, hook::UNSHARE_NSPROXY],
         &[hook::EXIT_SETNS, hook::EXIT_UNSHARE],
@@ -202,6 +202,7 @@ const INSTEAD: [(&[u16], &[u16]); 17] = [
     (&[hook::UNIX_SEND], &[]),
     (&[hook::FILE_RECEIVE], &[]),
     (&[hook::MMAP_FILE], &[]),
+    (&[hook::GET_TREE], &[]),
 ];
 
 /// The hooks that together see what this one sees; `None` where nothing else does.

@@ -8,11 +8,12 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use super::{Tried, tried};
-use crate::sys;
+use crate::{disk, sys};
 
 /// From `linux/mount.h`: the libraries of old systems have none of these.
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+const FSCONFIG_SET_STRING: libc::c_uint = 1;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
@@ -35,6 +36,11 @@ pub enum MountAct {
         kind: String,
         /// Where.
         target: String,
+    },
+    /// Mounts the disk at `/tmp/disk`.
+    Disk {
+        /// How.
+        way: DiskWay,
     },
     /// `mount(source, target, MS_BIND)`.
     Bind {
@@ -83,6 +89,46 @@ pub enum MountAct {
     },
 }
 
+/// How a disk is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskWay {
+    /// By `mount`.
+    Call,
+    /// By `mount`, and `umount` follows.
+    Briefly,
+    /// By `fsopen`, `fsconfig`, `fsmount`, `move_mount`.
+    Descriptor,
+    /// By `fsopen`, `fsconfig`, `fsmount`: looked into, and attached to nothing.
+    Detached,
+}
+
+impl DiskWay {
+    fn mount(self) -> Tried<()> {
+        const NODE: &str = "/share/disk";
+        const TARGET: &str = "/tmp/disk";
+        let detached = || tried(format!("fsmount {NODE}"), fsmount(disk::KIND, Some(NODE)));
+        let called = || {
+            let mounted = sys::mount(NODE, TARGET.as_ref(), disk::KIND, 0, "");
+            tried(format!("mount {NODE}"), mounted)
+        };
+        make(TARGET)?;
+        match self {
+            Self::Call => called(),
+            Self::Briefly => {
+                called()?;
+                unmount(TARGET)
+            }
+            Self::Descriptor => tried("move_mount", attach(&detached()?, TARGET)),
+            Self::Detached => {
+                let mount = detached()?;
+                let root = format!("/proc/self/fd/{}", mount.as_raw_fd());
+                tried("look into the disk", std::fs::read_dir(root).map(drop))
+            }
+        }
+    }
+}
+
 impl MountAct {
     /// Does it, in the calling process.
     ///
@@ -97,9 +143,10 @@ impl MountAct {
             }
             Self::MountByFd { kind, target } => {
                 make(target)?;
-                let mount = tried(format!("fsmount {kind}"), fsmount(kind))?;
+                let mount = tried(format!("fsmount {kind}"), fsmount(kind, None))?;
                 tried(format!("move_mount to {target}"), attach(&mount, target))
             }
+            Self::Disk { way } => way.mount(),
             Self::Bind { source, target } => {
                 make(target)?;
                 let mounted = sys::mount(source, target.as_ref(), "", libc::MS_BIND, "");
@@ -135,10 +182,7 @@ impl MountAct {
                 std::thread::sleep(std::time::Duration::from_millis(500));
                 Ok(())
             }
-            Self::Unmount { target } => tried(
-                format!("umount {target}"),
-                sys::umount_detach(target.as_ref()),
-            ),
+            Self::Unmount { target } => unmount(target),
             Self::Private { target } => {
                 make(target)?;
                 tried("unshare", sys::unshare(libc::CLONE_NEWNS))?;
@@ -152,6 +196,11 @@ impl MountAct {
 fn make(directory: &str) -> Tried<()> {
     let made = std::fs::create_dir_all(directory);
     tried(format!("mkdir {directory}"), made)
+}
+
+fn unmount(target: &str) -> Tried<()> {
+    let unmounted = sys::umount_detach(target.as_ref());
+    tried(format!("umount {target}"), unmounted)
 }
 
 /// A descriptor that a call made.
@@ -174,10 +223,24 @@ fn text(text: &str) -> std::io::Result<CString> {
     CString::new(text).map_err(Error::other)
 }
 
-fn fsmount(kind: &str) -> std::io::Result<OwnedFd> {
+fn fsmount(kind: &str, source: Option<&str>) -> std::io::Result<OwnedFd> {
     let kind = text(kind)?;
     // SAFETY: the name is terminated and outlives the call.
     let context = fd(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), 0) })?;
+    if let Some(source) = source {
+        let source = text(source)?;
+        // SAFETY: both strings are terminated and outlive the call.
+        done(unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                context.as_raw_fd(),
+                FSCONFIG_SET_STRING,
+                c"source".as_ptr(),
+                source.as_ptr(),
+                0,
+            )
+        })?;
+    }
     let none = std::ptr::null::<u8>();
     // SAFETY: creating takes no key and no value.
     done(unsafe {

@@ -2,7 +2,7 @@
 
 use super::process::reached;
 use super::{join, object, of_dimension, seen_by, step, violation, watcher};
-use crate::act::mount::MountAct;
+use crate::act::mount::{DiskWay, MountAct};
 use crate::act::{Act, Kind};
 use crate::scenario::{
     Container, Deed, Expect, Need, Places, Scenario, Script, Session, Step, Whom,
@@ -14,6 +14,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         host(),
         kernel(),
         devices(),
+        disks(),
         unmask(),
         propagate(),
         own(),
@@ -39,6 +40,10 @@ fn mount_by_fd(kind: &str, target: &str) -> Act {
         kind: kind.to_owned(),
         target: target.to_owned(),
     })
+}
+
+const fn mount_disk(way: DiskWay) -> Act {
+    Act::Mount(MountAct::Disk { way })
 }
 
 fn bind(source: &str, target: &str) -> Act {
@@ -128,6 +133,40 @@ fn devices() -> Scenario {
                 |_| mount_by_fd("devtmpfs", "/tmp/dev-fd"),
                 &[],
                 &[foreign("high")],
+            ),
+        ],
+    }
+}
+
+/// One container for each way: what one does again would be a repeat.
+fn disks() -> Scenario {
+    let with_disk = |name| Container {
+        share: true,
+        disk: true,
+        all_devices: true,
+        ..Container::plain(name)
+    };
+    let found = foreign("critical");
+    let at_once = seen_by(found, "vfs_get_tree");
+    let disk = |who, id, act, expect| Step {
+        who,
+        ..go(id, act, &[Need::Disk], &[expect])
+    };
+    Scenario {
+        id: "mount-disk",
+        does: "tasks mount a disk, by old and new calls; for a moment; and only behind a descriptor",
+        session: Session::Default,
+        containers: ["a", "b", "c", "d"].map(with_disk).into(),
+        steps: vec![
+            go("wait", |_| Act::Mount(MountAct::Wait), &[], &[]),
+            disk(0, "disk", |_| mount_disk(DiskWay::Call), found),
+            disk(1, "disk-fd", |_| mount_disk(DiskWay::Descriptor), found),
+            disk(2, "disk-briefly", |_| mount_disk(DiskWay::Briefly), at_once),
+            disk(
+                3,
+                "disk-detached",
+                |_| mount_disk(DiskWay::Detached),
+                at_once,
             ),
         ],
     }

@@ -4,7 +4,7 @@
 //! Whose a superblock is follows from who had it before: the container itself by its first table, else the other
 //! containers by theirs, else the host by its own. What nobody had (a tmpfs, an overlay of its own) is its own.
 
-use super::{Draft, DraftKind, name, possessive};
+use super::{Deed, Draft, DraftKind, name, possessive};
 use crate::engine::world::World;
 use crate::model::facts::{EntityId, HOST};
 use crate::model::output::Evidence;
@@ -47,6 +47,12 @@ pub struct Changed {
     pub confidence: Confidence,
 }
 
+impl Changed {
+    const fn who(&self) -> (EntityId, Confidence) {
+        (self.label, self.confidence)
+    }
+}
+
 /// What is wrong with a mount.
 struct Wrong {
     object: EntityId,
@@ -69,7 +75,7 @@ pub fn detect(tables: &Tables<'_>, changed: &Changed, world: &World) -> Vec<Draf
             continue;
         }
         if let Some(wrong) = judge(tables, mount, was, world) {
-            out.push(draft(changed, mount, &mount.point, wrong, world));
+            out.push(draft(changed.who(), mount, &mount.point, wrong, world));
         }
     }
     for exposed in newly_exposed(tables) {
@@ -80,6 +86,24 @@ pub fn detect(tables: &Tables<'_>, changed: &Changed, world: &World) -> Vec<Draf
         out.push(exposed_draft(changed, &exposed, world));
     }
     out
+}
+
+/// Drafts a finding for a device that the container gets at, if it is not its own. Where it will be mounted is not known
+/// yet.
+#[must_use]
+pub fn detect_device(
+    tables: &Tables<'_>,
+    deed: &Deed<'_>,
+    mount: &Mount,
+    world: &World,
+) -> Option<Draft> {
+    let mut had = tables.baseline.mounts.iter();
+    if had.any(|m| m.covers(mount.dev, &mount.root)) {
+        return None;
+    }
+    let wrong = foreign(tables, mount, world)?;
+    let who = (deed.label, deed.confidence);
+    Some(draft(who, mount, &mount.point, wrong, world))
 }
 
 /// Without an act of the container, what is new came from outside; what grew weaker did not.
@@ -140,28 +164,32 @@ fn foreign(tables: &Tables<'_>, mount: &Mount, world: &World) -> Option<Wrong> {
             flags: &[],
         })
     };
-    let (fs_type, point) = (&mount.fs_type, &mount.point);
+    let fs_type = &mount.fs_type;
+    let at = match mount.point.as_str() {
+        "" => String::new(),
+        point => format!(" at {point}"),
+    };
     if let Some((other, _)) = owner {
         let whose = possessive(world, *other);
         return wrong(
             *other,
             Severity::Medium,
-            format!("mounted {whose} file system at {point}"),
+            format!("mounted {whose} file system{at}"),
         );
     }
     if fs_type == "cgroup" {
-        let says = format!("mounted a cgroup hierarchy of version 1 at {point}");
+        let says = format!("mounted a cgroup hierarchy of version 1{at}");
         return wrong(HOST, Severity::High, says);
     }
     // There is one for the whole machine, whoever mounts it.
     if fs_type == "devtmpfs" {
-        let says = format!("mounted the machine's device nodes ({fs_type}) at {point}");
+        let says = format!("mounted the machine's device nodes ({fs_type}){at}");
         return wrong(HOST, Severity::High, says);
     }
     // Devices without a number of their own are of file systems that need none.
     if mount.dev >> 20 != 0 {
         let (major, minor) = (mount.dev >> 20, mount.dev & 0x000f_ffff);
-        let says = format!("mounted the device {major}:{minor} ({fs_type}) at {point}");
+        let says = format!("mounted the device {major}:{minor} ({fs_type}){at}");
         return wrong(HOST, Severity::Critical, says);
     }
     if !of_host {
@@ -173,11 +201,7 @@ fn foreign(tables: &Tables<'_>, mount: &Mount, world: &World) -> Option<Wrong> {
         "sysfs" => (Severity::High, "the host's sysfs"),
         _ => (Severity::Medium, "a file system of the host"),
     };
-    wrong(
-        HOST,
-        severity,
-        format!("mounted {what} ({fs_type}) at {point}"),
-    )
+    wrong(HOST, severity, format!("mounted {what} ({fs_type}){at}"))
 }
 
 /// Whether a mount has joined a peer group of the host's.
@@ -195,7 +219,14 @@ fn shared(tables: &Tables<'_>, mount: &Mount, was: Option<&Mount>) -> Option<Wro
     })
 }
 
-fn draft(changed: &Changed, mount: &Mount, point: &str, wrong: Wrong, world: &World) -> Draft {
+fn draft(
+    who: (EntityId, Confidence),
+    mount: &Mount,
+    point: &str,
+    wrong: Wrong,
+    world: &World,
+) -> Draft {
+    let (subject, confidence) = who;
     let flags = wrong.flags.iter().map(|&flag| flag.to_owned()).collect();
     Draft {
         kind: DraftKind::Violation,
@@ -203,8 +234,8 @@ fn draft(changed: &Changed, mount: &Mount, point: &str, wrong: Wrong, world: &Wo
         transition: Some(Transition::T4),
         dimension: Dimension::Mounts,
         severity: wrong.severity,
-        confidence: changed.confidence,
-        subject: changed.label,
+        confidence,
+        subject,
         object: wrong.object,
         object_id: object_id(mount, point),
         by_iota: false,
@@ -217,7 +248,7 @@ fn draft(changed: &Changed, mount: &Mount, point: &str, wrong: Wrong, world: &Wo
             dev: mount.dev,
             flags,
         }),
-        message: format!("{} {}", name(world, changed.label), wrong.says),
+        message: format!("{} {}", name(world, subject), wrong.says),
     }
 }
 
@@ -360,7 +391,7 @@ fn exposed_draft(changed: &Changed, exposed: &Exposed<'_>, world: &World) -> Dra
         says,
         flags,
     };
-    let draft = draft(changed, mount, place, wrong, world);
+    let draft = draft(changed.who(), mount, place, wrong, world);
     // How sandboxes within a container begin: what their processes see is theirs, the kernel's knobs are not.
     let sandbox = !changed.own_mounts && changed.own_pid && mount.fs_type == "proc";
     if sandbox {

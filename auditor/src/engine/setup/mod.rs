@@ -6,6 +6,7 @@
 //! A change that no act of the container's stands before came from outside (the host's mounts propagate into its
 //! containers) and is taken over, unless a mount that was there has become weaker.
 
+mod devices;
 mod peers;
 mod sharing;
 mod trees;
@@ -22,7 +23,7 @@ use crate::model::{Confidence, NsKind};
 use auditor_common::hook;
 use auditor_common::record::{ActRecord, TaskKey, ns};
 use peers::Peers;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trees::Trees;
 
 /// Mount tables of one container that are kept; tables of more namespaces are compared with its first.
@@ -47,6 +48,8 @@ pub(super) struct Setups {
     /// Acts whose effect has not shown yet, by container and mount namespace.
     due: BTreeMap<(EntityId, u32), Due>,
     tables: BTreeMap<EntityId, Known>,
+    /// Devices whose mount was told when it was made, by container.
+    told: BTreeSet<(EntityId, u32)>,
     /// What came before the start line.
     early: Vec<SetUp>,
     trees: Trees,
@@ -84,6 +87,7 @@ impl Setups {
     fn forget(&mut self, id: EntityId) {
         self.tables.remove(&id);
         self.due.retain(|(of, _), _| *of != id);
+        self.told.retain(|(of, _)| *of != id);
     }
 }
 
@@ -376,8 +380,8 @@ impl Engine {
         // Another look may come before the one that is due for the act, and show what came of it already.
         let act = self.setups.due.get(&acted).map(|due| due.act);
         let corrected = self.correct_baseline(label, setup.mnt_ns);
-        let (Some(known), Some(entity), Some(task)) = (
-            self.setups.tables.get(&label),
+        let (true, Some(entity), Some(task)) = (
+            self.setups.tables.contains_key(&label),
             self.world.entities.get(&label),
             self.world.task(key),
         ) else {
@@ -385,19 +389,7 @@ impl Engine {
         };
         let ids = self.world.ns.ids(task.set);
         let empty = SetUp::default();
-        let table = |id: EntityId| self.setups.tables.get(&id).map(|k| &k.baseline);
-        let others = self
-            .setups
-            .tables
-            .iter()
-            .filter(|(id, _)| **id != HOST && !self.world.contains(label, **id));
-        let tables = Tables {
-            host: table(HOST).unwrap_or(&empty),
-            baseline: &known.baseline,
-            before: known.last.get(&setup.mnt_ns).unwrap_or(&known.baseline),
-            now: setup,
-            others: others.map(|(id, k)| (*id, &k.baseline)).collect(),
-        };
+        let tables = self.tables(label, Some(setup), &empty);
         let works = |h: u16| self.config.working & (1 << h) != 0;
         let sees = works(hook::SB_MOUNT) && works(hook::MOVE_MOUNT) || works(hook::EXIT_MOUNT);
         let changed = Changed {
@@ -411,7 +403,8 @@ impl Engine {
                 None => Confidence::Sampled.max(task.confidence),
             },
         };
-        let drafts = foreign_mount::detect(&tables, &changed, &self.world);
+        let mut drafts = foreign_mount::detect(&tables, &changed, &self.world);
+        drafts.retain(|draft| !self.is_told(label, draft));
         if tables.before.mounts != setup.mounts {
             self.show(acted);
         }
@@ -419,6 +412,29 @@ impl Engine {
             (record.actor, record.header.hook, record.syscall)
         });
         self.tell_setup(drafts, who, hook, syscall, out);
+    }
+
+    /// The tables that a container's is compared with. `now`: as it is; `empty` stands for what is not known.
+    fn tables<'a>(
+        &'a self,
+        label: EntityId,
+        now: Option<&'a SetUp>,
+        empty: &'a SetUp,
+    ) -> Tables<'a> {
+        let known = &self.setups.tables;
+        let baseline = |id: EntityId| known.get(&id).map_or(empty, |k| &k.baseline);
+        let others = known
+            .iter()
+            .filter(|(id, _)| **id != HOST && !self.world.contains(label, **id));
+        let now = now.unwrap_or(empty);
+        let last = known.get(&label).and_then(|k| k.last.get(&now.mnt_ns));
+        Tables {
+            host: baseline(HOST),
+            baseline: baseline(label),
+            before: last.unwrap_or(baseline(label)),
+            now,
+            others: others.map(|(id, k)| (*id, &k.baseline)).collect(),
+        }
     }
 
     /// A baseline that was read too late is cut down to what the spec explains, once that is known: the rest is judged

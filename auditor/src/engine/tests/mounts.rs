@@ -75,6 +75,10 @@ struct Story {
 
 impl Story {
     fn new() -> Self {
+        Self::with(table())
+    }
+
+    fn with(mounts: Vec<Mount>) -> Self {
         let mut machine = Machine::new("");
         machine.name(WEB, "web");
         let host = looks(&mut machine).remove(0);
@@ -82,20 +86,37 @@ impl Story {
         let init = machine.runc(30, WEB);
         let looks = looks(&mut machine);
         assert!(looks.iter().all(|l| l.key.tid == init && l.always));
-        tell(&mut machine, &looks[0], table());
+        tell(&mut machine, &looks[0], mounts.clone());
         assert!(machine.violations().is_empty());
         Self {
             machine,
             init,
-            mounts: table(),
+            mounts,
         }
     }
 
     fn act(&mut self, tid: u32) {
+        let record = self.record(tid);
+        self.machine.step(Event::Act(&record));
+    }
+
+    /// The kernel got at the file system of a device for the container; what is said of it.
+    fn gets_at(&mut self, dev: u32) -> Vec<Finding> {
+        let mut record = self.record(self.init);
+        record.header.hook = hook::GET_TREE;
+        record.act = act::MOUNT_DEVICE;
+        record.object.dev = dev;
+        record.name[..4].copy_from_slice(b"ext4");
+        record.name_len = 4;
+        self.machine.step(Event::Act(&record));
+        self.machine.violations()
+    }
+
+    fn record(&mut self, tid: u32) -> ActRecord {
         let mut header = self.machine.header(kind::ACT);
         header.hook = hook::SB_MOUNT;
         let state = self.machine.tasks[&tid];
-        let record = ActRecord {
+        ActRecord {
             header,
             actor: state.key,
             target: TaskKey::default(),
@@ -110,8 +131,7 @@ impl Story {
             arg0: 0,
             arg1: 0,
             name: [0; ACT_NAME_LEN],
-        };
-        self.machine.step(Event::Act(&record));
+        }
     }
 
     /// The container changes its table to this; what is said of it.
@@ -248,6 +268,42 @@ fn what_others_had_is_foreign() {
     // The host has none mounted, and yet it is the machine's.
     let found = story.gains(mount(6, "/", "/devices", "devtmpfs"));
     assert_eq!(only(&found).0, Severity::High);
+}
+
+/// A device is told when the kernel gets at it, whether or not anything is left of it by the next look, and once.
+#[test]
+fn a_device_is_told_at_once() {
+    const STICK: u32 = 8 << 20 | 1;
+    let mut story = Story::new();
+    let found = story.gets_at(STICK);
+    assert_eq!(only(&found), (Severity::Critical, &[][..]));
+    let Some(Evidence::Mount { fs_type, dev, .. }) = &found[0].observed else {
+        panic!("{found:#?}");
+    };
+    assert_eq!((fs_type.as_str(), *dev), ("ext4", STICK));
+    assert_eq!(found[0].witness.hook, "vfs_get_tree");
+    let words = "container web mounted the device 8:1 (ext4)";
+    assert_eq!(found[0].message, words);
+    let found = story.gains(mount(STICK, "/", "/mnt", "ext4"));
+    assert!(found.is_empty(), "{found:#?}");
+    // A part of it is another matter, and so is another device.
+    let found = story.gains(mount(STICK, "/etc", "/tmp/etc", "ext4"));
+    assert_eq!(only(&found).0, Severity::Critical);
+    let found = story.gains(mount(STICK + 1, "/", "/other", "ext4"));
+    assert_eq!(only(&found).0, Severity::Critical);
+    // A directory of the host's disk does not make the disk the container's.
+    assert_eq!(only(&story.gets_at(DISK)).0, Severity::Critical);
+}
+
+/// A container that was given a whole device may mount it again.
+#[test]
+fn a_device_of_its_own_is_silent() {
+    const VOLUME: u32 = 8 << 20 | 2;
+    let mut mounts = table();
+    mounts.push(mount(VOLUME, "/", "/volume", "ext4"));
+    let mut story = Story::with(mounts);
+    assert!(story.gets_at(VOLUME).is_empty());
+    assert!(story.gains(mount(VOLUME, "/", "/mnt", "ext4")).is_empty());
 }
 
 /// What the host mounted after the last look at it is the host's all the same.

@@ -36,7 +36,8 @@ pub const fn hooks_of(act: Act) -> &'static [u16] {
         Act::Chdir => &[hook::SET_FS_PWD, hook::EXIT_CHDIR],
         Act::Chroot => &[hook::SET_FS_ROOT, hook::EXIT_CHROOT],
         Act::Credentials => &[hook::COMMIT_CREDS, hook::EXIT_CRED],
-        Act::PivotRoot => &[hook::CHROOT_FS_REFS, hook::EXIT_PIVOT],
+        // A tmpfs is mounted for it.
+        Act::PivotRoot => &[hook::CHROOT_FS_REFS, hook::EXIT_PIVOT, hook::GET_TREE],
         Act::Mounts => &[
             hook::SB_MOUNT,
             hook::MOVE_MOUNT,

@@ -67,6 +67,7 @@ pub(super) fn act(number: u32) -> Name {
         act::SOCKET => "socket",
         act::KERNEL_CALL => "kernel_call",
         act::SPLICE => "splice",
+        act::MOUNT_DEVICE => "mount_device",
         act::CAPABLE => "capable",
         other => return named(None, other),
     };

@@ -300,6 +300,8 @@ impl Other<'_> {
             // What the value of a kernel knob says is somebody's; which knob it is decides.
             act::SYSCTL => self.names.sysctl(record.name()),
             act::CONNECT | act::SEND => self.names.socket(record.name()),
+            // The kernel's own word for a kind of file system.
+            act::MOUNT_DEVICE => return other,
             _ if is_the_kernels(record.object.fs_magic) => return other,
             _ => self.names.components(record.name()),
         };
