@@ -105,16 +105,17 @@ pub fn write(
         false => None,
     };
     let cgroup = configure(&directory, container, given)?;
-    if container.promises {
-        promise(&directory, programs, given)?;
-    }
-    Ok(Bundle {
+    let bundle = Bundle {
         id: given.id.to_owned(),
         directory,
         cgroup,
         leaked: container.leaked,
         overlay,
-    })
+    };
+    if container.promises {
+        promise(&bundle, programs)?;
+    }
+    Ok(bundle)
 }
 
 /// Writes a bundle's config.json and gives the path of the leaf cgroup that it names.
@@ -139,25 +140,13 @@ pub fn configure(directory: &Path, container: &Container, given: &Given<'_>) -> 
 
 /// Has the runtime's own hook put another config.json in place once the runtime has read the first: it promises more
 /// than what will run, and knows of no hook and no device.
-fn promise(directory: &Path, programs: &Programs, given: &Given<'_>) -> Result<()> {
-    let path = directory.join("config.json");
-    let promised = directory.join("promised.json");
+fn promise(bundle: &Bundle, programs: &Programs) -> Result<()> {
+    let path = bundle.directory.join("config.json");
     let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let mut config: Value = serde_json::from_slice(&text)?;
-    let copies = format!(
-        "cp {from} {to}; [ ! -e /run/crun/{id}/config.json ] || cp {from} /run/crun/{id}/config.json",
-        from = promised.display(),
-        to = path.display(),
-        id = given.id,
-    );
-    let busybox = programs.busybox.display().to_string();
-    config["hooks"] = json!({
-        "createRuntime": [{ "path": busybox, "args": ["busybox", "sh", "-c", copies] }],
-    });
+    let mut real = config.clone();
     let kvm = json!({ "path": "/dev/kvm", "type": "c", "major": 10, "minor": 232 });
-    config["linux"]["devices"] = json!([kvm]);
-    std::fs::write(&path, serde_json::to_vec_pretty(&config)?)
-        .with_context(|| format!("write {}", path.display()))?;
+    real["linux"]["devices"] = json!([kvm]);
     config["hooks"] = json!({});
     config["linux"]["devices"] = json!([]);
     let fewer: Vec<&str> = CAPABILITIES[..CAPABILITIES.len() - 1].to_vec();
@@ -171,8 +160,35 @@ fn promise(directory: &Path, programs: &Programs, given: &Given<'_>) -> Result<(
         &mut config["mounts"],
         json!({ "destination": "/promised", "type": "tmpfs", "source": "tmpfs" }),
     );
-    std::fs::write(&promised, serde_json::to_vec_pretty(&config)?)
-        .with_context(|| format!("write {}", promised.display()))
+    replace_config(bundle, programs, real, &config)
+}
+
+/// Has the runtime's own hook put another config.json in place of the real one, once the runtime has read that.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(crate) fn replace_config(
+    bundle: &Bundle,
+    programs: &Programs,
+    mut real: Value,
+    promised: &Value,
+) -> Result<()> {
+    let at = |name: &str| bundle.directory.join(name);
+    let copies = format!(
+        "cp {from} {to}; [ ! -e /run/crun/{id}/config.json ] || cp {from} /run/crun/{id}/config.json",
+        from = at("promised.json").display(),
+        to = at("config.json").display(),
+        id = bundle.id,
+    );
+    let busybox = programs.busybox.display().to_string();
+    real["hooks"] = json!({
+        "createRuntime": [{ "path": busybox, "args": ["busybox", "sh", "-c", copies] }],
+    });
+    for (name, config) in [("config.json", &real), ("promised.json", promised)] {
+        std::fs::write(at(name), serde_json::to_vec_pretty(config)?)
+            .with_context(|| format!("write {}", at(name).display()))?;
+    }
+    Ok(())
 }
 
 /// Applies a merge patch: objects are merged, null removes, everything else replaces.

@@ -32,17 +32,21 @@ struct Share {
     _disk: Option<Disk>,
 }
 
-/// A directory that is bound onto itself for as long as this lives.
-struct Mounted(PathBuf);
+/// A directory that is bound onto itself, and shares with others what is mounted below it, for as long as this lives.
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    fn new(directory: PathBuf) -> Result<Self> {
+    pub(crate) fn new(directory: PathBuf) -> Result<Self> {
         let what = || format!("bind {} onto itself", directory.display());
         let source = directory.to_string_lossy();
         sys::mount(&source, &directory, "", libc::MS_BIND, "").with_context(what)?;
         let mounted = Self(directory.clone());
         sys::mount("", &directory, "", libc::MS_SHARED, "").with_context(what)?;
         Ok(mounted)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -87,14 +91,14 @@ impl HostSide {
     }
 
     pub(crate) fn directory(&self) -> Option<&Path> {
-        self.share.as_ref().map(|share| share.directory.0.as_path())
+        self.share.as_ref().map(|share| share.directory.path())
     }
 
     pub(crate) fn leave(self) -> Result<()> {
         let Some(share) = self.share else {
             return Ok(());
         };
-        let directory = share.directory.0.clone();
+        let directory = share.directory.path().to_owned();
         drop(share);
         std::fs::remove_dir_all(&directory)
             .with_context(|| format!("remove {}", directory.display()))

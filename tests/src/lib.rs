@@ -26,6 +26,7 @@ mod privileges;
 pub mod runner;
 pub mod runtime;
 pub mod scenario;
+mod sharing;
 pub mod silence;
 pub mod stream;
 mod survive;
