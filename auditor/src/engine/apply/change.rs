@@ -130,7 +130,7 @@ impl Engine {
         self.take_in(record, &merged, filename);
         self.set_namespaces(tid, ids);
         if record.cause == cause::PIVOT_ROOT {
-            self.follow_pivot(before, &merged, ids[ns::MNT]);
+            self.follow_pivot(before, &merged, ids[ns::MNT], label);
         }
         let taken = if switched {
             self.take_label(tid)
@@ -218,24 +218,29 @@ impl Engine {
         }
     }
 
-    /// pivot_root moves every task whose root or cwd was the old root.
-    fn follow_pivot(&mut self, before: &TaskState, after: &TaskState, mnt: NsId) {
+    /// pivot_root moves every task whose root or working directory was the old root, wherever that task is. While a
+    /// container is made, only those that make it can have anything there.
+    fn follow_pivot(&mut self, before: &TaskState, after: &TaskState, mnt: NsId, label: EntityId) {
         let (old, new) = (before.root, after.root);
-        let moved: Vec<u32> = self
-            .world
-            .members(mnt)
-            .iter()
-            .filter_map(|tid| self.world.tasks.get(tid))
-            .filter(|t| self.world.ns.ids(t.set)[ns::MNT] == mnt)
-            .filter(|t| same_place(&t.state.root, &old))
-            .map(|t| t.state.key.tid)
-            .collect();
+        let is_there = |t: &Task| same_place(&t.state.root, &old) || same_place(&t.state.cwd, &old);
+        let tid = |t: &Task| is_there(t).then_some(t.state.key.tid);
+        let tasks = &self.world.tasks;
+        let moved: Vec<u32> = match label {
+            HOST => {
+                let members = self.world.members(mnt);
+                let members = members.iter().filter_map(|tid| tasks.get(tid));
+                members.filter_map(|task| tid(task)).collect()
+            }
+            _ => tasks.values().filter_map(|task| tid(task)).collect(),
+        };
         for tid in moved {
             let Some(task) = self.world.tasks.get_mut(&tid) else {
                 continue;
             };
-            task.state.root = new;
-            task.pivoted = true;
+            if same_place(&task.state.root, &old) {
+                task.state.root = new;
+                task.pivoted = true;
+            }
             if same_place(&task.state.cwd, &old) {
                 task.state.cwd = new;
             }

@@ -454,6 +454,27 @@ proptest! {
     }
 }
 
+/// Goal: pivot_root moves whoever stands at the old root, also from another mount namespace. Method: one container's
+/// task goes into another's root, which is then another.
+#[test]
+fn who_stands_elsewhere_moves_with_the_root() {
+    for root in [true, false] {
+        let (mut sim, mut driver) = (Sim::new(), Driver::new());
+        let [first, second] = [0, 0].map(|mask| sim.runc(1, mask));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        sim.change_dir(second, first, root);
+        sim.pivot(first);
+        // A difference is told when a second sweep finds it too.
+        sim.sweep();
+        sim.kernel.now_ns += 1_000_000_000;
+        sim.sweep();
+        driver.steps(&std::mem::take(&mut sim.events));
+        driver.agrees(&sim.kernel, &sim.oracle);
+        let counters = driver.engine.counters();
+        assert_eq!((counters.drifts, counters.repaired), (0, 0));
+    }
+}
+
 /// Ten thousand containers, one after the other, and a few that stay: no map remembers them.
 #[test]
 fn churn_leaves_nothing() {

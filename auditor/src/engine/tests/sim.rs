@@ -260,7 +260,7 @@ impl Sim {
     }
 
     /// chroot (or chdir) to another task's root.
-    fn change_dir(&mut self, tid: u32, target: u32, root: bool) {
+    pub(super) fn change_dir(&mut self, tid: u32, target: u32, root: bool) {
         let to = self.kernel.tasks[&target].root;
         let task = self.kernel.tasks.get_mut(&tid).unwrap();
         if root {
