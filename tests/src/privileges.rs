@@ -29,7 +29,8 @@ const EARLY: Scene = Scene {
     containers: || vec![Container::plain("e")],
 };
 
-/// Containers that are seen to start: an ordinary one, one with a user namespace, one of an ordinary user.
+/// Containers that are seen to start: an ordinary one, one with a user namespace, one of an ordinary user, and one that
+/// mounts.
 const SCENE: Scene = Scene {
     id: "privileges",
     containers: || {
@@ -43,6 +44,7 @@ const SCENE: Scene = Scene {
                 ordinary_user: true,
                 ..Container::plain("o")
             },
+            Container::plain("m"),
         ]
     },
 };
@@ -125,6 +127,8 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     act(&mut cast, 1, CapabilityAct::ListenLow)?;
     act(&mut cast, 1, CapabilityAct::Reboot)?;
     act(&mut cast, 2, CapabilityAct::Reboot)?;
+    let path = "/sys".to_owned();
+    act(&mut cast, 3, CapabilityAct::Mount { path })?;
     let report = watch.stop()?;
     let of = |cast: &Cast<'_>, index: usize| -> Result<ContainerPrivileges> {
         let id = format!("{}:{}", runtime.name, cast.running[index].id);
@@ -136,8 +140,9 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     cases.check("used", used_by_plain(&plain));
     cases.check("user-namespace", used_in_user_namespace(&of(&cast, 1)?));
     cases.check("ordinary-user", used_by_ordinary_user(&of(&cast, 2)?));
+    cases.check("mounts", used_by_mounting(&of(&cast, 3)?));
     cases.check("from-before", used_from_before(&of(&early, 0)?));
-    let everybody = [(&cast, 0), (&cast, 1), (&cast, 2), (&early, 0)];
+    let everybody = [(&cast, 0), (&cast, 1), (&cast, 2), (&cast, 3), (&early, 0)];
     for (cast, index) in everybody {
         let granted = is_granted(&of(cast, index)?, cast.running[index].pid);
         cases.check("granted", granted);
@@ -294,6 +299,17 @@ fn used_by_plain(container: &ContainerPrivileges) -> Result<()> {
         ensure!(excess.iter().any(|c| c == wanted), "{wanted} is no excess");
     }
     ensure!(!excess.iter().any(|c| c == "CHOWN"), "CHOWN is excess");
+    Ok(())
+}
+
+/// The kernel has probed for `SYS_ADMIN` before, whenever memory was reserved.
+fn used_by_mounting(container: &ContainerPrivileges) -> Result<()> {
+    let sets = &container.capabilities;
+    is_set("used", &sets.used, &["SYS_ADMIN"])?;
+    is_used(container, "SYS_ADMIN", "mount", "initial", true)?;
+    let probed =
+        (container.capabilities.uses.iter()).any(|one| one.capability == "SYS_ADMIN" && one.probe);
+    ensure!(probed, "no probe was seen");
     Ok(())
 }
 

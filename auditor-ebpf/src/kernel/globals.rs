@@ -6,6 +6,7 @@ use auditor_common::ABI_VERSION as VERSION;
 use auditor_common::fields::MISSING;
 use auditor_common::kernel_fields;
 use aya_ebpf::Global;
+use core::arch::asm;
 
 macro_rules! field_globals {
     ($($symbol:ident: [$($path:literal),+], $kind:expr, $need:ident, $sees:literal;)+) => {
@@ -71,6 +72,29 @@ pub static NR_MKNODAT: Global<i32> = Global::new(-2);
 /// Number of splice in the machine's native table; -2: unknown.
 #[unsafe(no_mangle)]
 pub static NR_SPLICE: Global<i32> = Global::new(-2);
+
+/// System calls that usually only probe for a capability, a bit each by their numbers in the machine's native table.
+#[unsafe(no_mangle)]
+pub static HABITS: [u64; HABIT_WORDS] = [0; HABIT_WORDS];
+
+/// Words of [`HABITS`]: calls have smaller numbers.
+const HABIT_WORDS: usize = 8;
+
+/// Whether a system call is among [`HABITS`].
+#[inline(always)]
+pub fn is_habit(number: i32) -> bool {
+    const { assert!(HABIT_WORDS == 8) };
+    let mut word = u64::from(number as u32 / 64);
+    if word as usize >= HABIT_WORDS {
+        return false;
+    }
+    // The compiler finds that the mask changes nothing, and leaves the verifier without it.
+    // SAFETY: nothing but the register is touched.
+    unsafe { asm!("{0} &= 7", inout(reg) word, options(pure, nomem, nostack)) };
+    // SAFETY: within bounds. The loader has written what the compiler does not see.
+    let word = unsafe { HABITS.as_ptr().add(word as usize).read_volatile() };
+    word >> (number as u32 % 64) & 1 == 1
+}
 
 /// The key by which addresses of open files become numbers that tell nothing of them. Made anew by each agent, and kept
 /// nowhere.

@@ -8,7 +8,7 @@ use crate::emit;
 use crate::kernel::current::{self, on_current};
 use crate::kernel::globals::{
     CRED_EUID, CRED_PRM, CRED_USERNS, MNT_INUM, MNT_UNIQUE, NSPROXY_MNT, TASK_CRED, TASK_NSPROXY,
-    USERNS_INUM, USERNS_LEVEL, USERNS_OWNER, USERNS_PARENT, has,
+    USERNS_INUM, USERNS_LEVEL, USERNS_OWNER, USERNS_PARENT, has, is_habit,
 };
 use crate::kernel::{Access, Direct, Ptr};
 use crate::maps::{USES, USES_WAYS, User, Uses};
@@ -26,6 +26,9 @@ const NO_AUDIT: u32 = 1 << 1;
 const REFUSED: usize = 1 << 2;
 /// Bit of a way to ask: it was a probe.
 const PROBE: usize = 1 << 3;
+
+/// `IPC_LOCK` and `SYS_ADMIN`: what calls have a habit of probing for.
+const HABITUAL: u64 = 1 << 14 | 1 << 21;
 
 /// What the kernel was asked.
 #[derive(Clone, Copy)]
@@ -108,7 +111,7 @@ unsafe fn answer<A: Access>(task: Ptr, mark: u8, question: &Question) {
         if question.result != 0 {
             way |= REFUSED;
         }
-        if question.audit & capable::PROBE != 0 {
+        if question.audit & capable::PROBE != 0 || is_habitual(question) {
             way |= PROBE;
         }
         let bit = 1_u64 << (question.capability & 63);
@@ -122,6 +125,15 @@ unsafe fn answer<A: Access>(task: Ptr, mark: u8, question: &Question) {
             remember(&user, way, bit);
         }
     }
+}
+
+/// Whether this hook does not know, and the call usually only probes. What is asked in earnest later must be told then, so
+/// one is not remembered as the other.
+#[inline(always)]
+fn is_habitual(question: &Question) -> bool {
+    question.audit & capable::KNOWN == 0
+        && HABITUAL >> (question.capability & 63) & 1 == 1
+        && is_habit(current::syscall())
 }
 
 /// The set of what was asked for in a way.

@@ -329,6 +329,19 @@ pub fn is_habit(capability: u8, syscall: Option<&str>) -> bool {
     )
 }
 
+/// The system calls that have such a habit, for any capability, a bit each by their numbers as `name` tells them.
+#[must_use]
+pub fn habits(name: impl Fn(i32) -> Option<&'static str>) -> [u64; 8] {
+    let mut words = [0; 8];
+    for number in 0..512_u16 {
+        let call = name(i32::from(number));
+        if (0..64).any(|capability| is_habit(capability, call)) {
+            words[usize::from(number / 64)] |= 1 << (number % 64);
+        }
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
     //! Goal: the algebra holds for any uses, in any order; and what counts as use is what the words say.
@@ -467,6 +480,16 @@ mod tests {
         };
         assert_eq!((granted(true).may(), granted(false).may()), (1, 3));
         assert_eq!(granted(true).or(&granted(false)).may(), 3);
+    }
+
+    #[test]
+    fn habits_are_those_of_the_machine() {
+        let words = habits(crate::model::syscalls::all_of("x86_64"));
+        let has = |number: usize| words[number / 64] >> (number % 64) & 1 == 1;
+        // mmap, brk, execve, io_uring_setup; mount, openat, bpf.
+        assert!([9, 12, 59, 425].into_iter().all(has));
+        assert!(![165, 257, 321].into_iter().any(has));
+        assert_eq!(habits(|_| None), [0; 8]);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use super::cgroupfs::CgroupTree;
 #[cfg(feature = "debug-log")]
 use super::debug_log::DebugLog;
 use super::resolve::{LoadBtfError, ResolveError, Resolved, load_btf, resolve};
+use crate::model::privileges::habits;
+use crate::model::syscalls;
 use auditor_common::fields::FIELDS;
 use auditor_common::hook::{self, Attach, HOOKS, HookSpec};
 use auditor_common::limits::CGROUP_SLOTS;
@@ -296,6 +298,8 @@ impl Loaded {
         for (name, number) in REACHING {
             loader.override_global(name, number, true);
         }
+        let habits = habits(syscalls::all_of(std::env::consts::ARCH));
+        loader.override_global("HABITS", &habits[..], true);
         let key = file_key();
         for (name, part) in FILE_KEY.iter().zip(&key) {
             loader.override_global(name, part, true);

@@ -27,6 +27,11 @@ pub enum CapabilityAct {
         /// Over which directory.
         path: String,
     },
+    /// Mounts a tmpfs: `SYS_ADMIN`.
+    Mount {
+        /// Over which directory.
+        path: String,
+    },
     /// Asks for a restart of the machine by wrong numbers: `SYS_BOOT`, which must be refused.
     Reboot,
 }
@@ -54,6 +59,7 @@ impl CapabilityAct {
                 tried("listen", TcpListener::bind("0.0.0.0:99")).map(drop)
             }
             Self::MountInside { path } => mount_inside(path),
+            Self::Mount { path } => mount(path),
             Self::Reboot => {
                 // SAFETY: numbers that mean nothing; no memory is passed.
                 let asked = unsafe { libc::syscall(libc::SYS_reboot, 0, 0, 0, 0) };
@@ -71,6 +77,10 @@ fn mount_inside(path: &str) -> Tried<()> {
     // SAFETY: no memory is passed.
     let unshared = unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) };
     tried("unshare", done(unshared))?;
+    mount(path)
+}
+
+fn mount(path: &str) -> Tried<()> {
     let place = tried("name a directory", CString::new(path).map_err(Error::other))?;
     // SAFETY: the strings end, and a tmpfs takes no data.
     let mounted = unsafe {
