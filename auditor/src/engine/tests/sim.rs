@@ -155,7 +155,7 @@ impl Sim {
     /// clone: `None` where the kernel would refuse.
     pub(super) fn fork(&mut self, parent: u32, mask: u8, cgroup: Option<u64>) -> Option<u32> {
         let mut task = self.kernel.tasks.get(&parent)?.clone();
-        let actor = task.key;
+        let (actor, around) = (task.key, (task.ns, task.cgroup));
         let pid = task.ns[ns::PID_FOR_CHILDREN];
         if self.kernel.ns[pid].dead || mask & 2 != 0 && pid != task.ns[ns::PID] {
             return None;
@@ -175,10 +175,13 @@ impl Sim {
         let fresh: Vec<Obj> = (first..self.kernel.ns.len()).collect();
         let init = &mut self.kernel.ns[task.ns[ns::PID]].init;
         *init = init.or(Some(tid));
+        let stays = around == (task.ns, task.cgroup);
         self.kernel.tasks.insert(tid, task);
         self.oracle.made_by(parent, &fresh);
         self.oracle.born(tid, parent);
-        self.oracle.take(&self.kernel, tid);
+        if !stays {
+            self.oracle.take(&self.kernel, tid);
+        }
         self.tell(tid, parent, cause::FORK, flags(&made));
         Some(tid)
     }
