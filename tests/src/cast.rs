@@ -98,6 +98,11 @@ impl<'a> Cast<'a> {
         Ok(())
     }
 
+    /// The directory that is bound at /share, as the host sees it.
+    pub(crate) fn shared(&self) -> Option<&Path> {
+        self.host.directory()
+    }
+
     /// Performs a step; says why the act failed, if it did.
     pub(crate) fn perform(&mut self, step: &Step) -> Result<Option<String>> {
         if let Some(act) = self.act(step)? {
@@ -375,7 +380,7 @@ impl Places for Sight<'_> {
     }
 
     fn shared(&self) -> String {
-        let directory = self.cast.host.directory().unwrap_or(Path::new("/"));
+        let directory = self.cast.shared().unwrap_or(Path::new("/"));
         directory.to_string_lossy().into_owned()
     }
 }

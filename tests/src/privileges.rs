@@ -1,5 +1,7 @@
 //! What `auditor privileges` says of containers whose use of capabilities is known, live and from its own recording.
 
+mod layers;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -29,8 +31,8 @@ const EARLY: Scene = Scene {
     containers: || vec![Container::plain("e")],
 };
 
-/// Containers that are seen to start: an ordinary one, one with a user namespace, one of an ordinary user, and one that
-/// mounts.
+/// Containers that are seen to start: an ordinary one, one with a user namespace, one of an ordinary user, one that
+/// mounts, and two that other layers hold.
 const SCENE: Scene = Scene {
     id: "privileges",
     containers: || {
@@ -45,6 +47,8 @@ const SCENE: Scene = Scene {
                 ..Container::plain("o")
             },
             Container::plain("m"),
+            layers::FILTERED,
+            layers::SEALED,
         ]
     },
 };
@@ -129,6 +133,7 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     act(&mut cast, 2, CapabilityAct::Reboot)?;
     let path = "/sys".to_owned();
     act(&mut cast, 3, CapabilityAct::Mount { path })?;
+    let scanned = layers::scan(auditor)?;
     let report = watch.stop()?;
     let of = |cast: &Cast<'_>, index: usize| -> Result<ContainerPrivileges> {
         let id = format!("{}:{}", runtime.name, cast.running[index].id);
@@ -142,10 +147,23 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     cases.check("ordinary-user", used_by_ordinary_user(&of(&cast, 2)?));
     cases.check("mounts", used_by_mounting(&of(&cast, 3)?));
     cases.check("from-before", used_from_before(&of(&early, 0)?));
-    let everybody = [(&cast, 0), (&cast, 1), (&cast, 2), (&cast, 3), (&early, 0)];
-    for (cast, index) in everybody {
-        let granted = is_granted(&of(cast, index)?, cast.running[index].pid);
-        cases.check("granted", granted);
+    cases.check("layers-plain", layers::is_plain(&plain));
+    cases.check("layers-within", layers::is_within(&of(&cast, 1)?));
+    let share = cast.shared().context("nothing is shared")?;
+    let filtered = layers::is_filtered(&of(&cast, 4)?, share);
+    cases.check("layers-filtered", filtered);
+    cases.check("layers-sealed", layers::is_sealed(&of(&cast, 5)?));
+    let first = (0..cast.running.len()).map(|index| (&cast, index));
+    for (cast, index) in first.chain([(&early, 0)]) {
+        let (container, pid) = (of(cast, index)?, cast.running[index].pid);
+        cases.check("granted", is_granted(&container, pid));
+        cases.check("layers", layers::layers_agree(&container.layers, pid));
+        let mut entities = scanned.entities.iter();
+        let entity = entities.find(|entity| entity.id == container.id);
+        let entity = entity.with_context(|| format!("no scan of {}", container.id))?;
+        cases.check("sets", layers::sets_agree(entity, pid));
+        let seen = entity.layers.as_ref().context("no layers in the scan")?;
+        cases.check("layers-scanned", layers::layers_agree(seen, pid));
     }
     cases.check("replays", replays(auditor, &files, &report));
     cast.leave()?;

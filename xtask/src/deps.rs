@@ -46,6 +46,8 @@ const PROGRAMS: [Need; 18] = [
     need("lxc-start", "lxc"),
     need("criu", "criu"),
     need("unshare", "util-linux"),
+    // What capabilities are compared with.
+    need("getpcaps", "libcap2-bin"),
 ];
 
 /// A cargo tool, its version, and how it is asked for it.

@@ -11,6 +11,7 @@ use crate::model::isolation::{Matrix, MatrixPair, Means};
 use crate::model::output::{Evidence, SCHEMA};
 use crate::model::power::Power;
 use crate::model::{Dimension, NsKind, Tier, Verdict, capability, text};
+use crate::report::layers::LayersReport;
 use crate::report::scan::{
     ScanDimension, ScanEntity, ScanNs, ScanPair, ScanPower, ScanReport, ScanSummary, ScanType,
     ScanWitness, SharedObject,
@@ -170,6 +171,7 @@ fn entity(engine: &Engine, facts: &Facts) -> ScanEntity {
         capabilities: init.map(capabilities).unwrap_or_default(),
         seccomp: confined.map(|s| seccomp(s.seccomp_mode).to_owned()),
         no_new_privs: confined.map(|s| s.task_flags & task_flags::NO_NEW_PRIVS != 0),
+        layers: engine.layers(facts.id).as_ref().map(LayersReport::of),
         powers: powers(engine, facts.id),
     }
 }

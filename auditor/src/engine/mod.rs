@@ -16,6 +16,7 @@ mod exits;
 mod grants;
 mod handles;
 mod label;
+mod layers;
 mod naming;
 mod privileges;
 mod report;

@@ -5,9 +5,10 @@
 //! a container's is not remembered here, but in the kernel: there everything must be forgotten once somebody turns out to
 //! be a container later than at its first exec. See [`Engine::take_renewal`].
 
-use super::Engine;
 use super::rule::Deed;
+use super::{Engine, layers};
 use crate::model::facts::EntityId;
+use crate::model::layers::Confined;
 use crate::model::privileges::{Account, First, Granted, Privileges, Scope, Way, is_habit};
 use crate::model::sorted::SortedMap;
 use crate::model::{syscalls, text};
@@ -35,6 +36,8 @@ pub(super) struct Ledger {
 #[derive(Clone, Debug)]
 struct Open {
     account: Account,
+    /// What else its first task began with.
+    confined: Confined,
     /// Since when it is observed without a gap, in nanoseconds since boot.
     since_ns: u64,
 }
@@ -46,6 +49,14 @@ impl Open {
         let observed_ns = now_ns.saturating_sub(self.since_ns);
         account.observed_ns = account.observed_ns.saturating_add(observed_ns);
         account
+    }
+}
+
+impl Ledger {
+    /// What a container's first task began with.
+    pub(super) fn begun(&self, id: EntityId) -> Option<(Option<Granted>, Confined)> {
+        let open = self.open.get(&id)?;
+        Some((open.account.granted, open.confined))
     }
 }
 
@@ -70,6 +81,7 @@ impl Engine {
         let initial = user.is_none_or(|user| user.initial);
         let init = self.world.task(&entity.init);
         let granted = init.and_then(|task| granted(&task.state, initial));
+        let confined = init.map_or_else(Confined::default, |task| layers::confined(&task.state));
         let account = Account {
             granted,
             whole,
@@ -77,9 +89,14 @@ impl Engine {
             ..Account::default()
         };
         let since_ns = self.now_ns;
-        self.ledger
-            .open
-            .insert(id, Box::new(Open { account, since_ns }));
+        self.ledger.open.insert(
+            id,
+            Box::new(Open {
+                account,
+                confined,
+                since_ns,
+            }),
+        );
         // What it did before was thought to be the host's.
         self.ledger.renew |= !whole;
     }
@@ -167,6 +184,7 @@ impl Engine {
         Some(Privileges {
             party: self.party(id),
             account: open.at(self.now_ns),
+            layers: self.layers(id).unwrap_or_default(),
             init: self.world.entity(id).init.tgid,
             ended,
         })

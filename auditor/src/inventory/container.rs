@@ -456,6 +456,10 @@ pub struct SpecSummary {
     pub omitted: usize,
     /// Whether a seccomp filter is declared.
     pub seccomp: bool,
+    /// Of the system calls that capabilities are asked for by ([`crate::model::layers::CALLS`]), those that it refuses
+    /// whatever their arguments; `None` where no filter is declared, or an older version read the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp_refuses: Option<Vec<String>>,
     /// AppArmor profile.
     pub apparmor_profile: Option<String>,
     /// SELinux label of the process.

@@ -4,6 +4,7 @@
 //! kernel only looks whether it may do more than it was asked for. So each use keeps its scope, and probes stand apart.
 //! Use is observed and never complete: what a longer time would show, nobody knows.
 
+use super::layers::Layers;
 use super::output::Party;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -287,6 +288,8 @@ pub struct Privileges {
     pub party: Party,
     /// What.
     pub account: Account,
+    /// What stands between it and each capability.
+    pub layers: Layers,
     /// Thread group id of its first task.
     pub init: u32,
     /// Whether it has ended.

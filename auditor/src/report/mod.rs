@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod doctor;
 pub mod explain;
+pub mod layers;
 pub mod pair;
 pub mod privileges;
 pub mod rules;

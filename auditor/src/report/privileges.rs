@@ -2,6 +2,7 @@
 //!
 //! What was not seen is not proof that it is not needed, so the report ends with what it may have missed.
 
+use super::layers::LayersReport;
 use super::words::pad;
 use crate::model::capability;
 use crate::model::privileges::{Account, First, Privileges, Way};
@@ -75,6 +76,8 @@ pub struct ContainerPrivileges {
     /// Its capabilities.
     #[serde(flatten)]
     pub capabilities: CapabilitySets,
+    /// What stands between it and each capability.
+    pub layers: LayersReport,
 }
 
 /// Several containers, taken together.
@@ -225,8 +228,12 @@ fn unique(containers: Vec<Observed>) -> Vec<Observed> {
                 account.execs = account.execs.max(earlier.execs);
                 account.observed_ns = account.observed_ns.max(earlier.observed_ns);
                 let sight = observed.sight.min(before.sight);
+                let seen = std::mem::take(&mut before.privileges.layers);
                 *before = observed;
                 (before.privileges.account, before.sight) = (account, sight);
+                if before.privileges.layers.worn.is_none() {
+                    before.privileges.layers = seen;
+                }
             }
             None => all.push(observed),
         }
@@ -251,6 +258,7 @@ fn container(observed: &Observed) -> ContainerPrivileges {
     let Privileges {
         party,
         account,
+        layers,
         init,
         ended,
     } = &observed.privileges;
@@ -264,6 +272,7 @@ fn container(observed: &Observed) -> ContainerPrivileges {
         incarnation: party.incarnation,
         ended: *ended,
         capabilities: sets(account, observed.sight, observed.realtime_offset_ns),
+        layers: LayersReport::of(layers),
     }
 }
 
@@ -416,12 +425,13 @@ impl PrivilegesReport {
             if several_nodes {
                 title = format!("{title} on {}", printable(&container.node));
             }
-            section(&title, &container.capabilities, style, &mut out);
+            let layers = Some(&container.layers);
+            section(&title, &container.capabilities, layers, style, &mut out);
         }
         for group in &self.together {
             let of = style.paint(Paint::Strong, &printable(&group.of));
             let title = format!("{of}: {} containers taken together", group.containers);
-            section(&title, &group.capabilities, style, &mut out);
+            section(&title, &group.capabilities, None, style, &mut out);
         }
         if self.containers.is_empty() {
             let _ = writeln!(out, "no container was seen");
@@ -464,7 +474,13 @@ type Fits = fn(&CapabilityUse) -> bool;
 /// Columns of the words before a list.
 const WORD: usize = 9;
 
-fn section(title: &str, sets: &CapabilitySets, style: Style, out: &mut String) {
+fn section(
+    title: &str,
+    sets: &CapabilitySets,
+    layers: Option<&LayersReport>,
+    style: Style,
+    out: &mut String,
+) {
     let began = match sets.from_start {
         true => ", from its start",
         false => "",
@@ -512,6 +528,9 @@ fn section(title: &str, sets: &CapabilitySets, style: Style, out: &mut String) {
             row(Paint::Dim, word, &told(set, fits), "");
         }
     }
+    if let Some(layers) = layers {
+        layers.rows(2, style, out);
+    }
     let _ = writeln!(out);
 }
 
@@ -537,8 +556,11 @@ pub(crate) mod tests {
     //! called superfluous where nothing could be seen.
 
     use super::*;
+    use crate::model::layers::{Confined, Devices, Layers, Seccomp, Worn};
     use crate::model::output::{EntityKind, Party};
     use crate::model::privileges::{Granted, Scope, Used};
+    use crate::model::setup::IdRange;
+    use crate::model::surfaces::{Surface, SurfaceKind, Surfaces};
 
     const SCHEMA: &str = "auditor/1";
 
@@ -599,9 +621,48 @@ pub(crate) mod tests {
                     observed_ns: 30_000_000_000,
                     whole: true,
                 },
+                layers: layers(granted),
                 init: 7,
                 ended: false,
             },
+        }
+    }
+
+    fn layers(granted: Granted) -> Layers {
+        Layers {
+            granted: Some(granted),
+            confined: Confined {
+                securebits: Some(0),
+                seccomp: Some(Seccomp {
+                    mode: 2,
+                    filters: 1,
+                }),
+            },
+            refused: Some(
+                vec!["chown", "reboot"]
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
+            ),
+            devices: Devices::Unknown,
+            worn: Some(Worn {
+                uid_map: vec![IdRange {
+                    inside: 0,
+                    outside: 100_000,
+                    count: 65_536,
+                }],
+                lsm: Some("docker-default (enforce)".to_owned()),
+                surfaces: Surfaces {
+                    list: vec![Surface {
+                        kind: SurfaceKind::Host,
+                        path: "/data".to_owned(),
+                        of: "/srv".to_owned(),
+                        own: false,
+                    }],
+                    omitted: 0,
+                },
+                ..Worn::default()
+            }),
         }
     }
 
@@ -633,6 +694,9 @@ name-a (runc:a): observed for 30 s, from its start, execs: 3
   refused     1  SYS_ADMIN (chown, sh)
   probed      1  NET_RAW (chown, sh)
   inner       1  SYS_ADMIN (chown, sh)
+  blocked by     bounding: 38 capabilities
+  confined by    no_new_privs, seccomp with 1 filter, apparmor docker-default (enforce), its root is user 100000
+  can write      /data (the host's /srv)
 
 What this may miss
   no container was observed for longer than 30 s; a longer window may show more
@@ -688,6 +752,16 @@ What this may miss
         };
         assert_eq!(only.capabilities.used, ["CHOWN", "DAC_OVERRIDE"]);
         assert_eq!(only.capabilities.execs, 3);
+    }
+
+    /// What was looked at before a container ended is not forgotten for a later time at which nobody looked.
+    #[test]
+    fn layers_that_were_seen_stay() {
+        let seen = observed("a", None, 1, Used::default());
+        let mut later = seen.clone();
+        later.privileges.layers.worn = None;
+        let report = observation(vec![seen, later]).report(SCHEMA, &[]);
+        assert!(report.containers[0].layers.surfaces.is_some());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `pairs` and `shared` grow with what is wrong and with objects, never with n²: a pair that has
 //! nothing to say is not listed, and what everybody shares stands once in `shared`.
 
+use super::layers::LayersReport;
 use super::words::{self, pad};
 use crate::model::output::{EntityKind, Evidence};
 use crate::model::{Dimension, NsKind, PairClass, Severity, Tier, Verdict};
@@ -90,6 +91,9 @@ pub struct ScanEntity {
     pub seccomp: Option<String>,
     /// no_new_privs of its init; null: not readable.
     pub no_new_privs: Option<bool>,
+    /// What stands between it and each capability; absent for the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<LayersReport>,
     /// What its capabilities let it do to the host or to other containers; see the rule `dangerous-capability`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub powers: Vec<ScanPower>,
@@ -248,6 +252,7 @@ impl ScanReport {
         self.witnesses(style, &mut out);
         self.shared_lines(style, &mut out);
         self.powers(style, &mut out);
+        self.layer_lines(style, &mut out);
         self.last_lines(style, &mut out);
         out
     }
@@ -399,6 +404,22 @@ impl ScanReport {
         }
     }
 
+    /// Of each container that the matrix shows, what confines it.
+    fn layer_lines(&self, style: Style, out: &mut String) {
+        let shown = self.shown();
+        let all = shown
+            .iter()
+            .filter_map(|e| Some((self.name_of(&e.id), e.layers.as_ref()?)));
+        let mut heading = Some(style.paint(Paint::Strong, "Layers"));
+        for (name, layers) in all {
+            if let Some(heading) = heading.take() {
+                let _ = writeln!(out, "\n{heading}");
+            }
+            let _ = writeln!(out, "  {name}");
+            layers.rows(4, style, out);
+        }
+    }
+
     fn last_lines(&self, style: Style, out: &mut String) {
         let ScanSummary {
             entities,
@@ -455,6 +476,7 @@ pub(crate) mod tests {
             seccomp: Some("filter".to_owned()),
             no_new_privs: Some(false),
             powers: Vec::new(),
+            layers: None,
         }
     }
 

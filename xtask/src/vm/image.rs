@@ -15,7 +15,9 @@ use super::kernels::{self, Ready};
 use crate::project::{self, Artifacts};
 
 /// Programs from the host, by name.
-const HOST_PROGRAMS: [&str; 5] = ["runc", "crun", "busybox", "ip", "mke2fs"];
+const HOST_PROGRAMS: [&str; 7] = [
+    "runc", "crun", "busybox", "ip", "mke2fs", "getpcaps", "capsh",
+];
 
 /// What scripts, hooks and a curious engineer call.
 const APPLETS: [&str; 14] = [

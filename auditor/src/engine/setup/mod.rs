@@ -84,6 +84,17 @@ struct Known {
 }
 
 impl Setups {
+    /// The table that an entity has, as it was seen last.
+    pub(super) fn table(&self, id: EntityId) -> Option<&SetUp> {
+        let known = self.tables.get(&id)?;
+        Some(
+            known
+                .last
+                .get(&known.baseline.mnt_ns)
+                .unwrap_or(&known.baseline),
+        )
+    }
+
     fn forget(&mut self, id: EntityId) {
         self.tables.remove(&id);
         self.due.retain(|(of, _), _| *of != id);

@@ -3,8 +3,11 @@
 
 use super::machine::{CLONE_NEW_ALL, Machine};
 use crate::engine::{Event, LossMark};
+use crate::inventory::container::SpecSummary;
 use crate::model::NsKind;
+use crate::model::layers::{Devices, Layer};
 use crate::model::privileges::{First, Privileges, Scope, Way};
+use crate::model::setup::{Mount, SetUp};
 use auditor_common::hook;
 use auditor_common::limits::ACT_NAME_LEN;
 use auditor_common::record::*;
@@ -113,6 +116,76 @@ fn the_first_time_of_each_way_is_kept() {
     assert_eq!(account.used.refused(), 1 << SYS_ADMIN);
     assert_eq!(account.excess(), DEFAULT & !1);
     assert!(m.violations().is_empty());
+}
+
+/// Goal: layers are put together from what each tells: the first task, the spec, the look at it and at the host.
+#[test]
+fn layers_are_put_together() {
+    let mut m = Machine::new("");
+    let refuses = vec!["mknod".to_owned(), "mknodat".to_owned()];
+    let spec = SpecSummary {
+        seccomp: true,
+        seccomp_refuses: Some(refuses),
+        all_devices: true,
+        ..SpecSummary::default()
+    };
+    m.spec(PATH, "a", spec);
+    let a = m.runc(50, PATH);
+    let layers = only(&m).layers;
+    let granted = layers.granted.unwrap();
+    assert_eq!((granted.permitted, granted.initial), (DEFAULT, true));
+    assert_eq!(layers.confined.securebits, Some(0));
+    assert_eq!(layers.devices, Devices::Declared { all: true });
+    assert_eq!(layers.worn, None, "nobody has looked");
+    // The profile is declared, and no filter is there.
+    assert_eq!(layers.blocked(Layer::Seccomp), 0);
+
+    let mount = |point: &str, root: &str| Mount {
+        dev: 7,
+        root: root.to_owned(),
+        point: point.to_owned(),
+        fs_type: "ext4".to_owned(),
+        ..Mount::default()
+    };
+    while let Some(look) = m.engine.next_look() {
+        let is_own = look.key.tid == a;
+        let mounts = match is_own {
+            true => vec![
+                mount("/data", "/srv/data"),
+                mount("/etc/hosts", "/run/a/hosts"),
+            ],
+            false => vec![mount("/", "/")],
+        };
+        let seen = SetUp {
+            pid: look.key.tgid,
+            start_boottime_ns: look.key.start_boottime_ns,
+            mnt_ns: look.mnt_ns,
+            mounts,
+            lsm: Some("docker-default (enforce)".to_owned()),
+            device_rules: is_own.then(Vec::new),
+            ..SetUp::default()
+        };
+        m.step(Event::Looked(&seen));
+    }
+    let layers = only(&m).layers;
+    let worn = layers.worn.as_ref().unwrap();
+    assert_eq!(worn.lsm.as_deref(), Some("docker-default (enforce)"));
+    let surfaces: Vec<_> = worn
+        .surfaces
+        .list
+        .iter()
+        .map(|s| (s.of.as_str(), s.own))
+        .collect();
+    assert_eq!(surfaces, [("/srv/data", false), ("/run/a/hosts", true)]);
+    // What the kernel says of devices comes before what was declared.
+    assert_eq!(layers.devices, Devices::Rules(Vec::new()));
+    assert_eq!(layers.blocked(Layer::Devices), 1 << 27);
+
+    // They stay when it has ended.
+    m.exit(a);
+    let ended = only(&m);
+    assert!(ended.ended);
+    assert_eq!(ended.layers, layers);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The OCI spec of a bundle, `config.json`, reduced to what isolation depends on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use super::super::container::{DeclaredCapabilities, DeclaredMount, NamespaceKind, SpecSummary};
 use super::{NamespaceWire, ParseError, bounded, declared_namespaces, json, present};
 use crate::model::device::Device;
+use crate::model::layers;
 
 /// What `config.json` declares.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -162,7 +163,22 @@ impl DeviceWire {
 #[serde(default, rename_all = "camelCase")]
 struct SeccompWire {
     default_action: Option<String>,
-    syscalls: Option<Vec<serde::de::IgnoredAny>>,
+    syscalls: Option<Vec<SyscallRuleWire>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SyscallRuleWire {
+    names: Option<Vec<String>>,
+    action: Option<String>,
+    args: Option<Vec<serde::de::IgnoredAny>>,
+}
+
+/// Whether an action refuses a call, whoever listens.
+fn refuses(action: Option<&str>) -> bool {
+    action.is_some_and(|action| {
+        action.starts_with("SCMP_ACT_KILL") || matches!(action, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRAP")
+    })
 }
 
 #[derive(Default, Deserialize)]
@@ -228,7 +244,8 @@ impl ConfigWire {
             readonly_paths: bounded(linux.readonly_paths, &mut omitted),
             mounts: declared_mounts(mounts, &mut omitted),
             omitted,
-            seccomp: linux.seccomp.is_some_and(|filter| filter.restricts()),
+            seccomp: linux.seccomp.as_ref().is_some_and(SeccompWire::restricts),
+            seccomp_refuses: linux.seccomp.as_ref().map(SeccompWire::refused),
             apparmor_profile: present(process.apparmor_profile),
             selinux_label: present(process.selinux_label),
             all_devices: allows_all_devices(
@@ -245,6 +262,34 @@ impl ConfigWire {
 }
 
 impl SeccompWire {
+    /// Of the calls that capabilities are asked for by, those that no rule lets through. A rule with arguments may be
+    /// passed by, and one that asks somebody may be told yes.
+    fn refused(&self) -> Vec<String> {
+        let rules = || self.syscalls.iter().flatten();
+        let names = |rule: &SyscallRuleWire, call: &str| {
+            rule.names.iter().flatten().any(|name| name == call)
+        };
+        let by_default = refuses(self.default_action.as_deref());
+        let is_refused = |call: &&str| {
+            let mut of_it = rules().filter(|rule| names(rule, call)).peekable();
+            if of_it.peek().is_none() {
+                return by_default;
+            }
+            let whatever = |rule: &SyscallRuleWire| rule.args.as_ref().is_none_or(Vec::is_empty);
+            let mut all = true;
+            let mut any = by_default;
+            for rule in of_it {
+                all &= refuses(rule.action.as_deref());
+                any |= whatever(rule);
+            }
+            all && any
+        };
+        let calls = layers::CALLS.iter().flat_map(|(_, calls)| calls.iter());
+        let calls: BTreeSet<&str> = calls.copied().collect();
+        let refused = calls.into_iter().filter(is_refused);
+        refused.map(str::to_owned).collect()
+    }
+
     /// A filter that allows by default and lists nothing filters nothing.
     fn restricts(&self) -> bool {
         self.default_action.as_deref() != Some("SCMP_ACT_ALLOW")

@@ -209,6 +209,44 @@ fn device_rules_are_read_in_order() {
     assert!(spec(&format!(r#"{deny},{{"allow":true,"access":"rwm"}}"#)));
 }
 
+/// Goal: a call counts as refused only where no rule can let it through. Method: profiles of both kinds.
+#[test]
+fn refused_calls_are_surely_refused() {
+    let refused = |default: &str, rules: &str| {
+        let text = format!(
+            r#"{{"ociVersion":"1","linux":{{"seccomp":{{"defaultAction":"{default}",
+            "syscalls":[{rules}]}}}}}}"#
+        );
+        let spec = parse_oci_config(text.as_bytes()).unwrap().spec;
+        spec.seccomp_refuses.unwrap()
+    };
+    let (allow, deny) = ("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO");
+    let rule = |names: &str, action: &str, args: &str| {
+        format!(r#"{{"names":["{names}"],"action":"{action}","args":[{args}]}}"#)
+    };
+    let some = r#"{"index":0,"value":1,"op":"SCMP_CMP_EQ"}"#;
+    assert_eq!(refused(allow, ""), Vec::<String>::new());
+    assert_eq!(refused(allow, &rule("reboot", deny, "")), ["reboot"]);
+    // Calls that no capability is asked for by are not kept.
+    assert!(refused(allow, &rule("read", deny, "")).is_empty());
+    assert!(refused(allow, &rule("reboot", deny, some)).is_empty());
+    let both = [rule("reboot", deny, ""), rule("reboot", allow, some)].join(",");
+    assert!(refused(allow, &both).is_empty());
+
+    let all = refused(deny, "");
+    assert!(all.iter().any(|call| call == "acct"), "{all:?}");
+    for action in [allow, "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE"] {
+        let left = refused(deny, &rule("reboot", action, some));
+        assert_eq!(left.len(), all.len() - 1, "{action}");
+        assert!(!left.iter().any(|call| call == "reboot"));
+    }
+    for killing in ["SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"] {
+        assert_eq!(refused(killing, ""), all);
+    }
+    let unfiltered = parse_oci_config(br#"{"ociVersion":"1"}"#).unwrap().spec;
+    assert_eq!(unfiltered.seccomp_refuses, None);
+}
+
 #[test]
 fn nonsense_is_an_error_with_its_position() {
     let error = parse_runc_state(b"{\n \"id\": 7}").unwrap_err().to_string();

@@ -147,6 +147,7 @@ impl Pseudonyms {
             mounts,
             omitted: _,
             seccomp: _,
+            seccomp_refuses: _,
             apparmor_profile,
             selinux_label,
             all_devices: _,
