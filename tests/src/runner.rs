@@ -148,7 +148,7 @@ struct Stage<'a> {
     claimed: BTreeSet<usize>,
     /// Case names and the ids of their containers.
     played: Vec<(String, BTreeSet<String>)>,
-    /// Ids of containers in scenarios that are about a standing rule, by rule.
+    /// Ids of containers that acted in a scenario about a standing rule, by rule.
     standing: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
@@ -176,21 +176,24 @@ impl<'a> Stage<'a> {
     fn play(&mut self, scenario: &Scenario, runtime: &Runtime, report: &mut Report) -> Result<()> {
         let name = format!("{}/{}", runtime.name, scenario.id);
         let mut cast = Cast::new(self.options, scenario, runtime)?;
-        let ids: BTreeSet<String> = cast
+        let ids = cast
             .running
             .iter()
             .map(|container| container.id.clone())
             .collect();
-        for rule in STANDING.into_iter().filter(|rule| scenario.is_about(rule)) {
-            let about = self.standing.entry(rule).or_default();
-            about.extend(ids.iter().cloned());
-        }
         self.played.push((name.clone(), ids));
         for step in &scenario.steps {
             let case = format!("{name}/{}", step.id);
             if let Some(missing) = step.needs.iter().find(|need| !self.is_met(**need, runtime)) {
                 report.skip(case, format!("needs {missing:?}"))?;
                 continue;
+            }
+            let acting = cast.running.get(step.who).map(|of| of.id.clone());
+            for rule in STANDING.into_iter().filter(|rule| scenario.is_about(rule)) {
+                self.standing
+                    .entry(rule)
+                    .or_default()
+                    .extend(acting.clone());
             }
             let started = Instant::now();
             let (problem, shown) = match cast.perform(step)? {
@@ -221,6 +224,8 @@ impl<'a> Stage<'a> {
             Need::Disk => Disk::is_possible(),
             Need::Modules => Path::new("/proc/modules").exists(),
             Need::Kexec => Path::new("/sys/kernel/kexec_loaded").exists(),
+            Need::Labels => labels_tasks(),
+            Need::NoLabels => !labels_tasks(),
             Need::KernelMemory => self.options.memory.is_some(),
         }
     }
@@ -350,6 +355,11 @@ impl<'a> Stage<'a> {
         std::fs::remove_dir_all(&traces).with_context(|| format!("remove {}", traces.display()))?;
         Ok(violation_bytes(&ended))
     }
+}
+
+/// Whether a security module has a label for this process.
+fn labels_tasks() -> bool {
+    std::fs::read("/proc/self/attr/current").is_ok_and(|label| !label.is_empty())
 }
 
 /// Whether the running kernel is of this version or a later one.

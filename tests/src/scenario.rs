@@ -268,6 +268,10 @@ pub enum Need {
     Modules,
     /// kexec.
     Kexec,
+    /// A security module labels tasks, and everybody here as confined by nothing.
+    Labels,
+    /// No security module labels tasks.
+    NoLabels,
     /// Somebody outside who writes this kernel's memory. Only a guest has that: nobody can on a real machine.
     KernelMemory,
 }
@@ -288,8 +292,9 @@ pub enum Object {
 }
 
 /// Rules about how a container stands from its start on. Containers of these tests are set up so that acts are possible,
-/// so nearly each has such lines: only scenarios that are about one of these rules say whose they must be, and whose not.
-pub const STANDING: [&str; 1] = ["dangerous-capability"];
+/// so nearly each has such lines: only steps of scenarios that are about one of these rules say whose they must be, and
+/// whose not.
+pub const STANDING: [&str; 2] = ["dangerous-capability", "weak-confinement"];
 
 /// The type of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

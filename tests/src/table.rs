@@ -538,12 +538,18 @@ fn excess() -> Scenario {
         does: "two containers of one role, of which one has another role too, which permits less than it was granted",
         session: Session::Declared,
         containers: vec![Container::plain("a"), Container::plain("b")],
-        steps: vec![step(
-            "granted",
-            Deed::Nothing,
-            &[],
-            &[finding, standing::dangerous("high")],
-        )],
+        steps: vec![
+            step(
+                "granted",
+                Deed::Nothing,
+                &[],
+                &[finding, standing::dangerous("high")],
+            ),
+            Step {
+                who: 1,
+                ..step("permitted", Deed::Nothing, &[], &[])
+            },
+        ],
     }
 }
 

@@ -147,6 +147,9 @@ pub struct Told {
     /// Its dangerous capabilities.
     #[serde(default)]
     pub capabilities: u64,
+    /// What its confinement lacks, as bits.
+    #[serde(default)]
+    pub confinement: u64,
 }
 
 impl Told {

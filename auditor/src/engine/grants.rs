@@ -1,13 +1,15 @@
-//! What containers were granted: against what the policy permits, and what it lets them do to others. Judged when one
-//! begins, when it gets the name that its roles go by, and when another policy is in force.
+//! What containers were granted: against what the policy permits, what it lets them do to others, and what confines them
+//! beside it. Judged when one begins, when it is looked at, when it gets the name that its roles go by, and when another
+//! policy is in force.
 
 use super::Engine;
 use super::event::Told;
 use super::rule::dangerous_capability::{self, Powers};
-use super::rule::privilege_excess;
+use super::rule::weak_confinement::{self, Confinement};
+use super::rule::{Draft, privilege_excess};
 use crate::model::facts::{EntityId, ObjectKey};
 use crate::model::output::Record;
-use crate::model::{Dimension, NsKind, RuleId};
+use crate::model::{NsKind, PairClass};
 use auditor_common::hook;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,26 +18,28 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Grants {
     /// Containers whose grant is yet to be judged against their roles.
     excess: BTreeSet<EntityId>,
-    /// Containers of which it is yet to be judged what their grant lets them do.
-    powers: BTreeSet<EntityId>,
+    /// Containers of which it is yet to be judged what their grant lets them do, and what confines them.
+    standing: BTreeSet<EntityId>,
     /// Those of them that have no name yet.
     unnamed: BTreeSet<EntityId>,
     /// What was told of each, for it is told once.
     told: BTreeMap<EntityId, Told>,
+    /// What confines those that were looked at.
+    confined: BTreeMap<EntityId, Confinement>,
 }
 
 impl Engine {
     /// A container's roles, or what it was granted, may be others now.
     pub(super) fn judge_grant(&mut self, id: EntityId) {
         self.grants.excess.insert(id);
-        self.grants.powers.insert(id);
+        self.grants.standing.insert(id);
     }
 
     /// The roles of all containers may be others now.
     pub(super) fn judge_grants(&mut self) {
         let all = self.world.entities.keys().copied();
         self.grants.excess.extend(all.clone());
-        self.grants.powers.extend(all);
+        self.grants.standing.extend(all);
     }
 
     /// A container begins: those in its pid namespace have processes of others in it now.
@@ -43,21 +47,21 @@ impl Engine {
         let pid = self.world.entity(id).ns[NsKind::Pid.slot()];
         if self.world.ns.get(pid).is_some_and(|ns| !ns.initial) {
             let others = self.other_holders(ObjectKey::ns(NsKind::Pid, pid), id);
-            self.grants.powers.extend(others);
+            self.grants.standing.extend(others);
         }
     }
 
     /// A container has its name, or will never have one, or is about to end.
     pub(super) fn judge_named(&mut self, id: EntityId) {
         if self.grants.unnamed.remove(&id) {
-            self.grants.powers.insert(id);
+            self.grants.standing.insert(id);
         }
     }
 
     /// The stream ends: nobody gets a name any more.
     pub(super) fn judge_unnamed(&mut self) {
         let unnamed = std::mem::take(&mut self.grants.unnamed);
-        self.grants.powers.extend(unnamed);
+        self.grants.standing.extend(unnamed);
     }
 
     /// Judges what is due, at the end of the event: a container may be gone by the next.
@@ -65,8 +69,8 @@ impl Engine {
         for id in std::mem::take(&mut self.grants.excess) {
             self.judge_excess(id, out);
         }
-        for id in std::mem::take(&mut self.grants.powers) {
-            self.judge_powers(id, out);
+        for id in std::mem::take(&mut self.grants.standing) {
+            self.judge_standing(id, out);
         }
     }
 
@@ -82,12 +86,27 @@ impl Engine {
 
     /// A container ends, and still has the name that it will ever have.
     pub(super) fn close_grant(&mut self, id: EntityId) {
-        if self.grants.powers.remove(&id) && self.started {
+        if self.grants.standing.remove(&id) && self.started {
             let mut records = Vec::new();
-            self.judge_powers(id, &mut records);
+            self.judge_standing(id, &mut records);
             self.tell_later(records);
         }
         self.grants.told.remove(&id);
+        self.grants.confined.remove(&id);
+    }
+
+    /// A container's first task was looked at; this is what a security module calls it.
+    pub(super) fn note_confinement(&mut self, id: EntityId, label: Option<&str>) {
+        let Some(entity) = self.world.entities.get(&id) else {
+            return;
+        };
+        let Some(init) = self.world.task(&entity.init) else {
+            return;
+        };
+        let granted = self.granted_to(id);
+        let found = Confinement::of(&init.state, granted.as_ref(), label);
+        self.grants.confined.insert(id, found);
+        self.grants.standing.insert(id);
     }
 
     fn judge_excess(&mut self, id: EntityId, out: &mut Vec<Record>) {
@@ -125,35 +144,66 @@ impl Engine {
         ))
     }
 
-    fn judge_powers(&mut self, id: EntityId, out: &mut Vec<Record>) {
+    fn judge_standing(&mut self, id: EntityId, out: &mut Vec<Record>) {
         // Its roles go by its name.
         if self.is_unnamed(id) {
             self.grants.unnamed.insert(id);
             return;
         }
-        let (Some(entity), Some(profile), Some(found)) = (
-            self.world.entities.get(&id),
-            self.index.profile(id),
-            self.powers(id),
-        ) else {
-            return;
-        };
-        let init = entity.init;
-        let policy = self.index.policy();
-        let permitted = policy.permitted(profile).unwrap_or(0);
-        let Some(draft) = dangerous_capability::detect(id, &found, permitted, &self.world) else {
-            return;
-        };
-        let mut told = self.told_of(id);
-        if draft.object_id & !told.capabilities == 0 {
-            return;
+        let told = self.told_of(id);
+        let powers = self.powers(id).and_then(|found| {
+            let policy = self.index.policy();
+            let permitted = policy.permitted(self.index.profile(id)?).unwrap_or(0);
+            dangerous_capability::detect(id, &found, permitted, &self.world)
+        });
+        let is_new = |draft: &Draft, told: u64| draft.object_id & !told != 0;
+        if let Some(draft) = powers.filter(|draft| is_new(draft, told.capabilities)) {
+            self.tell_standing(draft, |told| &mut told.capabilities, out);
         }
-        let object = self.index.profile(draft.object);
-        let (rule, dimension) = (RuleId::DangerousCapability, Dimension::Privilege);
-        // What another policy no longer expects is told then.
-        if policy.allows(rule, profile, object, dimension).is_none() {
-            told.capabilities |= draft.object_id;
-            self.grants.told.insert(id, told);
+        let Some(confinement) = self.grants.confined.get(&id) else {
+            return;
+        };
+        let weak = weak_confinement::detect(id, confinement, &self.world);
+        let twin = self.twin(id, confinement);
+        let shared =
+            twin.map(|twin| weak_confinement::detect_shared(id, twin, confinement, &self.world));
+        for draft in [weak, shared].into_iter().flatten() {
+            if is_new(&draft, told.confinement) {
+                self.tell_standing(draft, |told| &mut told.confinement, out);
+            }
+        }
+    }
+
+    /// The first other container, but of its pod, that a security module takes for the same.
+    fn twin(&self, id: EntityId, confinement: &Confinement) -> Option<EntityId> {
+        let apart = |other: EntityId| {
+            let nested = self.world.contains(id, other) || self.world.contains(other, id);
+            !nested && self.index.pair(id, other).class != PairClass::K1
+        };
+        let all = self.grants.confined.iter();
+        let mut same = all.filter(|(_, other)| confinement.is_one_with(other));
+        same.find(|(other, _)| apart(**other))
+            .map(|(other, _)| *other)
+    }
+
+    /// Tells what stands. What the policy expects is told once another policy does not.
+    fn tell_standing(
+        &mut self,
+        draft: Draft,
+        of: impl FnOnce(&mut Told) -> &mut u64,
+        out: &mut Vec<Record>,
+    ) {
+        let id = draft.subject;
+        let (Some(entity), Some(profile)) = (self.world.entities.get(&id), self.index.profile(id))
+        else {
+            return;
+        };
+        let (init, object) = (entity.init, self.index.profile(draft.object));
+        let policy = self.index.policy();
+        let expected = policy.allows(draft.rule, profile, object, draft.dimension);
+        if expected.is_none() {
+            let told = self.grants.told.entry(id).or_default();
+            *of(told) |= draft.object_id;
         }
         let witness = self.seen_by(hook::PROC, -1, self.event);
         self.emit(draft, init, witness, None, out);

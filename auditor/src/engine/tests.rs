@@ -1,6 +1,7 @@
 //! The engine under test: examples by hand, and random histories against an oracle.
 
 mod chain;
+mod confinement;
 mod danger;
 mod examples;
 mod files;

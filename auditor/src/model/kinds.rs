@@ -309,6 +309,8 @@ names! {
         PrivilegeExcess = "privilege-excess",
         /// Granted what is power over others (audit only).
         DangerousCapability = "dangerous-capability",
+        /// What should confine it is not there (audit only).
+        WeakConfinement = "weak-confinement",
         /// Static pair.
         SharedNamespace = "shared-namespace",
         /// Static pair.
@@ -366,7 +368,7 @@ impl RuleId {
             Self::SilentPrivilegeChange | Self::Drift => &["seed:6.1", "mitre:T1068"],
             Self::PrivilegeGain => &["seed:6.2", "mitre:T1548"],
             Self::PrivilegeExcess => &["seed:6.2"],
-            Self::DangerousCapability => &["seed:6.2", "mitre:T1611"],
+            Self::DangerousCapability | Self::WeakConfinement => &["seed:6.2", "mitre:T1611"],
             Self::SharedNamespace | Self::SharedCgroup | Self::SharedHandle => &["seed:3.1"],
             Self::ContainerEnter => &["mitre:T1609"],
             Self::HostRunsContainerFile => &["seed:3.1", "mitre:T1611"],

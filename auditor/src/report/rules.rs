@@ -194,6 +194,22 @@ pub const fn words(rule: RuleId) -> RuleWords {
             ],
             declare: Declare::Allow,
         },
+        RuleId::WeakConfinement => RuleWords {
+            title: "What should confine a container is not there",
+            transition: None,
+            why: "Namespaces separate what a container sees. What of the kernel it can call is limited by a filter of \
+                  system calls, what it may touch by a security module, and what root in it is outside by a user \
+                  namespace. Each catches what the others let through; a flaw of the kernel is within reach where \
+                  none of them stands.",
+            steps: &[
+                "See in the message what is missing.",
+                "Give it the runtime's default seccomp profile (seccompProfile: RuntimeDefault), and a profile of the \
+                 machine's security module.",
+                "Have it run as an ordinary user, or with a user namespace of its own.",
+                "Two containers with one SELinux level: let the runtime choose levels, do not set them by hand.",
+            ],
+            declare: Declare::Allow,
+        },
         RuleId::SharedNamespace => RuleWords {
             title: "Two entities share a namespace and nothing declares it",
             transition: None,

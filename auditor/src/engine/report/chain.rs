@@ -119,7 +119,7 @@ fn weakens(rule: RuleId, severity: Severity) -> bool {
         // Everyday work of administrators.
         RuleId::ContainerEnter | RuleId::SharedHandle => false,
         // What it has from the start is its configuration, which explains by itself.
-        RuleId::DangerousCapability => false,
+        RuleId::DangerousCapability | RuleId::WeakConfinement => false,
         // What was lost does not weaken.
         RuleId::Drift => severity >= Severity::High,
         // Who signals gains nothing; who traces does.

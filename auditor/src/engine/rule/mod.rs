@@ -26,6 +26,7 @@ pub mod setup_mismatch;
 pub mod shared;
 pub mod silent_privilege_change;
 pub mod socket;
+pub mod weak_confinement;
 
 use super::world::World;
 use super::world::namespaces::NsIds;

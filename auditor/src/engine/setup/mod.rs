@@ -281,6 +281,9 @@ impl Engine {
         if task.state.ns[ns::MNT].inum != setup.mnt_ns || !self.is_of(label, mnt, &key) {
             return;
         }
+        if label != HOST && same_task(&entity_init(self, label), &key) {
+            self.note_confinement(label, setup.lsm.as_deref());
+        }
         match setup.repeats {
             Some(table) => self.recall(label, setup, table),
             None if label == HOST => {
