@@ -26,7 +26,7 @@ const fn need(program: &'static str, package: &'static str) -> Need {
     Need { program, package }
 }
 
-const PROGRAMS: [Need; 18] = [
+const PROGRAMS: [Need; 19] = [
     need("runc", "runc"),
     need("crun", "crun"),
     need("busybox", "busybox-static"),
