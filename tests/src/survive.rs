@@ -10,6 +10,7 @@ mod recording;
 mod refusing;
 mod restarting;
 mod reusing;
+mod supposing;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -34,7 +35,7 @@ use watch::{Ran, Watch};
 type Case = fn(&Survival<'_>, &Runtime) -> Result<()>;
 
 /// What does not depend on the runtime, run with the first one.
-const CASES: [(&str, Case); 25] = [
+const CASES: [(&str, Case); 26] = [
     ("stalled-reader", losing::stalled_reader),
     ("start-in-storm", losing::start_in_storm),
     ("closed-output", losing::closed_output),
@@ -56,6 +57,7 @@ const CASES: [(&str, Case); 25] = [
     ("capabilities", ending::capabilities),
     ("reports", ending::reports),
     ("matrix", ending::matrix),
+    ("what-if", supposing::what_if),
     ("recorder-killed", recording::killed),
     ("recorder-full-disk", recording::full_disk),
     ("recorder-directory", recording::foreign_directory),

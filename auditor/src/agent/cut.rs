@@ -280,7 +280,7 @@ impl Start {
 }
 
 /// A cgroup as a walk of cgroupfs finds it.
-fn found(boottime_ns: u64, (hierarchy, id): (u32, u64), path: &[u8]) -> CgroupRecord {
+pub(super) fn found(boottime_ns: u64, (hierarchy, id): (u32, u64), path: &[u8]) -> CgroupRecord {
     let mut record = CgroupRecord {
         header: RecordHeader {
             boottime_ns,

@@ -3,6 +3,7 @@
 //! A driver gives the engine one ordered stream and answers its questions. Everything that needs the
 //! live machine is here or in the sensor; the engine never knows.
 
+mod capture;
 pub mod cut;
 pub mod diagnose;
 pub mod live;
@@ -13,6 +14,7 @@ pub mod record;
 pub mod replay;
 pub mod sensing;
 pub mod state;
+pub mod what_if;
 
 use crate::engine::{Engine, Event};
 use crate::inventory::state_dirs::{CgroupQuery, StateDirs};

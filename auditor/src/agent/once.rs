@@ -3,12 +3,12 @@
 use super::live::{at_rest, config};
 use super::{Sources, step};
 use crate::cli::failure::Failure;
-use crate::cli::scan::ScanOptions;
 use crate::engine::rule::{name, ns_evidence, ns_words, owner};
 use crate::engine::{Engine, Event, Facts};
 use crate::model::facts::{EntityId, HOST, ObjectKey};
 use crate::model::isolation::{Matrix, MatrixPair, Means};
 use crate::model::output::{Evidence, SCHEMA};
+use crate::model::policy::Policy;
 use crate::model::power::Power;
 use crate::model::{Dimension, NsKind, Tier, Verdict, capability, text};
 use crate::report::layers::LayersReport;
@@ -23,19 +23,18 @@ use auditor_common::record::{TaskState, known, task_flags};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Looks once at the machine.
+/// What one look at the machine shows, and when it was over.
 ///
 /// # Errors
-/// A [`Failure`] when /proc or the cgroups cannot be read, or the policy is refused.
-pub fn scan(options: &ScanOptions) -> anyhow::Result<ScanReport> {
-    let policy = options.policy.load()?;
+/// A [`Failure`] when /proc or the cgroups cannot be read.
+pub fn look(policy: &Policy) -> anyhow::Result<(Engine, u64)> {
     let machine = Machine::read().map_err(|e| {
         Failure::new("cannot tell which machine this is", "mount /proc").caused_by(e)
     })?;
     let (proc, tree) = at_rest(&machine)?;
     let snapshot = Snapshot::read(&proc, &tree)
         .map_err(|e| Failure::new("cannot read /proc", "run as root").caused_by(e))?;
-    let mut engine = Engine::new(config(&machine, &tree, None, Duration::ZERO), &policy);
+    let mut engine = Engine::new(config(&machine, &tree, None, Duration::ZERO), policy);
     let (mut sources, mut records) = (Sources::system(), Vec::new());
     for cgroup in &snapshot.cgroups {
         step(
@@ -78,7 +77,7 @@ pub fn scan(options: &ScanOptions) -> anyhow::Result<ScanReport> {
     if !snapshot.unreadable.is_empty() {
         tracing::warn!("{} tasks could not be read", snapshot.unreadable.len());
     }
-    Ok(report(&engine, snapshot.end_ns))
+    Ok((engine, snapshot.end_ns))
 }
 
 /// What an engine knows, as a report.
@@ -219,7 +218,8 @@ const fn seccomp(mode: u32) -> &'static str {
     }
 }
 
-fn scan_pair(engine: &Engine, listed: &MatrixPair) -> ScanPair {
+/// All that is to be said of a pair.
+pub(super) fn scan_pair(engine: &Engine, listed: &MatrixPair) -> ScanPair {
     let says = |v: Verdict| !matches!(v, Verdict::Isolated | Verdict::NotEvaluated);
     let dimensions = listed
         .pair

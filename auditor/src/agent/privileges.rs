@@ -58,6 +58,21 @@ pub struct Recorded {
 /// # Errors
 /// When there are none, or a signal ends it. What is wrong with one trace is said, and the others are read.
 pub fn replay(inputs: &[PathBuf], signals: &Signals) -> anyhow::Result<Recorded> {
+    replay_each(inputs, signals, &mut take)
+}
+
+/// What is made of what an engine knows at the end of a recording, or of a part that another does not follow.
+type Take<'a> = dyn FnMut(&Engine, &mut Observation) + 'a;
+
+/// As [`replay`], with something else to be taken over.
+///
+/// # Errors
+/// As there.
+pub fn replay_each(
+    inputs: &[PathBuf],
+    signals: &Signals,
+    take: &mut Take<'_>,
+) -> anyhow::Result<Recorded> {
     let places = expand(inputs, Source::Traces)?;
     let Streams {
         streams,
@@ -71,14 +86,19 @@ pub fn replay(inputs: &[PathBuf], signals: &Signals) -> anyhow::Result<Recorded>
     };
     for stream in streams {
         if let Stream::Recording(recording) = stream {
-            play(recording, signals, &mut recorded)?;
+            play(recording, signals, &mut recorded, take)?;
         }
     }
     Ok(recorded)
 }
 
 /// Plays one recording. Where a part is missing, a new engine begins with what the next part knew.
-fn play(recording: Recording, signals: &Signals, into: &mut Recorded) -> anyhow::Result<()> {
+fn play(
+    recording: Recording,
+    signals: &Signals,
+    into: &mut Recorded,
+    take: &mut Take<'_>,
+) -> anyhow::Result<()> {
     let mut replay: Option<Replay> = None;
     let mut before: Option<Before> = None;
     for mut part in recording.parts {

@@ -6,6 +6,7 @@ use crate::model::output::{Changed, Record};
 use crate::report::doctor::DoctorReport;
 use crate::report::privileges::PrivilegesReport;
 use crate::report::scan::ScanReport;
+use crate::report::what_if::WhatIfReport;
 use clap::ValueEnum;
 
 const AFTER: &str = "\
@@ -23,6 +24,8 @@ pub enum Subject {
     Change,
     /// The JSON of "auditor scan".
     Scan,
+    /// The JSON of "auditor scan --what-if".
+    WhatIf,
     /// The JSON of "auditor privileges".
     Privileges,
     /// The JSON of "auditor doctor".
@@ -45,6 +48,7 @@ pub fn schema(of: Subject) -> schemars::Schema {
         Subject::Record => schemars::schema_for!(Record),
         Subject::Change => schemars::schema_for!(Changed),
         Subject::Scan => schemars::schema_for!(ScanReport),
+        Subject::WhatIf => schemars::schema_for!(WhatIfReport),
         Subject::Privileges => schemars::schema_for!(PrivilegesReport),
         Subject::Doctor => schemars::schema_for!(DoctorReport),
     }

@@ -310,6 +310,12 @@ impl Engine {
         &self.config
     }
 
+    /// The time of the last event, nanoseconds since boot.
+    #[must_use]
+    pub const fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
     /// The model, for reading.
     #[must_use]
     pub fn world(&self) -> &World {

@@ -22,3 +22,4 @@ mod silence;
 mod sim;
 mod tampering;
 mod transfers;
+mod what_if;

@@ -20,6 +20,7 @@ pub mod surfaces;
 pub mod syscalls;
 pub mod text;
 pub mod time;
+pub mod what_if;
 
 pub use facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};
 pub use kinds::{

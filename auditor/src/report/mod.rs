@@ -11,4 +11,5 @@ pub mod pair;
 pub mod privileges;
 pub mod rules;
 pub mod scan;
+pub mod what_if;
 mod words;

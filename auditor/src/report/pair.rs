@@ -35,6 +35,9 @@ pub enum NameError {
         /// The other.
         b: String,
     },
+    /// The host, where a container is meant.
+    #[error("\"{0}\" is not a container")]
+    Host(String),
 }
 
 /// Explains a pair. Entities are named by id, by name, or by the start of an id (with or without its
@@ -56,7 +59,11 @@ pub fn explain(scan: &ScanReport, a: &str, b: &str, style: Style) -> Result<Stri
     Ok(out)
 }
 
-fn find<'a>(scan: &'a ScanReport, name: &str) -> Result<&'a ScanEntity, NameError> {
+/// Whom a name stands for.
+///
+/// # Errors
+/// When that is nobody, or several.
+pub fn find<'a>(scan: &'a ScanReport, name: &str) -> Result<&'a ScanEntity, NameError> {
     let tests: [fn(&ScanEntity, &str) -> bool; 3] = [
         |e, name| e.id == name,
         |e, name| e.name.as_deref() == Some(name),

@@ -343,7 +343,7 @@ fn names(set: u64) -> Vec<String> {
         .collect()
 }
 
-fn name(capability: u8) -> String {
+pub(super) fn capability_name(capability: u8) -> String {
     names(1_u64.checked_shl(u32::from(capability)).unwrap_or(0))
         .pop()
         .unwrap_or_default()
@@ -351,7 +351,7 @@ fn name(capability: u8) -> String {
 
 fn one_use(way: &Way, first: &First, offset_ns: i64) -> CapabilityUse {
     CapabilityUse {
-        capability: name(way.capability),
+        capability: capability_name(way.capability),
         scope: way.scope.as_str().to_owned(),
         granted: way.granted,
         probe: way.probe,

@@ -106,7 +106,7 @@ impl Snapshot {
 }
 
 /// Ground truth about one task.
-fn task_record(state: TaskState, boottime_ns: u64) -> TaskRecord {
+pub(crate) fn task_record(state: TaskState, boottime_ns: u64) -> TaskRecord {
     TaskRecord {
         header: RecordHeader {
             boottime_ns,

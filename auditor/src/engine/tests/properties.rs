@@ -9,6 +9,8 @@ use super::lines::{counted, told};
 use super::machine::Machine;
 use super::oracle::Oracle;
 use super::sim::{Owned, Sim, Step};
+use crate::agent::once;
+use crate::agent::what_if::suppose;
 use crate::engine::{Config, Engine, Event, LossMark};
 use crate::inventory::container::{ContainerAnswer, Runtime};
 use crate::model::NsKind;
@@ -444,6 +446,18 @@ proptest! {
         assert_eq!(index.entities().count(), 1);
         assert_eq!(index.held(HOST).collect::<Vec<_>>(), held);
         assert!(driver.engine.asked.len() <= 1 && driver.engine.pending.is_empty());
+    }
+
+    /// Where nobody leaves what he was given, the state that suppositions are tried on is the state itself.
+    #[test]
+    fn supposing_nothing_changes_nothing(steps in prop::collection::vec(work(), 1..30)) {
+        let (mut sim, mut driver) = (Sim::new(), Driver::new());
+        steps.iter().for_each(|step| sim.apply(step));
+        driver.steps(&std::mem::take(&mut sim.events));
+        let now_ns = sim.kernel.now_ns;
+        let report = suppose(&driver.engine, &[], now_ns).unwrap();
+        prop_assert!(report.pairs.is_empty() && report.privileges.is_empty());
+        prop_assert_eq!(report.before, once::report(&driver.engine, now_ns).summary);
     }
 
     /// Labels, living containers, verdicts and ι are those of the oracle after every step, whatever

@@ -78,6 +78,11 @@ impl Cgroups {
         self.living.get(&key).map(|c| c.path.as_ref())
     }
 
+    /// All living cgroups, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (CgroupKey, &str)> {
+        self.living.iter().map(|(key, c)| (*key, c.path.as_ref()))
+    }
+
     /// Hierarchies in which a path exists. Walks all cgroups: for rare use.
     #[must_use]
     pub fn hierarchies_of(&self, path: &str) -> BTreeSet<u32> {
