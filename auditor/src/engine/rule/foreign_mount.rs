@@ -112,8 +112,9 @@ const fn may_judge(changed: &Changed, mount: &Mount, was: Option<&Mount>) -> boo
     was.is_some() || changed.by_container && !received
 }
 
-/// The mount that stood there.
-fn before<'a>(table: &'a SetUp, mount: &Mount) -> Option<&'a Mount> {
+/// The mount of a table that stood where this one is.
+#[must_use]
+pub fn before<'a>(table: &'a SetUp, mount: &Mount) -> Option<&'a Mount> {
     let same = |m: &&Mount| m.dev == mount.dev && m.root == mount.root && m.point == mount.point;
     table.mounts.iter().rfind(same)
 }

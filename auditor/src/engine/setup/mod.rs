@@ -81,6 +81,28 @@ struct Known {
     upper: Option<String>,
     /// The container had changed its table before it was read first: the baseline holds more than its runtime made.
     is_late: bool,
+    /// What was seen last, without the mounts that a look took over because it knew of no act. By inum.
+    taken_over: BTreeMap<u32, SetUp>,
+}
+
+impl Known {
+    /// A table is the last that was seen. Without an act of the container's what is new in it came from outside, or the
+    /// record of the act has yet to come.
+    fn keep(&mut self, setup: &SetUp, by_container: bool) {
+        let inum = setup.mnt_ns;
+        if self.last.len() >= MAX_TABLES && !self.last.contains_key(&inum) {
+            return;
+        }
+        let before = self.last.get(&inum).unwrap_or(&self.baseline);
+        let mut less = setup.clone();
+        less.mounts
+            .retain(|mount| foreign_mount::before(before, mount).is_some());
+        match !by_container && less.mounts.len() < setup.mounts.len() {
+            true => self.taken_over.insert(inum, less),
+            false => self.taken_over.remove(&inum),
+        };
+        self.last.insert(inum, setup.clone());
+    }
 }
 
 impl Setups {
@@ -161,6 +183,14 @@ impl Engine {
             && record.header.boottime_ns <= known.baseline.read_ns
         {
             known.is_late = true;
+        }
+        // A look was quicker than the record of this act: what it took over is judged again.
+        if let Some(known) = self.setups.tables.get_mut(&label)
+            && let Some(last) = known.last.get_mut(&inum)
+            && record.header.boottime_ns <= last.read_ns
+            && let Some(less) = known.taken_over.remove(&inum)
+        {
+            *last = less;
         }
         let place = (label, inum);
         let due = &mut self.setups.due;
@@ -356,9 +386,10 @@ impl Engine {
             return;
         };
         let own = entity.ns[ns::MNT] == mnt;
+        let acted = (label, setup.mnt_ns);
+        let due = self.setups.due.get(&acted).map(|due| due.ticks);
         if own && !self.setups.tables.contains_key(&label) {
-            let acted = (label, setup.mnt_ns);
-            let is_late = self.setups.due.contains_key(&acted);
+            let is_late = due.is_some();
             self.setups.tables.insert(
                 label,
                 Known {
@@ -368,16 +399,17 @@ impl Engine {
                 },
             );
             self.share_table(label);
-        } else {
+        } else if due != Some(0) {
             self.judge_table(label, own, key, setup, out);
         }
         if own && same_task(&entity_init(self, label), key) {
             self.judge_spec(label, setup, out);
         }
-        if let Some(known) = self.setups.tables.get_mut(&label)
-            && (known.last.len() < MAX_TABLES || known.last.contains_key(&setup.mnt_ns))
+        // What was done since the last tick is judged by the look at the next one, which knows the host's table.
+        if due != Some(0)
+            && let Some(known) = self.setups.tables.get_mut(&label)
         {
-            known.last.insert(setup.mnt_ns, setup.clone());
+            known.keep(setup, due.is_some());
         }
     }
 

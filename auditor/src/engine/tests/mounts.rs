@@ -200,11 +200,40 @@ fn a_look_in_between_answers_the_act() {
     story.act(story.init);
     story.mounts.push(mount(DISK, "/", "/mnt", "ext4"));
     tell(&mut story.machine, &earlier, story.mounts.clone());
-    assert_eq!(only(&story.machine.violations()).0, Severity::Critical);
+    // The look at the act comes after one at the host.
+    assert_eq!(story.machine.violations(), []);
     story.machine.tick(100_000_000);
     let due = look(&mut story.machine).unwrap();
     tell(&mut story.machine, &due, story.mounts.clone());
+    assert_eq!(only(&story.machine.violations()).0, Severity::Critical);
+}
+
+/// A look may also be quicker than the record of the act: what it took for a change from outside is judged once the act
+/// is known. What was there before that look came from outside indeed.
+#[test]
+fn an_act_that_is_told_late_is_judged_all_the_same() {
+    let mut story = Story::new();
+    let act = story.record(story.init);
+    let sweep = |story: &mut Story, read_ns| {
+        (0..20).for_each(|_| story.machine.sweep());
+        let look = look(&mut story.machine).unwrap();
+        let mut seen = set_up(&look, story.mounts.clone());
+        seen.read_ns = read_ns;
+        story.machine.step(Event::Looked(&seen));
+    };
+    let acted_ns = act.header.boottime_ns;
+    story.mounts.push(mount(8 << 20 | 3, "/", "/csi", "ext4"));
+    sweep(&mut story, acted_ns - 1);
+    story.mounts.push(mount(8 << 20 | 1, "/", "/mnt", "ext4"));
+    sweep(&mut story, acted_ns + 1);
     assert_eq!(story.machine.violations(), []);
+    story.machine.step(Event::Act(&act));
+    story.machine.tick(100_000_000);
+    let due = look(&mut story.machine).unwrap();
+    tell(&mut story.machine, &due, story.mounts.clone());
+    let found = story.machine.violations();
+    assert_eq!(only(&found).0, Severity::Critical);
+    assert!(found[0].message.ends_with("8:1 (ext4) at /mnt"));
 }
 
 /// The hook stands before the mount, and a tick may come between them.
