@@ -244,6 +244,7 @@ mod tests {
             "key",
             "drop-policy",
             "container",
+            "what-if",
         ];
         let mut names = BTreeSet::new();
         let cli = Cli::command();
