@@ -115,6 +115,11 @@ impl<'a> Cast<'a> {
         }
         match step.deed {
             Deed::Tamper(what) => self.tamper(step.who, what)?,
+            Deed::RuntimeExec(options, argument) => {
+                let words = [self.running[step.who].id.as_str(), "/bin/actor", argument];
+                let words = [&["exec"], options, &words].concat();
+                self.runtime.run(&words, None)?;
+            }
             Deed::HostRuns => {
                 let program = format!("/proc/{}/root/bin/true", self.running[step.who].pid);
                 let status = std::process::Command::new(&program).status();
@@ -140,7 +145,7 @@ impl<'a> Cast<'a> {
     fn tamper(&mut self, who: usize, what: Tamper) -> Result<()> {
         let container = &self.running[who];
         let pid = match what {
-            Tamper::HostName => container.pid,
+            Tamper::HostName | Tamper::First => container.pid,
             _ => container
                 .host_pid(self.last[who])
                 .context("the task to change is gone")?,
@@ -168,7 +173,8 @@ impl<'a> Cast<'a> {
             | Deed::Restore
             | Deed::HostRuns
             | Deed::HostRunsCopy(..)
-            | Deed::Tamper(Tamper::HostName) => return Ok(None),
+            | Deed::RuntimeExec(..)
+            | Deed::Tamper(Tamper::HostName | Tamper::First) => return Ok(None),
             Deed::JoinByFd(kind, Whom::Own) => Act::JoinByFd {
                 path: format!("/proc/self/ns/{}", kind.name()),
                 kind,

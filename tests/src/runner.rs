@@ -417,7 +417,7 @@ fn must_be_expected(line: &Value, standing: &BTreeMap<&str, BTreeSet<String>>) -
     let is_about = |ids| names_any(line, ids);
     is(LineKind::Violation)
         || is(LineKind::Drift)
-        || is(LineKind::Audit) && rule == "shared-handle"
+        || is(LineKind::Audit) && matches!(rule, "shared-handle" | "privilege-escalation")
         || is(LineKind::Audit) && standing.get(rule).is_some_and(is_about)
 }
 

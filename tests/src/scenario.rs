@@ -151,6 +151,8 @@ pub enum Hierarchy {
 pub enum Tamper {
     /// Permitted and effective capabilities.
     Capabilities,
+    /// The same of the container's first task, from which others are born.
+    First,
     /// Effective capabilities alone: they are what the kernel asks for.
     Effective,
     /// User ids.
@@ -225,10 +227,12 @@ pub enum Deed {
     /// Lower capabilities, then raise the effective ones again.
     SwitchCapabilities,
     /// Have the state of a sleeping task changed in the kernel's memory: of a new one that became an ordinary user, or,
-    /// for [`Tamper::HostName`], of the container's first.
+    /// for [`Tamper::HostName`] and [`Tamper::First`], of the container's first.
     Tamper(Tamper),
     /// Have everything put back that was changed in the kernel's memory.
     Restore,
+    /// Have the runtime execute the actor in the container, with this option and value, and this argument.
+    RuntimeExec(&'static [&'static str], &'static str),
     /// Have the host execute a program of the container, by /proc/PID/root.
     HostRuns,
     /// Have the host put a program at the first path of the container's bundle, and execute it by the second.

@@ -4,6 +4,7 @@
 //! ancestor) and the host's *pid* namespace (only descendants can be joined). Both exist for a neighbour.
 
 mod chain;
+mod escalation;
 mod file;
 mod handle;
 mod kernel;
@@ -53,6 +54,7 @@ pub fn scenarios() -> Vec<Scenario> {
     );
     all.push(excess());
     all.extend(standing::scenarios());
+    all.extend(escalation::scenarios());
     all.extend(kernel::scenarios());
     all.extend(process::scenarios());
     all.extend(file::scenarios());

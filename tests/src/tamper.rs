@@ -35,7 +35,9 @@ pub(crate) struct Tampering {
 const fn fields(what: Tamper) -> (Option<&'static str>, &'static [&'static str]) {
     const CREDS: Option<&str> = Some("task_struct.real_cred");
     match what {
-        Tamper::Capabilities => (CREDS, &["cred.cap_permitted", "cred.cap_effective"]),
+        Tamper::Capabilities | Tamper::First => {
+            (CREDS, &["cred.cap_permitted", "cred.cap_effective"])
+        }
         Tamper::Effective => (CREDS, &["cred.cap_effective"]),
         Tamper::Ids => (CREDS, &["cred.uid", "cred.euid", "cred.suid", "cred.fsuid"]),
         Tamper::Namespaces => (None, &["task_struct.nsproxy"]),

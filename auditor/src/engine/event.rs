@@ -150,6 +150,12 @@ pub struct Told {
     /// What its confinement lacks, as bits.
     #[serde(default)]
     pub confinement: u64,
+    /// Capabilities that it used although its roles do not permit them.
+    #[serde(default)]
+    pub used: u64,
+    /// Capabilities that somebody used who came in with more than it has.
+    #[serde(default)]
+    pub brought: u64,
 }
 
 impl Told {

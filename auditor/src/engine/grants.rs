@@ -6,10 +6,10 @@ use super::Engine;
 use super::event::Told;
 use super::rule::dangerous_capability::{self, Powers};
 use super::rule::weak_confinement::{self, Confinement};
-use super::rule::{Draft, privilege_excess};
+use super::rule::{Draft, DraftKind, privilege_excess};
 use crate::model::facts::{EntityId, ObjectKey};
 use crate::model::output::Record;
-use crate::model::{NsKind, PairClass};
+use crate::model::{NsKind, PairClass, RuleId, Severity};
 use auditor_common::hook;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -150,28 +150,35 @@ impl Engine {
             self.grants.unnamed.insert(id);
             return;
         }
-        let told = self.told_of(id);
-        let powers = self.powers(id).and_then(|found| {
-            let policy = self.index.policy();
-            let permitted = policy.permitted(self.index.profile(id)?).unwrap_or(0);
-            dangerous_capability::detect(id, &found, permitted, &self.world)
-        });
-        let is_new = |draft: &Draft, told: u64| draft.object_id & !told != 0;
-        if let Some(draft) = powers.filter(|draft| is_new(draft, told.capabilities)) {
-            self.tell_standing(draft, |told| &mut told.capabilities, out);
-        }
-        let Some(confinement) = self.grants.confined.get(&id) else {
+        let Some(entity) = self.world.entities.get(&id) else {
             return;
         };
-        let weak = weak_confinement::detect(id, confinement, &self.world);
-        let twin = self.twin(id, confinement);
-        let shared =
-            twin.map(|twin| weak_confinement::detect_shared(id, twin, confinement, &self.world));
-        for draft in [weak, shared].into_iter().flatten() {
-            if is_new(&draft, told.confinement) {
-                self.tell_standing(draft, |told| &mut told.confinement, out);
+        let init = entity.init;
+        let mut drafts = Vec::new();
+        if let Some(draft) = self.dangerous(id) {
+            drafts.push((draft, init));
+        }
+        if let Some(confinement) = self.grants.confined.get(&id) {
+            let weak = weak_confinement::detect(id, confinement, &self.world);
+            let shared = self
+                .twin(id, confinement)
+                .map(|twin| weak_confinement::detect_shared(id, twin, confinement, &self.world));
+            drafts.extend(weak.into_iter().chain(shared).map(|draft| (draft, init)));
+        }
+        drafts.extend(self.uses_not_permitted(id, init));
+        for (draft, who) in drafts {
+            if self.is_news(&draft) {
+                let witness = self.seen_by(hook::PROC, -1, self.event);
+                self.emit(draft, who, witness, None, out);
             }
         }
+    }
+
+    fn dangerous(&self, id: EntityId) -> Option<Draft> {
+        let found = self.powers(id)?;
+        let profile = self.index.profile(id)?;
+        let permitted = self.index.policy().permitted(profile).unwrap_or(0);
+        dangerous_capability::detect(id, &found, permitted, &self.world)
     }
 
     /// The first other container, but of its pod, that a security module takes for the same.
@@ -186,26 +193,33 @@ impl Engine {
             .map(|(other, _)| *other)
     }
 
-    /// Tells what stands. What the policy expects is told once another policy does not.
-    fn tell_standing(
-        &mut self,
-        draft: Draft,
-        of: impl FnOnce(&mut Told) -> &mut u64,
-        out: &mut Vec<Record>,
-    ) {
-        let id = draft.subject;
-        let (Some(entity), Some(profile)) = (self.world.entities.get(&id), self.index.profile(id))
-        else {
-            return;
+    /// Whether what stands was not told yet: it is told once. What the policy expects is not remembered as told, for
+    /// another policy may not expect it.
+    pub(super) fn is_news(&mut self, draft: &Draft) -> bool {
+        let mut told = self.told_of(draft.subject);
+        let known = match (draft.rule, draft.kind) {
+            (RuleId::DangerousCapability, _) => &mut told.capabilities,
+            (RuleId::WeakConfinement, _) => &mut told.confinement,
+            (RuleId::PrivilegeEscalation, DraftKind::Audit) => &mut told.brought,
+            (RuleId::PrivilegeEscalation, _) if draft.severity < Severity::Critical => {
+                &mut told.used
+            }
+            _ => return true,
         };
-        let (init, object) = (entity.init, self.index.profile(draft.object));
-        let policy = self.index.policy();
-        let expected = policy.allows(draft.rule, profile, object, draft.dimension);
-        if expected.is_none() {
-            let told = self.grants.told.entry(id).or_default();
-            *of(told) |= draft.object_id;
+        if draft.object_id & !*known == 0 {
+            return false;
         }
-        let witness = self.seen_by(hook::PROC, -1, self.event);
-        self.emit(draft, init, witness, None, out);
+        *known |= draft.object_id;
+        let expected = self.index.profile(draft.subject).is_some_and(|subject| {
+            let object = self.index.profile(draft.object);
+            let policy = self.index.policy();
+            policy
+                .allows(draft.rule, subject, object, draft.dimension)
+                .is_some()
+        });
+        if !expected {
+            self.grants.told.insert(draft.subject, told);
+        }
+        true
     }
 }

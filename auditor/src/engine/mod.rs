@@ -11,6 +11,7 @@
 
 mod apply;
 mod digest;
+mod escalation;
 pub mod event;
 mod exits;
 mod grants;

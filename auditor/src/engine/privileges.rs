@@ -5,7 +5,7 @@
 //! a container's is not remembered here, but in the kernel: there everything must be forgotten once somebody turns out to
 //! be a container later than at its first exec. See [`Engine::take_renewal`].
 
-use super::rule::Deed;
+use super::rule::{Deed, Draft};
 use super::{Engine, layers};
 use crate::model::facts::EntityId;
 use crate::model::layers::Confined;
@@ -116,6 +116,12 @@ impl Engine {
         self.ledger.open.get(&id)?.account.granted
     }
 
+    /// In which ways a container was asked for capabilities so far.
+    pub(super) fn uses_of(&self, id: EntityId) -> impl Iterator<Item = (&Way, &First)> {
+        let open = self.ledger.open.get(&id);
+        open.into_iter().flat_map(|open| open.account.used.iter())
+    }
+
     /// A container has ended; it still has its name.
     pub(super) fn close_account(&mut self, id: EntityId) {
         let Some(privileges) = self.privileges_of(id, true) else {
@@ -130,11 +136,9 @@ impl Engine {
     }
 
     /// A container's task was asked for a capability.
-    pub(super) fn on_capable(&mut self, deed: &Deed<'_>) {
+    pub(super) fn on_capable(&mut self, deed: &Deed<'_>) -> Option<Draft> {
         let record = deed.record;
-        let Ok(capability) = u8::try_from(record.arg0) else {
-            return;
-        };
+        let capability = u8::try_from(record.arg0).ok().filter(|&c| c < 64)?;
         let (says, audited) = (
             record.arg1 & capable::KNOWN != 0,
             record.arg1 & capable::PROBE == 0,
@@ -165,6 +169,7 @@ impl Engine {
         if let Some(open) = self.ledger.open.get_mut(&deed.label) {
             open.account.used.note(way, first);
         }
+        self.judge_use(deed, way, syscall)
     }
 
     fn scope(&self, label: EntityId, argument: u64) -> Scope {

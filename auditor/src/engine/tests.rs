@@ -3,6 +3,7 @@
 mod chain;
 mod confinement;
 mod danger;
+mod escalation;
 mod examples;
 mod files;
 mod grants;

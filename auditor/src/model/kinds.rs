@@ -307,6 +307,8 @@ names! {
         PrivilegeGain = "privilege-gain",
         /// Granted beyond what the policy permits.
         PrivilegeExcess = "privilege-excess",
+        /// Used what nobody declared.
+        PrivilegeEscalation = "privilege-escalation",
         /// Granted what is power over others (audit only).
         DangerousCapability = "dangerous-capability",
         /// What should confine it is not there (audit only).
@@ -368,6 +370,7 @@ impl RuleId {
             Self::SilentPrivilegeChange | Self::Drift => &["seed:6.1", "mitre:T1068"],
             Self::PrivilegeGain => &["seed:6.2", "mitre:T1548"],
             Self::PrivilegeExcess => &["seed:6.2"],
+            Self::PrivilegeEscalation => &["seed:6.2", "mitre:T1068"],
             Self::DangerousCapability | Self::WeakConfinement => &["seed:6.2", "mitre:T1611"],
             Self::SharedNamespace | Self::SharedCgroup | Self::SharedHandle => &["seed:3.1"],
             Self::ContainerEnter => &["mitre:T1609"],

@@ -179,6 +179,21 @@ pub const fn words(rule: RuleId) -> RuleWords {
             ],
             declare: Declare::Allow,
         },
+        RuleId::PrivilegeEscalation => RuleWords {
+            title: "A task of a container used a capability that is not declared for it",
+            transition: None,
+            why: "What a container's tasks can have is bounded by what its first task was granted: no program in it can \
+                  give more. Whoever uses more was sent in with it, or something changed its credentials past all calls; \
+                  that is what an exploit of the kernel is for.",
+            steps: &[
+                "An audit line: see who entered the container with more than it has (exec --privileged, nsenter), and why.",
+                "A critical line: look for silent-privilege-change and drift beside it. If nothing was lost, treat the \
+                 machine as compromised at kernel level.",
+                "A line that names a role: the container needs what the role does not permit, or does what it should not. \
+                 Drop the capability, or permit it.",
+            ],
+            declare: Declare::Allow,
+        },
         RuleId::DangerousCapability => RuleWords {
             title: "A container was granted capabilities that are power over the host or over other containers",
             transition: None,

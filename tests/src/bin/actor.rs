@@ -1,7 +1,7 @@
 //! The actor: the only program of ours inside a test container. It does one namespaced act when told to.
 //!
 //! `actor serve` reads [`Act`]s from standard input and answers on standard output. `actor here` joins namespaces itself
-//! and goes on. `actor forks`, `nests`, `same-id` and `walk` do one thing many times. `actor held …` is what a
+//! and goes on. `actor reboot` asks for a capability, and restarts nothing. `actor forks`, `nests`, `same-id` and `walk` do one thing many times. `actor held …` is what a
 //! privileged copy of the file executes. `actor enter PID`, `actor unit ROOT`, `actor sandbox` and `actor listen PATH` are run on the host: an
 //! administrator who enters a container, a service in its own mount namespace, a host program that isolates itself, and a daemon.
 //! busybox cannot do most of this (no pidfd, no clone3), hence a program.
@@ -13,6 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use auditor_tests::act::capability::CapabilityAct;
 use auditor_tests::act::{Act, Answer, Kind, Tried, tried};
 use auditor_tests::sys;
 
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         ["serve"] => serve(),
         ["here"] => here(),
         ["life"] => life(),
+        ["reboot"] => CapabilityAct::Reboot.perform().map_err(|(_, error)| error),
         ["forks", count] => forks(count),
         ["nests", count, flags @ ..] => nests(count, flags),
         ["same-id", ids, count] => same_id(ids, count),

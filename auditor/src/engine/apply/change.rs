@@ -85,7 +85,10 @@ impl Engine {
         task.event = event;
         task.suspect = None;
         task.pivoted |= matches!(record.cause, cause::PIVOT_ROOT | cause::CHROOT);
-        task.arriving &= record.cause != cause::EXEC;
+        if task.arriving && record.cause == cause::EXEC {
+            task.arriving = false;
+            task.note_brought();
+        }
         if let Some(filename) = filename {
             task.exe = Some(self.world.names.name(filename));
         }

@@ -69,6 +69,10 @@ impl Engine {
             return;
         };
         task.label = label;
+        // A newborn has what its parent brought.
+        if !matches!(entry, Entry::From(_)) {
+            task.note_brought();
+        }
         let set = task.set;
         self.join_set(label, set, entry);
         self.refresh_extra(tid);

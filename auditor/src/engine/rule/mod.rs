@@ -19,6 +19,7 @@ pub mod kernel_knob;
 pub mod namespace_join;
 pub mod namespace_nest;
 pub mod page_cache_prestep;
+pub mod privilege_escalation;
 pub mod privilege_excess;
 pub mod privilege_gain;
 pub mod process_control;

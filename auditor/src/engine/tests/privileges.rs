@@ -21,14 +21,14 @@ const PATH: &str = "/machine/runc-a";
 
 /// One check of a capability.
 #[derive(Clone, Copy)]
-struct Check {
-    capability: u64,
-    refused: bool,
-    flags: u64,
-    syscall: i32,
+pub(super) struct Check {
+    pub(super) capability: u64,
+    pub(super) refused: bool,
+    pub(super) flags: u64,
+    pub(super) syscall: i32,
 }
 
-const fn granted(capability: u64) -> Check {
+pub(super) const fn granted(capability: u64) -> Check {
     Check {
         capability,
         refused: false,
@@ -37,7 +37,7 @@ const fn granted(capability: u64) -> Check {
     }
 }
 
-fn check(m: &mut Machine, tid: u32, check: Check) {
+pub(super) fn check(m: &mut Machine, tid: u32, check: Check) {
     let state = m.tasks[&tid];
     let inum = match check.flags & capable::SCOPE {
         capable::INITIAL => m.tasks[&1].ns[ns::USER].inum,

@@ -14,7 +14,7 @@ use crate::model::facts::{EntityId, HOST, NsId, ObjectKey, Origin};
 use crate::model::output::EntityKind;
 use crate::model::sorted::SortedMap;
 use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
-use auditor_common::record::{TaskKey, TaskRecord, TaskState, cgroup};
+use auditor_common::record::{TaskKey, TaskRecord, TaskState, cgroup, known, task_flags};
 use cgroups::{CgroupKey, Cgroups};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -54,6 +54,8 @@ pub struct Task {
     pub extra: Vec<(ObjectKey, Origin)>,
     /// It became a container's from outside and still runs the program that brought it in.
     pub arriving: bool,
+    /// The capabilities that it, or the ancestor that came into its container, had then, or could get by an exec.
+    pub brought: u64,
     /// Whose mounts, other than its container's, its open files lie on.
     pub references: Vec<Reference>,
 }
@@ -85,8 +87,20 @@ impl Task {
             suspect: None,
             extra: Vec::new(),
             arriving: false,
+            brought: 0,
             references: Vec::new(),
         }
+    }
+
+    /// It comes into a container as it is now. What is not known it may have brought.
+    pub fn note_brought(&mut self) {
+        self.brought = match self.state.known & known::CREDS {
+            0 => u64::MAX,
+            _ if self.state.task_flags & task_flags::NO_NEW_PRIVS != 0 => {
+                self.state.creds.cap_permitted
+            }
+            _ => self.state.creds.cap_permitted | self.state.creds.cap_bounding,
+        };
     }
 
     /// What is born of it: it is in the same namespaces, and has the same label and past.
@@ -106,6 +120,7 @@ impl Task {
             suspect: None,
             extra: Vec::new(),
             arriving: self.arriving,
+            brought: self.brought,
             references: self
                 .references
                 .iter()
