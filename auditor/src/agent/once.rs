@@ -3,6 +3,7 @@
 use super::live::{at_rest, config};
 use super::{Sources, step};
 use crate::cli::failure::Failure;
+use crate::engine::rule::foreign_file::is_directory;
 use crate::engine::rule::{name, ns_evidence, ns_words, owner};
 use crate::engine::{Engine, Event, Facts};
 use crate::model::facts::{EntityId, HOST, ObjectKey};
@@ -16,12 +17,17 @@ use crate::report::scan::{
     ScanDimension, ScanEntity, ScanNs, ScanPair, ScanPower, ScanReport, ScanSummary, ScanType,
     ScanWitness, SharedObject,
 };
+use crate::sensor::cgroupfs::CgroupTree;
 use crate::sensor::clock::Machine;
-use crate::sensor::handles;
+use crate::sensor::procfs::ProcFs;
 use crate::sensor::snapshot::Snapshot;
-use auditor_common::record::{TaskState, known, task_flags};
+use crate::sensor::{files, handles};
+use auditor_common::record::{ActRecord, TaskState, known, task_flags};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Between two looks at files. A stream that a shell saves while it redirects is not there for longer.
+const BETWEEN: Duration = Duration::from_millis(100);
 
 /// What one look at the machine shows, and when it was over.
 ///
@@ -32,52 +38,78 @@ pub fn look(policy: &Policy) -> anyhow::Result<(Engine, u64)> {
         Failure::new("cannot tell which machine this is", "mount /proc").caused_by(e)
     })?;
     let (proc, tree) = at_rest(&machine)?;
-    let snapshot = Snapshot::read(&proc, &tree)
-        .map_err(|e| Failure::new("cannot read /proc", "run as root").caused_by(e))?;
-    let mut engine = Engine::new(config(&machine, &tree, None, Duration::ZERO), policy);
-    let (mut sources, mut records) = (Sources::system(), Vec::new());
-    for cgroup in &snapshot.cgroups {
-        step(
-            &mut engine,
-            &mut sources,
-            None,
-            Event::Cgroup(cgroup),
-            &mut records,
-        );
-    }
-    let begin = Event::SweepBegin {
-        boottime_ns: snapshot.begin_ns,
+    let engine = Engine::new(config(&machine, &tree, None, Duration::ZERO), policy);
+    let mut scan = Scan {
+        engine,
+        sources: Sources::system(),
+        proc,
+        tree,
     };
-    step(&mut engine, &mut sources, None, begin, &mut records);
-    for task in &snapshot.tasks {
+    let (mut files, mut end_ns) = scan.sweep()?;
+    if files.iter().any(|file| !is_directory(&file.object)) {
+        std::thread::sleep(BETWEEN);
+        (files, end_ns) = scan.sweep()?;
+        tracing::debug!(files = files.len(), "looked at files again");
+    }
+    Ok((scan.engine, end_ns))
+}
+
+/// A look that goes on.
+struct Scan {
+    engine: Engine,
+    sources: Sources,
+    proc: ProcFs,
+    tree: CgroupTree,
+}
+
+impl Scan {
+    fn step(&mut self, event: Event<'_>) {
+        // What is told of it is of no interest, only what is known then.
+        let mut records = Vec::new();
         step(
-            &mut engine,
-            &mut sources,
+            &mut self.engine,
+            &mut self.sources,
             None,
-            Event::Task(task),
+            event,
             &mut records,
         );
     }
-    let held = handles::at_rest::read(&proc, &snapshot.tasks);
-    for act in handles::at_rest::shared(&held, &snapshot.tasks) {
-        step(
-            &mut engine,
-            &mut sources,
-            None,
-            Event::Act(&act),
-            &mut records,
-        );
+
+    /// Gives the engine all that /proc tells; says which foreign files are held, and when it was over.
+    fn sweep(&mut self) -> anyhow::Result<(Vec<ActRecord>, u64)> {
+        let snapshot = Snapshot::read(&self.proc, &self.tree)
+            .map_err(|e| Failure::new("cannot read /proc", "run as root").caused_by(e))?;
+        let Snapshot {
+            cgroups,
+            tasks,
+            begin_ns,
+            end_ns,
+            cgroups_unseen: _,
+            unreadable,
+            tasks_left_out,
+            mounts,
+        } = &snapshot;
+        for cgroup in cgroups {
+            self.step(Event::Cgroup(cgroup));
+        }
+        let files = files::read(&self.proc, tasks, mounts, *end_ns);
+        let held = handles::at_rest::read(&self.proc, tasks);
+        let shared = handles::at_rest::shared(&held, tasks);
+        self.step(Event::SweepBegin {
+            boottime_ns: *begin_ns,
+        });
+        tasks.iter().for_each(|task| self.step(Event::Task(task)));
+        let acts = files.iter().chain(&shared);
+        acts.for_each(|act| self.step(Event::Act(act)));
+        self.step(Event::SweepEnd {
+            boottime_ns: *end_ns,
+            complete: *tasks_left_out == 0,
+        });
+        if !unreadable.is_empty() {
+            tracing::warn!("{} tasks could not be read", unreadable.len());
+        }
+        Ok((files, *end_ns))
     }
-    let complete = snapshot.tasks_left_out == 0;
-    let end = Event::SweepEnd {
-        boottime_ns: snapshot.end_ns,
-        complete,
-    };
-    step(&mut engine, &mut sources, None, end, &mut records);
-    if !snapshot.unreadable.is_empty() {
-        tracing::warn!("{} tasks could not be read", snapshot.unreadable.len());
-    }
-    Ok((engine, snapshot.end_ns))
 }
 
 /// What an engine knows, as a report.

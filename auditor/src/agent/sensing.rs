@@ -153,10 +153,10 @@ impl Sensor {
 #[must_use]
 pub fn not_evaluated(sensor: Option<&Sensor>) -> Vec<Dimension> {
     let mut blind = Vec::new();
-    if !sensor.is_some_and(Sensor::finds_files) {
+    // Without kernel programs /proc tells of them.
+    if sensor.is_some_and(|sensor| !sensor.finds_files()) {
         blind.push(Dimension::References);
     }
-    // Without kernel programs /proc tells of them.
     if sensor.is_some_and(|sensor| !sensor.finds_handles()) {
         blind.push(Dimension::Handles);
     }

@@ -29,6 +29,8 @@ use super::mountinfo::kernel_dev;
 pub const TICK_NS: u64 = 10_000_000;
 /// Bytes read of any file in /proc. Only `status` (supplementary groups) and `mountinfo` get large.
 pub const MAX_FILE_LEN: u64 = 16 << 20;
+/// Bytes of what `fdinfo` says of a descriptor that are read.
+const MAX_INFO_LEN: u64 = 1024;
 
 const PF_EXITING: u32 = 0x0000_0004;
 const PF_IO_WORKER: u32 = 0x0000_0010;
@@ -386,6 +388,27 @@ impl ProcFs {
             Ok((dir, numbers))
         };
         gone_is_none(list(), tgid, "fd")
+    }
+
+    /// The directory that tells of each descriptor of a process. `None` when the process is gone.
+    ///
+    /// # Errors
+    /// When it exists but cannot be read.
+    pub fn descriptor_infos(&self, tgid: u32) -> Result<Option<OwnedFd>, ReadError> {
+        let dir = open_dir(self.root.as_fd(), format!("{tgid}/fdinfo"));
+        gone_is_none(dir.map_err(io::Error::from), tgid, "fdinfo")
+    }
+
+    /// What such a directory tells of one. What depends on the kind of file comes last, and may be cut.
+    ///
+    /// # Errors
+    /// When it was closed meanwhile, or cannot be read.
+    pub fn descriptor_info(infos: BorrowedFd<'_>, number: u32) -> io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(infos, number.to_string(), flags, Mode::empty())?;
+        let mut text = Vec::new();
+        File::from(file).take(MAX_INFO_LEN).read_to_end(&mut text)?;
+        Ok(text)
     }
 
     /// Reads a file of the process, whole. `None` when the process is gone.

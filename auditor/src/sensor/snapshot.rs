@@ -43,11 +43,13 @@ pub struct Snapshot {
     pub unreadable: Vec<ReadError>,
     /// Tasks beyond [`MAX_TASKS`] that were left out.
     pub tasks_left_out: usize,
+    /// Where the mounts belong that these tasks see.
+    pub mounts: MountTable,
 }
 
 /// Where mounts belong, by mount id.
 #[derive(Debug, Default)]
-struct MountTable {
+pub struct MountTable {
     /// Mount namespace inum and device.
     by_id: HashMap<u32, (u32, u32)>,
     /// Views that were read: mount namespace inum, mount and inode of the root.
@@ -69,9 +71,9 @@ impl Snapshot {
             cgroups_unseen: tree.unseen().to_vec(),
             unreadable: Vec::new(),
             tasks_left_out: 0,
+            mounts: MountTable::default(),
         };
         let mut starts = HashMap::new();
-        let mut mounts = MountTable::default();
         for tgid in proc.processes()? {
             for tid in proc.threads(tgid).unwrap_or_default() {
                 if snapshot.tasks.len() >= MAX_TASKS {
@@ -91,14 +93,14 @@ impl Snapshot {
                     starts.insert(tid, read.state.key.start_boottime_ns);
                 }
                 if !read.kernel_thread {
-                    mounts.learn(proc, &read.state);
+                    snapshot.mounts.learn(proc, &read.state);
                     snapshot.tasks.push(task_record(read.state, at_ns));
                 }
             }
         }
         for task in &mut snapshot.tasks {
             join_parent(&mut task.state, &starts);
-            mounts.join(&mut task.state);
+            snapshot.mounts.join(&mut task.state);
         }
         snapshot.end_ns = boottime_ns();
         Ok(snapshot)
@@ -143,6 +145,12 @@ fn join_parent(state: &mut TaskState, starts: &HashMap<u32, u64>) {
 }
 
 impl MountTable {
+    /// The mount namespace that a mount belongs to, and the device of its superblock.
+    #[must_use]
+    pub fn home(&self, mnt_id: u32) -> Option<(u32, u32)> {
+        self.by_id.get(&mnt_id).copied()
+    }
+
     /// Reads the table of a task's mount namespace, once for each view: a process sees only the mounts
     /// below its root.
     fn learn(&mut self, proc: &ProcFs, state: &TaskState) {

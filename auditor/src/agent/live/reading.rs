@@ -4,8 +4,9 @@ use super::{Agent, HANDLES_REST};
 use crate::agent::sensing::{iterate, iterate_files};
 use crate::engine::Event;
 use crate::engine::world::World;
+use crate::sensor::files;
 use crate::sensor::handles::{self, Held};
-use crate::sensor::snapshot::Snapshot;
+use crate::sensor::snapshot::{MountTable, Snapshot};
 use auditor_common::record::{ActRecord, TaskRecord, TaskState};
 use std::collections::HashMap;
 use tokio::time::Instant;
@@ -56,9 +57,10 @@ impl Agent {
     /// All tasks by id, then their files, as they were at or after `begin_ns`. Each says that it was read then: an
     /// event since is newer than what the sweep says, and a recording need not keep when each was read.
     pub(super) fn read_kernel(&mut self, begin_ns: u64) -> Option<Found> {
-        let (mut tasks, mut complete) = self.read_tasks_as_they_come()?;
+        let (mut tasks, mut complete, mounts) = self.read_tasks_as_they_come()?;
         // After the tasks: their iterator marks whose files are looked at.
-        let mut files = self.read_files_as_they_come().unwrap_or_else(|| {
+        let files = self.read_files_as_they_come(&tasks, mounts.as_ref(), begin_ns);
+        let mut files = files.unwrap_or_else(|| {
             complete = false;
             Vec::new()
         });
@@ -80,10 +82,18 @@ impl Agent {
     }
 
     /// `None` where they should be readable and are not.
-    fn read_files_as_they_come(&mut self) -> Option<Vec<ActRecord>> {
-        let Some(sensor) = self.sensor.as_mut().filter(|s| s.finds_files()) else {
-            return Some(Vec::new());
+    fn read_files_as_they_come(
+        &mut self,
+        tasks: &[TaskRecord],
+        mounts: Option<&MountTable>,
+        at_ns: u64,
+    ) -> Option<Vec<ActRecord>> {
+        let Some(sensor) = self.sensor.as_mut() else {
+            return Some(files::read(&self.proc, tasks, mounts?, at_ns));
         };
+        if !sensor.finds_files() {
+            return Some(Vec::new());
+        }
         match iterate_files(&mut sensor.loaded) {
             Ok(files) => Some(files),
             Err(error) => {
@@ -126,15 +136,19 @@ impl Agent {
         })
     }
 
-    fn read_tasks_as_they_come(&mut self) -> Option<(Vec<TaskRecord>, bool)> {
+    /// Tasks, whether these are all, and where the mounts belong that they see, where /proc had to tell.
+    fn read_tasks_as_they_come(&mut self) -> Option<(Vec<TaskRecord>, bool, Option<MountTable>)> {
         if let Some(sensor) = self.sensor.as_mut().filter(|s| s.iterates()) {
             match iterate(&mut sensor.loaded) {
-                Ok(tasks) => return Some((tasks, true)),
+                Ok(tasks) => return Some((tasks, true, None)),
                 Err(error) => tracing::warn!("iterator: {error}; reading /proc instead"),
             }
         }
         match Snapshot::read(&self.proc, &self.tree) {
-            Ok(snapshot) => Some((snapshot.tasks, snapshot.tasks_left_out == 0)),
+            Ok(snapshot) => {
+                let complete = snapshot.tasks_left_out == 0;
+                Some((snapshot.tasks, complete, Some(snapshot.mounts)))
+            }
             Err(error) => {
                 tracing::error!("cannot read /proc: {error}");
                 None
