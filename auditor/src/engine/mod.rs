@@ -50,7 +50,7 @@ use std::collections::{BTreeMap, VecDeque};
 use world::World;
 
 /// Dimensions whose verdicts rest on kernel events, and so become unknown when events are lost.
-const LOSSY: [Dimension; 10] = [
+const LOSSY: [Dimension; 11] = [
     Dimension::Mnt,
     Dimension::Pid,
     Dimension::PidForChildren,
@@ -60,6 +60,7 @@ const LOSSY: [Dimension; 10] = [
     Dimension::Cgroup,
     Dimension::Root,
     Dimension::Cwd,
+    Dimension::References,
     Dimension::User,
 ];
 
@@ -113,7 +114,7 @@ impl Default for Config {
             tier: Tier::Scan,
             hooks: Vec::new(),
             working: (1 << HOOKS.len()) - 1,
-            not_evaluated: vec![Dimension::References],
+            not_evaluated: Vec::new(),
             hierarchies: [None; CGROUP_SLOTS],
             heartbeat_ns: 0,
             fold_ns: 60_000_000_000,

@@ -112,7 +112,7 @@ impl IsolationIndex {
             reaches: reach::Reaches::default(),
             policy: Policy::default(),
             unknown: DimensionSet::default(),
-            not_evaluated: DimensionSet::of(Dimension::References),
+            not_evaluated: DimensionSet::default(),
             changes: changes::Changes::default(),
             memory: changes::Memory::default(),
             wide,

@@ -6,7 +6,7 @@
 //!
 //! ```toml
 //! [defaults]
-//! required = ["mnt", "pid", "net", "ipc", "uts", "cgroup", "root"]
+//! required = ["mnt", "pid", "net", "ipc", "uts", "cgroup", "root", "references"]
 //! privilege_gain = "audit"            # or "violation", "ignore"
 //!
 //! [[role]]
@@ -51,9 +51,8 @@ pub mod limits {
     pub const STRING_BYTES: usize = 1024;
 }
 
-/// The dimensions that ι requires unless the policy says otherwise. `references` joins them when
-/// something evaluates it.
-pub const REQUIRED: [Dimension; 7] = [
+/// The dimensions that ι requires unless the policy says otherwise.
+pub const REQUIRED: [Dimension; 8] = [
     Dimension::Mnt,
     Dimension::Pid,
     Dimension::Net,
@@ -61,6 +60,7 @@ pub const REQUIRED: [Dimension; 7] = [
     Dimension::Uts,
     Dimension::Cgroup,
     Dimension::Root,
+    Dimension::References,
 ];
 
 /// What to make of capabilities or user ids that grow by a legitimate call (a set-user-id program).

@@ -176,7 +176,7 @@ impl World {
             index: IsolationIndex::with_wide_holders(wide),
             oracle: Oracle {
                 required: crate::model::policy::REQUIRED.into(),
-                blind: vec![Dimension::References],
+                blind: Vec::new(),
                 ..Oracle::default()
             },
             tasks: Vec::new(),
