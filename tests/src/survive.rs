@@ -29,7 +29,7 @@ use crate::interrupt;
 use crate::outcome::Report;
 use crate::runner::Options;
 use crate::runtime::{Layout, Running, Runtime};
-use crate::scenario::Container;
+use crate::scenario::{Container, Leaked};
 use watch::{Ran, Watch};
 
 type Case = fn(&Survival<'_>, &Runtime) -> Result<()>;
@@ -207,6 +207,11 @@ impl<'a> Survival<'a> {
 
     /// A container that sees the host's /proc.
     fn container(&self, runtime: &Runtime, name: &str) -> Result<Contained> {
+        self.container_as(runtime, name, Leaked::Nothing)
+    }
+
+    /// The same, with something that is left to it when it starts.
+    fn container_as(&self, runtime: &Runtime, name: &str, leaked: Leaked) -> Result<Contained> {
         let id = container_id(&self.options.prefix, &runtime.name, "survive", name);
         let given = Given {
             id: &id,
@@ -218,6 +223,7 @@ impl<'a> Survival<'a> {
         };
         let watcher = Container {
             host_proc: true,
+            leaked,
             ..Container::plain("survivor")
         };
         let bundle = bundle::write(&self.options.work, &self.options.programs, &watcher, &given)?;

@@ -3,7 +3,6 @@
 use super::live::{at_rest, config};
 use super::{Sources, step};
 use crate::cli::failure::Failure;
-use crate::engine::rule::foreign_file::is_directory;
 use crate::engine::rule::{name, ns_evidence, ns_words, owner};
 use crate::engine::{Engine, Event, Facts};
 use crate::model::facts::{EntityId, HOST, ObjectKey};
@@ -22,7 +21,7 @@ use crate::sensor::clock::Machine;
 use crate::sensor::procfs::ProcFs;
 use crate::sensor::snapshot::Snapshot;
 use crate::sensor::{files, handles};
-use auditor_common::record::{ActRecord, TaskState, known, task_flags};
+use auditor_common::record::{TaskState, known, task_flags};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -46,10 +45,13 @@ pub fn look(policy: &Policy) -> anyhow::Result<(Engine, u64)> {
         tree,
     };
     let (mut files, mut end_ns) = scan.sweep()?;
-    if files.iter().any(|file| !is_directory(&file.object)) {
-        std::thread::sleep(BETWEEN);
-        (files, end_ns) = scan.sweep()?;
-        tracing::debug!(files = files.len(), "looked at files again");
+    // The first sweep only finds out who is a container's. After it directories are told at first sight, other files at
+    // the second.
+    for _ in 0..2 {
+        if files > 0 {
+            std::thread::sleep(BETWEEN);
+            (files, end_ns) = scan.sweep()?;
+        }
     }
     Ok((scan.engine, end_ns))
 }
@@ -75,8 +77,8 @@ impl Scan {
         );
     }
 
-    /// Gives the engine all that /proc tells; says which foreign files are held, and when it was over.
-    fn sweep(&mut self) -> anyhow::Result<(Vec<ActRecord>, u64)> {
+    /// Gives the engine all that /proc tells; says how many foreign files are held, and when it was over.
+    fn sweep(&mut self) -> anyhow::Result<(usize, u64)> {
         let snapshot = Snapshot::read(&self.proc, &self.tree)
             .map_err(|e| Failure::new("cannot read /proc", "run as root").caused_by(e))?;
         let Snapshot {
@@ -108,7 +110,7 @@ impl Scan {
         if !unreadable.is_empty() {
             tracing::warn!("{} tasks could not be read", unreadable.len());
         }
-        Ok((files, *end_ns))
+        Ok((files.len(), *end_ns))
     }
 }
 

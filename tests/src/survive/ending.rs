@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Survival;
 use crate::act::Kind;
 use crate::runtime::Runtime;
+use crate::scenario::Leaked;
 
 /// BPF, PERFMON, `SYS_PTRACE` and `DAC_READ_SEARCH`.
 const KEPT: u64 = 1 << 39 | 1 << 38 | 1 << 19 | 1 << 2;
@@ -92,10 +93,11 @@ pub(super) fn capabilities(survival: &Survival<'_>, runtime: &Runtime) -> Result
     survival.stop(watch, 0).map(drop)
 }
 
-/// Goal: scan, explain and doctor work on real things. Method: two containers and an escape.
+/// Goal: scan, explain and doctor work on real things. Method: three containers, an escape and a directory of the host's.
 pub(super) fn reports(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
     let mut first = survival.container(runtime, "reports-a")?;
     let second = survival.container(runtime, "reports-b")?;
+    let third = survival.container_as(runtime, "reports-c", Leaked::Root)?;
     let watch = survival.watch(&[])?;
     first.join_host(Kind::Net)?;
     let join = watch.expect("the join", first.broke("namespace-join", "net"))?;
@@ -106,7 +108,7 @@ pub(super) fn reports(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> 
     let [scan] = ran.lines.as_slice() else {
         anyhow::bail!("scan gave {} lines", ran.lines.len())
     };
-    let ids: Vec<String> = [&first, &second]
+    let ids: Vec<String> = [&first, &second, &third]
         .map(|container| format!("{}:{}", runtime.name, container.id()))
         .into();
     for id in &ids {
@@ -118,14 +120,29 @@ pub(super) fn reports(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> 
             .map_or(0, |kinds| kinds.len());
         ensure!(kinds >= 7, "{id} has {kinds} kinds of namespaces: {entity}");
     }
-    let mut pairs = scan["pairs"].as_array().into_iter().flatten();
-    let pair = pairs.find(|pair| {
-        let names = [&pair["a"], &pair["b"]];
-        names.iter().any(|name| **name == ids[0].as_str())
-            && names.iter().any(|name| **name == "host")
-    });
-    let pair = pair.context("scan has no pair of the container and the host")?;
-    ensure!(pair["iota"] == 0, "the escape is not seen at rest: {pair}");
+    let with_host = |id: &str| {
+        let mut pairs = scan["pairs"].as_array().into_iter().flatten();
+        let pair = pairs.find(|pair| {
+            let names = [&pair["a"], &pair["b"]];
+            names.iter().any(|name| **name == id) && names.iter().any(|name| **name == "host")
+        });
+        pair.with_context(|| format!("scan has no pair of {id} and the host"))
+    };
+    let violated = |pair: &Value, dimension: &str| {
+        let mut all = pair["dimensions"].as_array().into_iter().flatten();
+        pair["iota"] == 0 && all.any(|d| d["dimension"] == dimension && d["verdict"] == "violated")
+    };
+    let pair = with_host(&ids[0])?;
+    ensure!(
+        violated(pair, "net"),
+        "the escape is not seen at rest: {pair}"
+    );
+    let pair = with_host(&ids[2])?;
+    ensure!(
+        violated(pair, "references"),
+        "the host's directory in its hands is not seen at rest: {pair}"
+    );
+    ensure!(with_host(&ids[1])?["iota"] == 1, "{}", with_host(&ids[1])?);
 
     explain(survival, &["explain"], &join.to_string(), "namespace-join")?;
     explain(
@@ -142,6 +159,7 @@ pub(super) fn reports(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> 
         doctor.log
     );
     first.end()?;
+    third.end()?;
     second.end()
 }
 
