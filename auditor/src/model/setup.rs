@@ -52,7 +52,7 @@ pub struct SetUp {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gid_map: Vec<IdRange>,
     /// What its cgroup of version 1 lets it do with devices, and nothing else; absent where no such hierarchy is
-    /// mounted. Version 2 has a program in its place, which nobody can read.
+    /// mounted, and where there are too many rules. Version 2 has a program in their place, which nobody can read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_rules: Option<Vec<DeviceRule>>,
     /// Which of an entity's tables it is, where a recording repeats what was known; absent for a fresh look.

@@ -5,6 +5,8 @@
 use super::setup::{Mount, SetUp, is_below};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Surfaces of one container that are kept. More are counted.
 const MAX_SURFACES: usize = 64;
@@ -82,49 +84,27 @@ impl Surfaces {
     /// Of a container with these ids, by its set-up. Without the host's, no directory is known to be the host's.
     #[must_use]
     pub fn of(setup: &SetUp, host: Option<&SetUp>, ids: &[&str]) -> Self {
-        let mut list: Vec<Surface> = Vec::new();
-        let mut add = |kind, path: &str, of: String| {
-            let own = kind == SurfaceKind::Host && of.split('/').any(|part| ids.contains(&part));
-            let path = path.to_owned();
-            list.push(Surface {
-                kind,
-                path,
-                of,
-                own,
-            });
-        };
-        let seen = setup.mounts.iter().filter(|m| is_on_top(setup, m));
-        for mount in seen.clone().filter(|m| m.fs_type == "proc") {
-            let place = shown(mount, OF_PROC);
-            let is_open = |place: &String| {
-                let top = setup.at(place);
-                top.is_some_and(|top| top.fs_type == "proc" && !top.protects())
-            };
-            if let Some(place) = place.filter(is_open) {
-                add(SurfaceKind::Kernel, &place, "proc".to_owned());
-            }
+        // Later mounts at a place cover earlier ones.
+        let top: BTreeMap<&str, &Mount> = setup
+            .mounts
+            .iter()
+            .map(|mount| (mount.point.as_str(), mount))
+            .collect();
+        let mut by_device: BTreeMap<u32, Vec<&Mount>> = BTreeMap::new();
+        for mount in host.iter().flat_map(|host| &host.mounts) {
+            by_device.entry(mount.dev).or_default().push(mount);
         }
-        for mount in seen.filter(|m| !m.protects()) {
-            let fs_type = mount.fs_type.as_str();
-            if fs_type == "devtmpfs" {
-                if !PLAIN_NODES.contains(&mount.root.as_str()) {
-                    let of = format!("/dev{}", mount.root.trim_end_matches('/'));
-                    add(SurfaceKind::Device, &mount.point, of);
-                }
-            } else if OF_THE_KERNEL.contains(&fs_type) {
-                add(SurfaceKind::Kernel, &mount.point, fs_type.to_owned());
-            } else if mount.point != "/"
-                && !OTHERS.contains(&fs_type)
-                && let Some(path) = host.and_then(|host| on_host(mount, host))
-            {
-                add(SurfaceKind::Host, &mount.point, path);
-            }
-        }
-        for node in setup.devices.iter().flatten() {
-            let (device, path) = (node.device, format!("/dev/{}", node.name));
+        let mounted = top.values().filter_map(|mount| {
+            let of_host = by_device.get(&mount.dev).map_or(&[][..], Vec::as_slice);
+            surface(mount, of_host, ids)
+        });
+        let proc = top.values().filter_map(|mount| knobs(mount, &top));
+        let nodes = setup.devices.iter().flatten().map(|node| {
+            let device = node.device;
             let of = format!("{} {}:{}", device.kind(), device.major, device.minor);
-            add(SurfaceKind::Device, &path, of);
-        }
+            Surface::new(SurfaceKind::Device, &format!("/dev/{}", node.name), of)
+        });
+        let mut list: Vec<Surface> = mounted.chain(proc).chain(nodes).collect();
         list.sort();
         list.dedup();
         let omitted = list.len().saturating_sub(MAX_SURFACES);
@@ -133,9 +113,50 @@ impl Surfaces {
     }
 }
 
-/// Whether a mount is what one finds at its place, not what another one covers.
-fn is_on_top(setup: &SetUp, mount: &Mount) -> bool {
-    setup.at(&mount.point).is_some_and(|top| top.id == mount.id)
+impl Surface {
+    fn new(kind: SurfaceKind, path: &str, of: String) -> Self {
+        Self {
+            kind,
+            path: path.to_owned(),
+            of,
+            own: false,
+        }
+    }
+}
+
+/// What a mount lets one write; `None`: nothing of the host's.
+fn surface(mount: &Mount, of_host: &[&Mount], ids: &[&str]) -> Option<Surface> {
+    let (point, fs_type) = (mount.point.as_str(), mount.fs_type.as_str());
+    if mount.protects() || OTHERS.contains(&fs_type) {
+        return None;
+    }
+    if fs_type == "devtmpfs" {
+        let of = format!("/dev{}", mount.root.trim_end_matches('/'));
+        let is_plain = PLAIN_NODES.contains(&mount.root.as_str());
+        return (!is_plain).then(|| Surface::new(SurfaceKind::Device, point, of));
+    }
+    if OF_THE_KERNEL.contains(&fs_type) {
+        return Some(Surface::new(SurfaceKind::Kernel, point, fs_type.to_owned()));
+    }
+    // The root of every container lies on some file system of the host's.
+    let path = on_host(mount, of_host).filter(|_| point != "/")?;
+    let own = path.split('/').any(|part| ids.contains(&part));
+    Some(Surface {
+        own,
+        ..Surface::new(SurfaceKind::Host, point, path)
+    })
+}
+
+/// Where a mount of proc shows the machine's settings, if they can be written there.
+fn knobs(mount: &Mount, top: &BTreeMap<&str, &Mount>) -> Option<Surface> {
+    if mount.fs_type != "proc" {
+        return None;
+    }
+    let place = shown(mount, OF_PROC)?;
+    let mut ways = Path::new(&place).ancestors().filter_map(Path::to_str);
+    let found = ways.find_map(|way| top.get(way))?;
+    let is_open = found.fs_type == "proc" && !found.protects();
+    is_open.then(|| Surface::new(SurfaceKind::Kernel, &place, "proc".to_owned()))
 }
 
 /// Where a mount of proc shows a place of it; `None` where it does not.
@@ -146,14 +167,10 @@ fn shown(mount: &Mount, place: &str) -> Option<String> {
     is_below(&mount.root, place).then(|| mount.point.clone())
 }
 
-/// Where the host has what a mount shows, if it has it mounted writable.
-fn on_host(mount: &Mount, host: &SetUp) -> Option<String> {
-    let has = |of: &&Mount| !of.read_only && of.covers(mount.dev, &mount.root);
-    let of = host
-        .mounts
-        .iter()
-        .filter(has)
-        .max_by_key(|m| m.root.len())?;
+/// Where the host has what a mount shows, if one of its mounts of that file system shows it writable.
+fn on_host(mount: &Mount, of_host: &[&Mount]) -> Option<String> {
+    let has = |of: &&&Mount| !of.read_only && of.covers(mount.dev, &mount.root);
+    let of = of_host.iter().filter(has).max_by_key(|m| m.root.len())?;
     let rest = mount.root.strip_prefix(of.root.trim_end_matches('/'))?;
     let path = [of.point.trim_end_matches('/'), rest].concat();
     let path = path.trim_end_matches('/');

@@ -1,9 +1,9 @@
 //! Looks at what one process is set up with: its mount table, its LSM label, the maps of its user namespace, the devices
 //! that its cgroup lets it reach.
 //!
-//! Only files of /proc are read, by the descriptor of the process's directory, and the start time is compared before and
-//! after: an id that another process has got meanwhile says nothing. No path is followed that a container controls, and
-//! nothing is asked of a file system that it may serve itself.
+//! Only files of /proc and of cgroups are read, by the descriptor of the process's directory, and the start time is
+//! compared before and after: an id that another process has got meanwhile says nothing. No path is followed that a
+//! container controls, and nothing is asked of a file system that it may serve itself.
 
 use super::mountinfo;
 use super::procfs::{parse_cgroup, parse_stat, same_task};
@@ -119,7 +119,7 @@ impl Seen {
             devices: self.devices.clone(),
             uid_map: ranges(&self.uid_map),
             gid_map: ranges(&self.gid_map),
-            device_rules: self.device_rules.as_deref().map(device_rules),
+            device_rules: self.device_rules.as_deref().and_then(device_rules),
             repeats: None,
         })
     }
@@ -200,8 +200,9 @@ fn ranges(text: &[u8]) -> Vec<IdRange> {
     text.lines().filter_map(range).take(MAX_RANGES).collect()
 }
 
-/// Lines of `devices.list`: `a *:* rwm`, `c 1:3 rw`.
-fn device_rules(text: &[u8]) -> Vec<DeviceRule> {
+/// Lines of `devices.list`: `a *:* rwm`, `c 1:3 rw`. `None` where there are more than can be kept: what a part of them
+/// does not allow, the rest may.
+fn device_rules(text: &[u8]) -> Option<Vec<DeviceRule>> {
     let text = String::from_utf8_lossy(text);
     let rule = |line: &str| {
         let mut words = line.split_whitespace();
@@ -226,7 +227,8 @@ fn device_rules(text: &[u8]) -> Vec<DeviceRule> {
             mknod: access.contains('m'),
         })
     };
-    text.lines().filter_map(rule).take(MAX_RULES).collect()
+    let rules: Vec<DeviceRule> = text.lines().filter_map(rule).take(MAX_RULES).collect();
+    (rules.len() < MAX_RULES).then_some(rules)
 }
 
 /// Whether a directory of /proc is this process's.
@@ -402,6 +404,7 @@ mod tests {
             ..all
         };
         let text = b"a *:* rwm\nc 1:3 rw\nx 1:3 rw\nb 1 rw\n";
-        assert_eq!(device_rules(text), [all, null]);
+        assert_eq!(device_rules(text), Some(vec![all, null]));
+        assert_eq!(device_rules(&b"c 1:3 rw\n".repeat(300)), None);
     }
 }
