@@ -357,13 +357,17 @@ pub(super) fn states(
     for (index, spec) in HOOKS.iter().enumerate() {
         let works = |s: &HookState| matches!(s.state.as_str(), "fires" | "attached");
         let index_u16 = u16::try_from(index).unwrap_or(u16::MAX);
-        let same_eyes = load::instead_of(index_u16)
-            .is_some_and(|others| others.iter().all(|&o| works(&states[usize::from(o)])));
+        let others = load::instead_of(index_u16);
+        let is_only_one = others.is_none() && spec.tier == hook::Tier::Trampoline;
+        let same_eyes =
+            others.is_some_and(|others| others.iter().all(|&o| works(&states[usize::from(o)])));
         let only = || load::seen_only_by(index_u16).map(str::to_owned);
         states[index].not_seen = match states[index].state.as_str() {
             "failed" | "silent" if !same_eyes => Some(spec.sees.to_owned()),
             "failed" | "silent" => only(),
             "not_needed" if same_eyes => only(),
+            // It was not wanted.
+            "not_needed" if is_only_one => Some(spec.sees.to_owned()),
             _ => None,
         };
     }
