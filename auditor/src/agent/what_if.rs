@@ -6,10 +6,10 @@
 use super::capture::Capture;
 use super::once::{report, scan_pair};
 use crate::engine::Engine;
-use crate::model::capability;
 use crate::model::facts::{EntityId, Origin};
 use crate::model::isolation::MatrixPair;
 use crate::model::kinds::{NsKind, Tier};
+use crate::model::layers::of_the_machine;
 use crate::model::privileges::{Account, Granted};
 use crate::model::setup::{Mount, is_below};
 use crate::model::what_if::{Change, Supposition};
@@ -23,6 +23,9 @@ use std::collections::BTreeSet;
 /// Ids that a user namespace of its own maps.
 const ID_RANGE: u32 = 1 << 16;
 
+/// `IPC_LOCK`, `SYS_TIME`, `SYS_TTY_CONFIG`, `PERFMON`, `BPF`: good for nothing in a user namespace of one's own but for what few
+/// do there (a token for bpf, a time namespace). Who uses them may well miss them.
+const HARDLY: u64 = 1 << 14 | 1 << 25 | 1 << 26 | 1 << 38 | 1 << 39;
 /// `NET_BIND_SERVICE`, `NET_BROADCAST`, `NET_ADMIN`, `NET_RAW`: asked over the owner of a network namespace.
 const NETWORK: u64 = 0xf << 10;
 
@@ -317,8 +320,8 @@ fn would_break(engine: &Engine, change: &Change, whom: &Whom) -> Vec<WhatIfUse> 
     let lost = match change {
         Change::Drop(set) => *set,
         // The host's network is not its own user namespace's.
-        Change::UserNs if whom.ns[ns::NET] == host_net => capability::INITIAL_ONLY | NETWORK,
-        Change::UserNs => capability::INITIAL_ONLY,
+        Change::UserNs if whom.ns[ns::NET] == host_net => of_the_machine() | HARDLY | NETWORK,
+        Change::UserNs => of_the_machine() | HARDLY,
         _ => return Vec::new(),
     };
     let account = |account: &Account| {

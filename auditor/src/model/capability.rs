@@ -51,20 +51,6 @@ pub const NAMES: [&str; 41] = [
 /// Every capability that has a name.
 pub const ALL: u64 = (1 << NAMES.len()) - 1;
 
-/// Those that the kernel only asks over the machine's initial user namespace (calls of `capable()` as of 6.12): in another
-/// one they are good for nothing.
-pub const INITIAL_ONLY: u64 = {
-    const BITS: [u8; 17] = [
-        9, 14, 16, 17, 20, 25, 26, 27, 28, 29, 30, 34, 35, 36, 37, 38, 39,
-    ];
-    let (mut set, mut i) = (0, 0);
-    while i < BITS.len() {
-        set |= 1 << BITS[i];
-        i += 1;
-    }
-    set
-};
-
 /// Names of a set, in order of their bits. Bits without a name are left out: see [`unnamed`].
 #[must_use]
 pub fn names(mask: u64) -> Vec<&'static str> {
@@ -100,15 +86,7 @@ pub fn parse(name: &str) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALL, INITIAL_ONLY, NAMES, names, parse, unnamed};
-
-    /// Goal: the set is what its comment says, by name.
-    #[test]
-    fn only_over_the_initial_user_namespace() {
-        let only = "LINUX_IMMUTABLE IPC_LOCK SYS_MODULE SYS_RAWIO SYS_PACCT SYS_TIME SYS_TTY_CONFIG MKNOD LEASE \
-                    AUDIT_WRITE AUDIT_CONTROL SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF";
-        assert_eq!(names(INITIAL_ONLY).join(" "), only);
-    }
+    use super::{ALL, NAMES, names, parse, unnamed};
 
     /// Each name parses to its own bit, with and without prefix, and back.
     #[test]

@@ -98,6 +98,12 @@ pub fn is_asking(call: &str) -> bool {
     CALLS.iter().any(|(_, calls)| calls.contains(&call))
 }
 
+/// Capabilities that are good for nothing in a user namespace of one's own.
+#[must_use]
+pub fn of_the_machine() -> u64 {
+    OF_THE_MACHINE.iter().fold(0, |set, name| set | bit(name))
+}
+
 fn bit(name: &str) -> u64 {
     capability::parse(name).map_or(0, |bit| 1 << bit)
 }
@@ -188,9 +194,7 @@ impl Layers {
             Layer::NoNewPrivs => granted
                 .filter(|g| g.no_new_privs)
                 .map_or(0, |g| named(!g.permitted)),
-            Layer::UserNamespace if granted.is_some_and(|g| !g.initial) => {
-                OF_THE_MACHINE.iter().fold(0, |set, name| set | bit(name))
-            }
+            Layer::UserNamespace if granted.is_some_and(|g| !g.initial) => of_the_machine(),
             Layer::UserNamespace => 0,
             Layer::Seccomp => self.refused_by_seccomp(),
             Layer::Devices => match &self.devices {
