@@ -49,7 +49,7 @@ const fn here(name: &'static str, about: &'static str) -> Part {
     }
 }
 
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 13] = [
     here("engine", "events per second of the engine"),
     here("replay", "events per second from a recorded trace to lines"),
     here("record", "fork and exec, without and with recording"),
@@ -57,6 +57,10 @@ const PARTS: [Part; 12] = [
     here("memory", "memory of the agent"),
     here("getppid", "every system call, without and with the agent"),
     here("open", "open and close, without and with the agent"),
+    here(
+        "check",
+        "checks of capabilities, without and with the agent",
+    ),
     here("exec", "fork and exec, without and with the agent"),
     here("unshare", "unshare, without and with the agent"),
     here(

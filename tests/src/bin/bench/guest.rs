@@ -6,16 +6,13 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use auditor_tests::stream::Auditor;
-use auditor_tests::sys;
 
-use crate::load;
+use crate::load::{self, apart};
 use crate::measure::{Goal, say};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -33,6 +30,10 @@ struct Counted {
     open_apart: f64,
     /// By that one, for writing: it may be a setting of the kernel, so this is the longest way that tells nothing.
     open_write_apart: f64,
+    /// A check of a capability by a task of the host.
+    check: f64,
+    /// By that one apart, which was told before.
+    check_apart: f64,
 }
 
 /// Compares a guest with itself.
@@ -63,6 +64,11 @@ pub(crate) fn main(auditor: &Path) -> Result<()> {
     tell("trampoline.open.container", added, Goal::AtMost(400.0));
     let added = with.open_write_apart - without.open_write_apart;
     tell("trampoline.open.write", added, Goal::AtMost(400.0));
+    tell("trampoline.check", without.check, Goal::None);
+    let added = with.check - without.check;
+    tell("trampoline.check.host", added, Goal::AtMost(200.0));
+    let added = with.check_apart - without.check_apart;
+    tell("trampoline.check.container", added, Goal::None);
     Ok(())
 }
 
@@ -74,6 +80,7 @@ fn start(auditor: &Path) -> Result<Auditor> {
 fn count() -> Result<Counted> {
     let open = || least(|| load::open_and_close(FILE, libc::O_RDONLY));
     let write = || least(|| load::open_and_close(FILE, libc::O_WRONLY));
+    let check = || least(load::check);
     Ok(Counted {
         getppid: least(|| {
             // SAFETY: getppid has no arguments and cannot fail.
@@ -82,29 +89,9 @@ fn count() -> Result<Counted> {
         open: open(),
         open_apart: apart(open)?,
         open_write_apart: apart(write)?,
+        check: check(),
+        check_apart: apart(check)?,
     })
-}
-
-/// Counts in a child that has left the host's mount namespace.
-fn apart(measure: impl Fn() -> f64) -> Result<f64> {
-    let mut ends = [0_i32; 2];
-    // SAFETY: the array has room for both descriptors.
-    ensure!(unsafe { libc::pipe(ends.as_mut_ptr()) } == 0, "make a pipe");
-    // SAFETY: the kernel just gave us these descriptors.
-    let [reader, writer] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
-    let pid = sys::fork().context("fork")?;
-    if pid == 0 {
-        let done = sys::unshare(libc::CLONE_NEWNS)
-            .and_then(|()| File::from(writer).write_all(&measure().to_ne_bytes()));
-        sys::exit_now(i32::from(done.is_err()));
-    }
-    drop(writer);
-    let mut bytes = [0; 8];
-    File::from(reader)
-        .read_exact(&mut bytes)
-        .context("the child that leaves the mount namespace")?;
-    sys::waitpid(pid).context("wait for the child")?;
-    Ok(f64::from_ne_bytes(bytes))
 }
 
 /// Instructions of one piece of work.

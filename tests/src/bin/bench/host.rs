@@ -79,6 +79,22 @@ pub(crate) fn opens(auditor: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Checks of capabilities.
+pub(crate) fn checks(auditor: &Path) -> Result<()> {
+    let cost = compare(auditor, load::host_checks)?;
+    say("check.without", cost.without, "ns", Goal::None);
+    let added = cost.with - cost.without;
+    say("check.host.added", added, "ns", Goal::None);
+    let cost = compare(auditor, load::container_checks)?;
+    let added = cost.with - cost.without;
+    // 100 ns at each of 100,000 checks a second are 1 % of a processor.
+    say("check.added", added, "ns", Goal::AtMost(100.0));
+    let cost = compare(auditor, load::paced_checks)?;
+    say("check.paced", cost.without / 1e3, "µs", Goal::None);
+    say("check.ratio", cost.ratio(), "×", Goal::AtMost(1.01));
+    Ok(())
+}
+
 /// A build in a container.
 pub(crate) fn builds(auditor: &Path) -> Result<()> {
     let build = Short::prepare_build()?;

@@ -4,6 +4,9 @@
 //! many of them are not interrupted at all.
 
 use std::ffi::CStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -44,6 +47,74 @@ pub(crate) fn open() -> Result<f64> {
         open_and_close(c"/bin/busybox", libc::O_RDONLY);
     }
     Ok((processor_seconds() - started) * 1e9 / f64::from(CALLS))
+}
+
+/// A check of a capability, and little else: a host name that is too long is refused after the kernel looked whether the
+/// task may change it.
+pub(crate) fn check() {
+    const TOO_LONG: libc::c_long = 1 << 20;
+    // SAFETY: the kernel does not read a name of this length.
+    unsafe { libc::syscall(libc::SYS_sethostname, 0_usize, TOO_LONG) };
+}
+
+/// Nanoseconds of processor time of one check of a capability, by a batch of many.
+fn checks() -> f64 {
+    const CALLS: u32 = 100_000;
+    let started = processor_seconds();
+    for _ in 0..CALLS {
+        check();
+    }
+    (processor_seconds() - started) * 1e9 / f64::from(CALLS)
+}
+
+/// As [`checks`], by a task of the host.
+pub(crate) fn host_checks() -> Result<f64> {
+    Ok(checks())
+}
+
+/// As [`checks`], by one that is taken for a container's.
+pub(crate) fn container_checks() -> Result<f64> {
+    apart(checks)
+}
+
+/// Nanoseconds of processor time of a piece of work with one check of a capability, by one that is taken for a
+/// container's: 10 µs or a little more, so that there are almost 100,000 checks in a second.
+pub(crate) fn paced_checks() -> Result<f64> {
+    const PIECES: u32 = 10_000;
+    const STEPS: u32 = 10_000;
+    apart(|| {
+        let started = processor_seconds();
+        for piece in 0..PIECES {
+            check();
+            let mut value = u64::from(piece);
+            for step in 0..STEPS {
+                value = std::hint::black_box(value.rotate_left(5) ^ u64::from(step));
+            }
+        }
+        (processor_seconds() - started) * 1e9 / f64::from(PIECES)
+    })
+}
+
+/// Measures in a child that has left the host's mount namespace, which the hooks take for a container's.
+pub(crate) fn apart(measure: impl Fn() -> f64) -> Result<f64> {
+    let mut ends = [0_i32; 2];
+    // SAFETY: the array has room for both descriptors.
+    ensure!(unsafe { libc::pipe(ends.as_mut_ptr()) } == 0, "make a pipe");
+    // SAFETY: the kernel just gave us these descriptors.
+    let [reader, writer] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+    let pid = sys::fork().context("fork")?;
+    if pid == 0 {
+        let done = sys::unshare(libc::CLONE_NEWNS)
+            .and_then(|()| File::from(writer).write_all(&measure().to_ne_bytes()));
+        sys::exit_now(i32::from(done.is_err()));
+    }
+    drop(writer);
+    let mut bytes = [0; 8];
+    File::from(reader)
+        .read_exact(&mut bytes)
+        .context("the child that leaves the mount namespace")?;
+    sys::waitpid(pid).context("wait for the child")?;
+    Ok(f64::from_ne_bytes(bytes))
 }
 
 /// Nanoseconds of fork, exec of a program that does nothing, and wait.

@@ -43,6 +43,8 @@ enum Part {
     Getppid,
     /// open and close.
     Open,
+    /// Checks of capabilities.
+    Check,
     /// fork and exec.
     Exec,
     /// A build in a container.
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Part::Memory => host::memory(&auditor),
         Part::Getppid => host::syscalls(&auditor),
         Part::Open => host::opens(&auditor),
+        Part::Check => host::checks(&auditor),
         Part::Build => host::builds(&auditor),
         Part::Exec => host::execs(&auditor),
         Part::Unshare => host::unshares(&auditor),
