@@ -453,6 +453,12 @@ pub mod act {
     /// Was asked for a capability, for the first time in its container. `arg0`: its number; `arg1`: see
     /// [`super::capable`]; `result`: whether it has it.
     pub const CAPABLE: u32 = 64;
+    /// Nobody's deed: what the agent may do from here on, as it says itself. `arg0`: its permitted capabilities; `arg1`: 0
+    /// when it began, 1 once it has dropped what it does not need any more.
+    pub const OWN_GRANT: u32 = 65;
+    /// Nobody's deed: how the agent, or its helper, asked for a capability since the last [`OWN_GRANT`]. As [`CAPABLE`];
+    /// in `arg1` only [`super::capable::KNOWN`] and [`super::capable::PROBE`].
+    pub const OWN_USE: u32 = 66;
 }
 
 /// Parts of [`ActRecord::arg1`] of an [`act::CAPABLE`].
@@ -473,6 +479,19 @@ pub mod capable {
     pub const PROBE: u64 = 1 << 3;
     /// From this bit on: inum of the user namespace.
     pub const INUM_SHIFT: u32 = 32;
+
+    /// How one of the agent's own tasks asked for a capability over the initial user namespace: its number in the lowest
+    /// byte, these bits, and from [`own::SYSCALL_SHIFT`] on the system call that asked, 0xffff: none is known.
+    pub mod own {
+        /// The task had it.
+        pub const GRANTED: u32 = 1 << 8;
+        /// As [`super::KNOWN`].
+        pub const KNOWN: u32 = 1 << 9;
+        /// As [`super::PROBE`].
+        pub const PROBE: u32 = 1 << 10;
+        /// The system call stands from this bit on.
+        pub const SYSCALL_SHIFT: u32 = 16;
+    }
 }
 
 /// A file system object, as a task reached it.

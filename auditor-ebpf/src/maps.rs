@@ -20,6 +20,10 @@ const MAX_ENTERED: u32 = 8192;
 const MAX_SENT: u32 = 4096;
 /// Groups of tasks whose use of capabilities is remembered.
 const MAX_USERS: u32 = 4096;
+/// Questions for capabilities that are remembered as they were asked.
+const RECENT_LEN: usize = 1024;
+/// Ways in which the agent asks for capabilities.
+const MAX_OWN_USES: u32 = 1024;
 
 /// State-bearing events.
 #[map]
@@ -63,6 +67,15 @@ pub static SENT: LruHashMap<[u64; 2], u64> = LruHashMap::with_max_entries(MAX_SE
 /// Which capabilities were asked for by whom. A group that has made room for others is told of once more.
 #[map]
 pub static USES: LruHashMap<User, Uses> = LruHashMap::with_max_entries(MAX_USERS, 0);
+
+/// What was asked last and told before: a short way to answer for [`USES`]. The agent clears it when it empties that.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.recent")]
+pub static RECENT: Recent = Recent(UnsafeCell::new([[0; 4]; RECENT_LEN]));
+
+/// Which capabilities the agent and its helper asked for, and how: see [`auditor_common::record::capable::own`].
+#[map]
+pub static OWN_USES: HashMap<u32, u8> = HashMap::with_max_entries(MAX_OWN_USES, 0);
 
 /// Address of the credentials last seen, by thread id. It never leaves the kernel.
 #[map]
@@ -140,6 +153,27 @@ impl<const LEN: usize> Flags<LEN> {
     pub fn put(&self, index: u32, value: u8) {
         // SAFETY: within the array.
         unsafe { core::ptr::write_volatile(self.at(index), value) };
+    }
+}
+
+/// Questions as they were asked, each in a place that many share.
+#[repr(transparent)]
+pub struct Recent(UnsafeCell<[Asked; RECENT_LEN]>);
+
+/// A question: the thread's id and how it asked; addresses of its nsproxy, the credentials, and the user namespace asked
+/// about. They never leave the kernel.
+type Asked = [u64; 4];
+
+// SAFETY: only whole words are read and written. Of two that write one place at a time something may stay that neither
+// wrote; it holds until the agent has all told anew.
+unsafe impl Sync for Recent {}
+
+impl Recent {
+    /// The four words of a place. The mask is what the verifier knows the bounds by.
+    #[inline(always)]
+    pub fn at(&self, place: u32) -> *mut u64 {
+        let place = place as usize & (RECENT_LEN - 1);
+        self.0.get().cast::<Asked>().wrapping_add(place).cast()
     }
 }
 

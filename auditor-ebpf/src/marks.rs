@@ -10,8 +10,8 @@
 
 use crate::capture;
 use crate::kernel::globals::{
-    CRED_USERNS, FS_ROOT_DENTRY, HOST_MNT, MM_EXE, MNT_INUM, NSPROXY_MNT, PID_LEVEL, TASK_CRED,
-    TASK_FS, TASK_MM, TASK_NSPROXY, TASK_PID, TASK_TID, USERNS_LEVEL,
+    CRED_USERNS, FS_ROOT_DENTRY, HOST_MNT, MM_EXE, MNT_INUM, NSPROXY_MNT, OWN_TGID, PID_LEVEL,
+    TASK_CRED, TASK_FS, TASK_MM, TASK_NSPROXY, TASK_PID, TASK_TID, USERNS_LEVEL,
 };
 use crate::kernel::{Access, Probe, Ptr, current};
 use crate::maps::MARKS;
@@ -20,25 +20,48 @@ use crate::maps::MARKS;
 const MARKED: u8 = 1;
 /// Bit of a mark: its program lies on a mount of its own mount namespace.
 const AT_HOME: u8 = 1 << 1;
+/// Bit of a mark: the thread descends from the agent, marked or not. It keeps the bit whatever it executes.
+pub const OWN: u8 = 1 << 2;
 /// The other bits: a digest of its root directory when its program began.
-const ROOT_SHIFT: u32 = 2;
+const ROOT_SHIFT: u32 = 3;
 
 /// Whether a thread is marked.
 #[inline(always)]
 pub fn has(tid: u32) -> bool {
-    MARKS.has(tid)
+    is_marked(MARKS.get(tid))
+}
+
+/// Whether a mark says that its thread is marked.
+#[inline(always)]
+pub const fn is_marked(mark: u8) -> bool {
+    mark & MARKED != 0
 }
 
 /// Whether the running task is marked, or its process: nothing tells of the birth of an io_uring worker.
 #[inline(always)]
 pub fn has_current() -> bool {
-    of_current() != 0
+    is_marked(of_current())
 }
 
-/// The mark of the running task, or of its process; 0: not marked.
+/// The mark of the running task, or of its process.
 #[inline(always)]
 pub fn of_current() -> u8 {
+    of(current::pid_tgid())
+}
+
+/// As [`of_current`], with the thread's id; the agent's own tasks have [`OWN`].
+#[inline(always)]
+pub fn of_current_or_own() -> (u32, u8) {
     let id = current::pid_tgid();
+    let mut mark = of(id);
+    if (id >> 32) as u32 == OWN_TGID.load() {
+        mark |= OWN;
+    }
+    (id as u32, mark)
+}
+
+#[inline(always)]
+fn of(id: u64) -> u8 {
     let (tid, tgid) = (id as u32, (id >> 32) as u32);
     let mark = MARKS.get(tid);
     if mark == 0 && tid != tgid {
@@ -104,8 +127,9 @@ pub unsafe fn find<A: Access>(task: Ptr) {
     // SAFETY: the caller's promise.
     unsafe {
         let tid = A::u32(task, &TASK_TID);
-        if !has(tid) && is_apart::<A>(task) {
-            MARKS.put(tid, MARKED | program::<A>(task));
+        let mark = MARKS.get(tid);
+        if !is_marked(mark) && is_apart::<A>(task) {
+            MARKS.put(tid, mark & OWN | MARKED | program::<A>(task));
         }
     }
 }
@@ -119,8 +143,9 @@ pub unsafe fn executed<A: Access>(task: Ptr, old_tid: u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let tid = A::u32(task, &TASK_TID);
-        if has(tid) || has(old_tid) || is_apart::<A>(task) {
-            MARKS.put(tid, MARKED | program::<A>(task));
+        let mark = MARKS.get(tid) | MARKS.get(old_tid);
+        if is_marked(mark) || is_apart::<A>(task) {
+            MARKS.put(tid, mark & OWN | MARKED | program::<A>(task));
         }
     }
 }
@@ -133,9 +158,9 @@ pub unsafe fn executed<A: Access>(task: Ptr, old_tid: u32) {
 pub unsafe fn inherit<A: Access>(task: Ptr) {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut mark = of_current();
-        if mark == 0 && is_apart::<A>(task) {
-            mark = MARKED;
+        let (_, mut mark) = of_current_or_own();
+        if !is_marked(mark) && is_apart::<A>(task) {
+            mark |= MARKED;
         }
         MARKS.put(A::u32(task, &TASK_TID), mark);
     }
@@ -164,7 +189,7 @@ unsafe fn program<A: Access>(task: Ptr) -> u8 {
         let fs = Probe::ptr(task, &TASK_FS);
         let root = Probe::ptr(fs, &FS_ROOT_DENTRY) as u64;
         // The upper bits of a product depend on all bits of the address.
-        let digest = (root.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as u8;
+        let digest = (root.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59) as u8;
         mark | digest << ROOT_SHIFT
     }
 }

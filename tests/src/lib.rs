@@ -22,6 +22,7 @@ pub mod interrupt;
 mod memory;
 pub mod node;
 pub mod outcome;
+mod own;
 mod privileges;
 pub mod runner;
 pub mod runtime;

@@ -166,6 +166,7 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
         cases.check("layers-scanned", layers::layers_agree(seen, pid));
     }
     cases.check("replays", replays(auditor, &files, &report));
+    cases.check("accumulates", accumulates(auditor, &files, &report));
     cast.leave()?;
     early.leave()?;
     let advised = follow(options, auditor, runtime, &files, &plain);
@@ -390,6 +391,32 @@ fn replays(auditor: &Path, files: &Files, live: &PrivilegesReport) -> Result<()>
     let again: PrivilegesReport =
         serde_json::from_slice(&output).context("read the report of the replay")?;
     ensure!(again == *live, "live {live:?}, replayed {again:?}");
+    Ok(())
+}
+
+/// A recording that is merged into a state file tells of each image what it tells by itself, and no more the second time.
+fn accumulates(auditor: &Path, files: &Files, live: &PrivilegesReport) -> Result<()> {
+    let state = files.traces.with_extension("state");
+    let path = state.to_str().context("an odd path")?;
+    let again = || -> Result<PrivilegesReport> {
+        let output = answer(auditor, files, &["--format", "json", "--state", path])?;
+        serde_json::from_slice(&output).context("read the report with a state file")
+    };
+    let (first, second) = (again()?, again()?);
+    std::fs::remove_file(&state).context("remove the state file")?;
+    std::fs::remove_file(format!("{path}.lock")).context("remove its lock")?;
+    ensure!(first == second, "once {first:?}, twice {second:?}");
+    for container in &live.containers {
+        let of = container.image.as_ref().unwrap_or(&container.id);
+        let together = first.together.iter().find(|group| group.of == *of);
+        let together = together.with_context(|| format!("nothing is kept of {of}"))?;
+        let kept = &together.capabilities.used;
+        let used = &container.capabilities.used;
+        ensure!(
+            used.iter().all(|name| kept.contains(name)),
+            "{kept:?} without some of {used:?}"
+        );
+    }
     Ok(())
 }
 

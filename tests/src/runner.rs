@@ -20,7 +20,7 @@ use crate::outcome::{Report, Shown};
 use crate::runtime::{Layout, Runtime};
 use crate::scenario::{LineKind, Need, Requires, STANDING, Scenario, Session, Step};
 use crate::stream::{Auditor, Ended};
-use crate::{contract, coverage, interrupt, privileges, sharing, silence, survive, table};
+use crate::{contract, coverage, interrupt, own, privileges, sharing, silence, survive, table};
 
 /// What to run, with what.
 #[derive(Clone, Debug)]
@@ -118,6 +118,7 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
     }
     privileges::run(options, report)?;
     sharing::run(options, report)?;
+    own::run(options, report)?;
     survive::run(options, report)
 }
 

@@ -134,7 +134,7 @@ const fn object(whom: Whom) -> Object {
     }
 }
 
-fn join(kind: Kind, whom: Whom) -> Expect {
+pub(crate) fn join(kind: Kind, whom: Whom) -> Expect {
     of_dimension(
         violation("namespace-join", object(whom)),
         kind.dimension(),

@@ -6,7 +6,8 @@ use crate::cli::config::TierChoice;
 use crate::cli::failure::Failure;
 use crate::cli::sight::Sight;
 use crate::model::output::{HookState, SCHEMA};
-use crate::model::{Dimension, Tier, text};
+use crate::model::own::{OwnLedger, OwnPrivileges};
+use crate::model::{Dimension, Tier, syscalls, text};
 use crate::report::doctor::{
     BtfSource, CapabilityState, CgroupLayout, CgroupMode, CgroupV1, DoctorReport, DoctorType,
     MissingField,
@@ -36,7 +37,17 @@ pub fn doctor(options: &Sight) -> anyhow::Result<DoctorReport> {
             .err()
             .map(|e| e.to_string()),
     };
-    let (sensor, refused) = attempt(options, &proc, &tree);
+    let mut own = OwnLedger::default();
+    own.grant(caps::permitted(), false);
+    let (mut sensor, refused) = attempt(options, &proc, &tree);
+    for by in sensor
+        .as_mut()
+        .map(Sensor::take_own_uses)
+        .unwrap_or_default()
+    {
+        let syscall = syscalls::all_of(&machine.arch)(by.syscall);
+        own.note(by.capability, by.granted, by.probe, syscall);
+    }
     let hooks = sensor
         .as_ref()
         .map(|s| s.states().to_vec())
@@ -56,8 +67,14 @@ pub fn doctor(options: &Sight) -> anyhow::Result<DoctorReport> {
     let fields_missing = fields_missing.collect();
     let tier = sensor.as_ref().filter(|s| s.is_live()).map(Sensor::tier);
     let not_evaluated = not_evaluated(sensor.as_ref());
+    let sees_uses = sensor.as_ref().is_some_and(Sensor::sees_uses);
     drop(sensor);
-    let capabilities = capabilities(&machine);
+    let own = own.report(sees_uses, true).unwrap_or_default();
+    let capabilities = capabilities(&machine, &own);
+    let excess = own
+        .excess
+        .as_ref()
+        .map(|names| excess(names, &capabilities));
     let unix_ns = i128::from(clock::boottime_ns()) + i128::from(clock::realtime_offset_ns());
     Ok(DoctorReport {
         schema: SCHEMA.to_owned(),
@@ -76,6 +93,7 @@ pub fn doctor(options: &Sight) -> anyhow::Result<DoctorReport> {
         lockdown: lockdown(),
         hooks,
         capabilities,
+        excess,
         cgroups: cgroups(&tree),
         fields_missing,
         not_evaluated,
@@ -98,7 +116,22 @@ fn attempt(options: &Sight, proc: &ProcFs, tree: &CgroupTree) -> (Option<Sensor>
     }
 }
 
-fn capabilities(machine: &Machine) -> Vec<CapabilityState> {
+/// What is left of capabilities that were not used, without those that are needed.
+fn excess(unused: &[String], needed: &[CapabilityState]) -> Vec<String> {
+    let full = unused.iter().map(|name| full(name));
+    full.filter(|name| needed.iter().all(|capability| capability.name != *name))
+        .collect()
+}
+
+/// As this report spells it.
+fn full(name: &str) -> String {
+    match name.starts_with(|c: char| c.is_ascii_digit()) {
+        true => name.to_owned(),
+        false => format!("CAP_{name}"),
+    }
+}
+
+fn capabilities(machine: &Machine, own: &OwnPrivileges) -> Vec<CapabilityState> {
     let held = caps::effective().unwrap_or_default();
     let mut needs: BTreeMap<String, (bool, Vec<&str>)> = BTreeMap::new();
     for requirement in caps::requirements(machine.kernel, caps::perf_event_paranoid()) {
@@ -109,14 +142,20 @@ fn capabilities(machine: &Machine) -> Vec<CapabilityState> {
             entry.1.push(requirement.purpose);
         }
     }
-    needs
-        .into_iter()
-        .map(|(name, (have, purposes))| CapabilityState {
-            name,
-            have,
-            needed_for: purposes.join("; "),
-        })
-        .collect()
+    for name in own.used.keys() {
+        needs.entry(full(name)).or_insert((true, Vec::new()));
+    }
+    let state = |(name, (have, purposes)): (String, (bool, Vec<&str>))| CapabilityState {
+        used_by: name
+            .strip_prefix("CAP_")
+            .and_then(|bare| own.used.get(bare))
+            .cloned()
+            .unwrap_or_default(),
+        name,
+        have,
+        needed_for: purposes.join("; "),
+    };
+    needs.into_iter().map(state).collect()
 }
 
 /// The kernel says `none [integrity] confidentiality`.

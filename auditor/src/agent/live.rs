@@ -8,8 +8,11 @@
 
 mod reading;
 
+use super::history::{self, HistoryFile};
 use super::matrix::MatrixFile;
 use super::once::report;
+use super::own::{self, Own};
+use super::privileges;
 use super::record::{PartStart, Privileges, RecordOptions, Recorder};
 use super::sensing::{Sensor, not_evaluated, open_sensor, states};
 use super::state::StateDir;
@@ -34,6 +37,7 @@ use crate::sink::human::Style;
 use crate::sink::outputs::Outputs;
 use crate::trace::{Header, Item};
 use auditor_common::hook::HOOKS;
+use auditor_common::record::ActRecord;
 use reading::Found;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -46,6 +50,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 const TICK: Duration = Duration::from_millis(100);
 /// How often labels are saved, when they changed.
 const SAVE: Duration = Duration::from_secs(2);
+/// How often what containers use is kept for advice.
+const LEARN: Duration = Duration::from_secs(60);
 /// How long a sweep waits for the reader before it is put off.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// A sweep that walks all cgroups too comes once in so many.
@@ -65,6 +71,7 @@ pub struct Agent {
     sensor: Option<Sensor>,
     sources: Sources,
     state: Option<StateDir>,
+    history: Option<HistoryFile>,
     engine: Engine,
     records: Vec<Record>,
     saved: Option<engine::Saved>,
@@ -73,6 +80,10 @@ pub struct Agent {
     handles_due: Instant,
     recorder: Option<Recorder>,
     matrix: Option<MatrixFile>,
+    /// What the agent says of its own capabilities, once the engine runs.
+    own: Vec<ActRecord>,
+    /// Name of this run, as a recording of it has it.
+    run: String,
 }
 
 impl Agent {
@@ -81,11 +92,12 @@ impl Agent {
     /// # Errors
     /// A [`Failure`]: unsupported when no live tier works and none was asked for.
     pub fn start(options: &LiveOptions, policy: &Policy) -> anyhow::Result<Self> {
+        let own = Own::begin();
         let machine = Machine::read().map_err(|e| {
             Failure::new("cannot tell which machine this is", "mount /proc").caused_by(e)
         })?;
         let (proc, tree) = at_rest(&machine)?;
-        let sensor = if options.tier == TierChoice::Scan {
+        let mut sensor = if options.tier == TierChoice::Scan {
             None
         } else {
             Some(open_sensor(options, &proc, &tree)?)
@@ -100,18 +112,23 @@ impl Agent {
                     None
                 }
             });
+        let history = options.state_dir.as_ref().filter(|_| state.is_some());
+        let history = history.map(|dir| HistoryFile::new(dir.join(history::NAME)));
         let recorder_keeps = recorder_keeps(options);
+        let kept = caps::kept(machine.kernel, options.writes_into_foreign_directory);
         if options.capabilities == Capabilities::Drop {
-            let keep = [&caps::KEEP, recorder_keeps.needed()].concat();
+            let keep = [&kept[..], recorder_keeps.needed()].concat();
             let dropped = caps::drop_all_but(&keep).map_err(cannot_drop)?;
             tracing::debug!(?dropped, "capabilities dropped");
         }
+        let own = own.attached(sensor.as_mut());
         let config = config(&machine, &tree, sensor.as_ref(), options.heartbeat);
+        let mut header = Header::new(&config, clock::boottime_ns(), policy.digest());
+        let run = header.recording.clone();
         let recorder = options
             .record
             .as_ref()
             .map(|record| {
-                let mut header = Header::new(&config, clock::boottime_ns(), policy.digest());
                 header.sweep_ns = u64::try_from(options.sweep.as_nanos()).unwrap_or(u64::MAX);
                 header.ring_bytes = options.ring_size_bytes;
                 start_recorder(record, header, recorder_keeps)
@@ -119,7 +136,7 @@ impl Agent {
             .transpose()?;
         if !recorder_keeps.needed().is_empty() {
             // The recorder's thread has it now; this one and those to come need not.
-            caps::drop_in_thread(&caps::KEEP).map_err(cannot_drop)?;
+            caps::drop_in_thread(&kept).map_err(cannot_drop)?;
         }
         let engine = Engine::new(config, policy);
         let matrix = options.matrix.as_deref().map(MatrixFile::new).transpose()?;
@@ -131,6 +148,7 @@ impl Agent {
             sensor,
             sources: Sources::system(),
             state,
+            history,
             engine,
             records: Vec::new(),
             saved: None,
@@ -138,7 +156,15 @@ impl Agent {
             handles_due: Instant::now(),
             recorder,
             matrix,
+            own,
+            run,
         })
+    }
+
+    /// Name of this run, as a recording of it has it.
+    #[must_use]
+    pub fn run_name(&self) -> &str {
+        &self.run
     }
 
     /// Runs until something ends it.
@@ -184,6 +210,9 @@ impl Agent {
             .transpose()?;
         let policy = self.engine.index().policy().clone();
         self.step(Event::Policy(&policy));
+        for act in std::mem::take(&mut self.own) {
+            self.step(Event::Act(&act));
+        }
         self.restore();
         self.first_sweep()?;
         self.give_back_memory();
@@ -202,6 +231,7 @@ impl Agent {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let started = Instant::now();
         let (mut next_sweep, mut next_save) = (started + self.options.sweep, started + SAVE);
+        let mut next_learn = started + LEARN;
         let mut policy_seen = self.options.policy.stamp();
         loop {
             let mut sweep_now = false;
@@ -246,6 +276,10 @@ impl Agent {
             }
             if let Some(matrix) = &mut self.matrix {
                 matrix.keep(&self.engine, clock::boottime_ns());
+            }
+            if Instant::now() >= next_learn {
+                self.learn();
+                next_learn = Instant::now() + LEARN;
             }
             if let Some(ended_by) = self.emit(outputs)? {
                 return self.end(ended_by, outputs);
@@ -359,7 +393,7 @@ impl Agent {
     /// Has uses of capabilities told again that may have been missed.
     fn renew_uses(&mut self) {
         if let Some(sensor) = &mut self.sensor {
-            sensor.loaded.forget_uses();
+            sensor.loaded.uses.forget();
         }
     }
 
@@ -522,6 +556,18 @@ impl Agent {
         }
     }
 
+    /// Keeps what containers use, for advice from many runs.
+    fn learn(&self) {
+        let Some(file) = &self.history else { return };
+        let seen = privileges::seen(&self.engine, &self.run);
+        if seen.learned.is_empty() {
+            return;
+        }
+        if let Err(error) = file.add(&seen) {
+            tracing::warn!("what containers use is not kept for advice: {error}");
+        }
+    }
+
     /// Hands out what the engine said; says whether that ends the watch.
     fn emit(&mut self, outputs: &Outputs) -> anyhow::Result<Option<EndedBy>> {
         let mut ended = None;
@@ -552,6 +598,9 @@ impl Agent {
             EndedBy::ExitOn => "exit_on",
             EndedBy::HungUp => "hung_up",
         };
+        for act in self.sensor.as_mut().map(own::uses).unwrap_or_default() {
+            self.step(Event::Act(&act));
+        }
         let boottime_ns = clock::boottime_ns();
         if let Some(recorder) = &mut self.recorder {
             recorder.take(&Item::Stop {
@@ -565,6 +614,7 @@ impl Agent {
         self.engine.stop(boottime_ns, reason, &mut self.records);
         self.emit(outputs)?;
         self.save();
+        self.learn();
         let unrecorded = self.recorder.take().map_or(0, Recorder::finish);
         let counters = self.engine.counters();
         Ok(WatchOutcome {

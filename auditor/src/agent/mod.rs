@@ -6,9 +6,11 @@
 mod capture;
 pub mod cut;
 pub mod diagnose;
+pub mod history;
 pub mod live;
 mod matrix;
 pub mod once;
+mod own;
 pub mod privileges;
 pub mod record;
 pub mod replay;

@@ -13,6 +13,7 @@ use crate::cli::outcome::WatchOutcome;
 use crate::cli::signals::{Signal, Signals};
 use crate::engine::{Engine, Event};
 use crate::model::output::Record;
+use crate::report::history::History;
 use crate::report::privileges::{Observation, Observed, Sight};
 use crate::sink::outputs::Outputs;
 use crate::trace::reader::Prologue;
@@ -33,12 +34,13 @@ pub fn watch(
 ) -> anyhow::Result<(Observation, WatchOutcome)> {
     let policy = options.policy.load()?;
     let agent = Agent::start(options, &policy)?;
+    let run = agent.run_name().to_owned();
     let (outcome, engine) = agent.run_and_keep(&mut Outputs::none(), signals)?;
     let mut observation = Observation {
         lost_events: outcome.lost_events,
         ..Observation::default()
     };
-    take(&engine, &mut observation);
+    take(&engine, &run, &mut observation);
     Ok((observation, outcome))
 }
 
@@ -61,8 +63,9 @@ pub fn replay(inputs: &[PathBuf], signals: &Signals) -> anyhow::Result<Recorded>
     replay_each(inputs, signals, &mut take)
 }
 
-/// What is made of what an engine knows at the end of a recording, or of a part that another does not follow.
-type Take<'a> = dyn FnMut(&Engine, &mut Observation) + 'a;
+/// What is made of what an engine knows at the end of a recording, which is named, or of a part that another does not
+/// follow.
+type Take<'a> = dyn FnMut(&Engine, &str, &mut Observation) + 'a;
 
 /// As [`replay`], with something else to be taken over.
 ///
@@ -115,7 +118,7 @@ fn play(
                             into.said.push(voice::warning(&format!("{place}: {why}")));
                         }
                         if let Some(ended) = replay.take() {
-                            take(ended.engine(), &mut into.observation);
+                            take(ended.engine(), &header.recording, &mut into.observation);
                         }
                     }
                 }
@@ -135,7 +138,9 @@ fn play(
         before = Some(Before { header, whole });
     }
     if let Some(replay) = replay {
-        take(replay.engine(), &mut into.observation);
+        let run = before.map(|before| before.header.recording);
+        let run = run.unwrap_or_default();
+        take(replay.engine(), &run, &mut into.observation);
     }
     Ok(())
 }
@@ -174,8 +179,17 @@ fn items(
     }
 }
 
-/// Takes over what an engine knows.
-fn take(engine: &Engine, into: &mut Observation) {
+/// What a run has seen until now, as it is kept.
+pub(super) fn seen(engine: &Engine, run: &str) -> History {
+    let mut observation = Observation::default();
+    take(engine, run, &mut observation);
+    let mut seen = History::default();
+    observation.note_in(&mut seen);
+    seen
+}
+
+/// Takes over what an engine knows, of a run or of a recording.
+fn take(engine: &Engine, run: &str, into: &mut Observation) {
     let config = engine.config();
     let works = |index: u16| config.working & (1 << index) != 0;
     let sight = match (works(hook::CAPABLE), works(hook::CAPABLE_EXIT)) {
@@ -183,12 +197,17 @@ fn take(engine: &Engine, into: &mut Observation) {
         (false, true) => Sight::Probes,
         (false, false) => Sight::None,
     };
+    let until_ns = engine
+        .now_ns()
+        .saturating_add_signed(config.realtime_offset_ns);
     into.forgotten += engine.privileges_forgotten();
     let observed = engine.privileges().into_iter().map(|privileges| Observed {
         node: config.node.clone(),
         boot_id: config.boot_id.clone(),
         realtime_offset_ns: config.realtime_offset_ns,
         sight,
+        run: run.to_owned(),
+        until_ns,
         privileges,
     });
     into.containers.extend(observed);

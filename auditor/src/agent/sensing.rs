@@ -13,6 +13,7 @@ use crate::sensor::procfs::ProcFs;
 use crate::sensor::reader;
 use crate::sensor::selftest::{compare, helper, judge};
 use crate::sensor::snapshot::Snapshot;
+use crate::sensor::uses::OwnUse;
 use auditor_common::hook::{self, HOOKS};
 use auditor_common::record::{ActRecord, TaskRecord, cause};
 use std::collections::BTreeSet;
@@ -130,6 +131,18 @@ impl Sensor {
     #[must_use]
     pub const fn fields(&self) -> &crate::sensor::resolve::Resolved {
         &self.loaded.fields
+    }
+
+    /// Whether a hook sees which capabilities tasks ask for.
+    pub(super) fn sees_uses(&self) -> bool {
+        self.working & (1 << hook::CAPABLE | 1 << hook::CAPABLE_EXIT) != 0
+    }
+
+    /// How the agent itself asked for capabilities since the last call.
+    pub(super) fn take_own_uses(&mut self) -> Vec<OwnUse> {
+        let mut uses = self.loaded.uses.take_own();
+        uses.extend(self.loaded.used_before.take());
+        uses
     }
 
     pub(super) fn iterates(&self) -> bool {

@@ -144,7 +144,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(&next, path)
 }
 
-fn trusted(path: &Path, meta: &std::fs::Metadata) -> Result<(), StateError> {
+pub(super) fn trusted(path: &Path, meta: &std::fs::Metadata) -> Result<(), StateError> {
     let own = rustix::process::geteuid().as_raw();
     if (meta.uid() != own && meta.uid() != 0) || meta.mode() & 0o022 != 0 {
         return Err(StateError::Untrusted {

@@ -88,6 +88,8 @@ pub struct FileOptions {
     pub without_hook: Option<Vec<String>>,
     /// `--duration`.
     pub duration: Option<Span>,
+    /// `--state`.
+    pub state: Option<PathBuf>,
     /// `--window`.
     pub window: Option<Span>,
     /// `--record`.

@@ -89,6 +89,8 @@ pub struct LiveOptions {
     pub record: Option<RecordOptions>,
     /// Where to keep the matrix.
     pub matrix: Option<PathBuf>,
+    /// Something is written in the end that takes the right to write into others' directories.
+    pub writes_into_foreign_directory: bool,
 }
 
 impl LiveArgs {
@@ -131,6 +133,7 @@ impl LiveArgs {
             exit_on: None,
             record: None,
             matrix: None,
+            writes_into_foreign_directory: false,
         })
     }
 }

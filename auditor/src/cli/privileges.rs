@@ -8,11 +8,14 @@ use super::live::{LiveArgs, LiveOptions, block_signals};
 use super::record::RecordingArgs;
 use super::sight::SightArgs;
 use super::units::Span;
+use crate::agent::history::{HistoryError, HistoryFile};
 use crate::agent::privileges::{replay, watch};
+use crate::agent::state::StateError;
 use crate::model::output::SCHEMA;
 use crate::report::advice::{self, Form};
+use crate::report::history::History;
 use crate::report::privileges::Observation;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) const LONG: &str = "\
@@ -32,6 +35,7 @@ Examples:
   auditor privileges --from /var/lib/auditor/ 'traces/web-*'   over many traces
   auditor privileges --from traces/ --format json | jq '.together[] | {of, excess}'
   auditor privileges --from traces/ --container web --format kubernetes
+  sudo auditor privileges --window 1h --state /var/lib/auditor/privileges.json   again and again
 
 Exit codes: 0, 2 error (a trace is damaged), 3 no live tier works here, 4 evidence was lost.";
 
@@ -54,6 +58,9 @@ pub struct Args {
     /// Keep all that is seen in this file or directory too, for --from
     #[arg(long, value_name = "PATH", env = "AUDITOR_RECORD")]
     pub record: Option<PathBuf>,
+    /// Merge what is seen into this file, and tell of each image what all runs saw that were merged into it
+    #[arg(long, value_name = "FILE", env = "AUDITOR_STATE")]
+    pub state: Option<PathBuf>,
     /// How to see.
     #[command(flatten)]
     pub sight: SightArgs,
@@ -84,6 +91,11 @@ pub enum ReportFormat {
 }
 
 impl Args {
+    /// The file in which advice accumulates.
+    fn state<'a>(&'a self, file: &'a FileOptions) -> Option<&'a Path> {
+        self.state.as_deref().or(file.state.as_deref())
+    }
+
     /// How to watch. Nothing is kept between two calls, and nothing of what a watch keeps is touched.
     fn live(&self, file: &FileOptions) -> Result<LiveOptions, Failure> {
         let record = match &self.record {
@@ -105,6 +117,9 @@ impl Args {
         Ok(LiveOptions {
             duration: Some(window),
             record,
+            writes_into_foreign_directory: self
+                .state(file)
+                .is_some_and(|path| HistoryFile::new(path.into()).is_in_foreign_directory()),
             ..live.resolve(file)?
         })
     }
@@ -119,12 +134,27 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         Format::Table => ReportFormat::Table,
         Format::Json => ReportFormat::Json,
     });
+    let state = args.state(&context.file);
+    // First, so that a damaged file costs no observation.
+    let before = state.map(load).transpose()?;
     let (observation, exit) = if args.from.is_empty() {
         live(&args, context)?
     } else {
         recorded(&args)?
     };
-    let report = observation.report(SCHEMA, &args.container);
+    let mut seen = History::default();
+    observation.note_in(&mut seen);
+    let kept = state.map(|path| keep(path, &seen));
+    let history = before.map(|mut before| {
+        // What cannot be kept is told all the same.
+        before.merge(&seen);
+        before
+    });
+    let all = match &kept {
+        Some(Ok(all)) => Some(all),
+        _ => history.as_ref(),
+    };
+    let report = observation.report(SCHEMA, &args.container, all);
     context.print(&match format {
         ReportFormat::Table => report.table(context.style),
         ReportFormat::Json => serde_json::to_string(&report)? + "\n",
@@ -134,7 +164,38 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         ReportFormat::Systemd => advice::write(&report, Form::Systemd),
         ReportFormat::Policy => advice::write(&report, Form::Policy),
     })?;
+    kept.transpose()?;
     Ok(exit)
+}
+
+fn load(path: &Path) -> Result<History, Failure> {
+    let file = HistoryFile::new(path.to_owned());
+    file.load().map_err(|error| refused(path, error))
+}
+
+fn keep(path: &Path, seen: &History) -> Result<History, Failure> {
+    let file = HistoryFile::new(path.to_owned());
+    file.add(seen).map_err(|error| refused(path, error))
+}
+
+fn refused(path: &Path, error: HistoryError) -> Failure {
+    let next = match &error {
+        HistoryError::Newer { .. } => {
+            "use the auditor that wrote it, or give another file".to_owned()
+        }
+        HistoryError::State(StateError::Io { .. }) => {
+            "give a file in a directory that you can write to".to_owned()
+        }
+        HistoryError::State(StateError::Untrusted { .. }) => format!(
+            "if you trust what is in it: chown root {0}; chmod 600 {0}",
+            path.display()
+        ),
+        _ => format!(
+            "it is left as it is; move it away to begin anew: mv {0} {0}.damaged",
+            path.display()
+        ),
+    };
+    Failure::new("cannot use the file given with --state", next).caused_by(error)
 }
 
 fn live(args: &Args, context: &Context) -> anyhow::Result<(Observation, Exit)> {
@@ -202,6 +263,10 @@ mod tests {
         assert_eq!(live(&[], "record = \"-\"").record, None);
         assert!(live(&["--record=/x"], "").record.is_some());
         assert!(parse(&["--record=-"]).unwrap().live(&file("")).is_err());
+        let args = parse(&["--state=/y"]).unwrap();
+        let (named, none) = (file("state = \"/x\""), parse(&[]).unwrap());
+        assert_eq!(args.state(&named), Some(Path::new("/y")));
+        assert_eq!(none.state(&named), Some(Path::new("/x")));
     }
 
     /// Goal: traces and this machine exclude each other, and lists are lists.

@@ -118,7 +118,7 @@ fn recorded(
 ) -> anyhow::Result<(Answer, Exit)> {
     let signals = block_signals()?;
     let (mut last, mut machines) = (None, BTreeSet::new());
-    let recorded = replay_each(traces, &signals, &mut |engine, _| {
+    let recorded = replay_each(traces, &signals, &mut |engine, _, _| {
         let config = engine.config();
         machines.insert((config.node.clone(), config.boot_id.clone()));
         last = Some(show(engine, engine.now_ns()));

@@ -202,6 +202,7 @@ mod tests {
                     exit_on: None,
                     record: None,
                     matrix: None,
+                    writes_into_foreign_directory: false,
                 },
             }
         );

@@ -19,6 +19,7 @@ mod handles;
 mod label;
 mod layers;
 mod naming;
+mod own;
 mod privileges;
 mod report;
 pub mod rule;
@@ -39,6 +40,7 @@ use crate::model::isolation::{IsolationIndex, Scope};
 use crate::model::output::{
     Counters, Head, Heartbeat, HookState, Loss, PolicyChange, Record, Start, Stop,
 };
+use crate::model::own::OwnLedger;
 use crate::model::policy::Policy;
 use crate::model::{Dimension, RuleId, Tier};
 use auditor_common::hook::HOOKS;
@@ -156,6 +158,7 @@ pub struct Engine {
     grants: grants::Grants,
     files: apply::Files,
     ledger: privileges::Ledger,
+    own: OwnLedger,
     last_heartbeat_ns: u64,
     /// End of the first sweep.
     folded_until_ns: u64,
@@ -200,6 +203,7 @@ impl Engine {
             grants: grants::Grants::default(),
             files: apply::Files::default(),
             ledger: privileges::Ledger::default(),
+            own: OwnLedger::default(),
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
             at_rest: false,
@@ -225,6 +229,10 @@ impl Engine {
             Event::Cgroup(record) => {
                 self.count(record.header.boottime_ns);
                 self.on_cgroup(record);
+            }
+            Event::Act(record) if own::is_own(record) => {
+                self.advance(record.header.boottime_ns);
+                self.on_own(record);
             }
             Event::Act(record) => {
                 self.count(record.header.boottime_ns);
@@ -296,6 +304,7 @@ impl Engine {
             head: self.boot_head(),
             counters: self.counters,
             reason: reason.to_owned(),
+            own: self.own_privileges(true),
         };
         out.push(Record::Stop(Box::new(stop)));
     }
@@ -380,6 +389,7 @@ impl Engine {
             policy_digest: self.index.policy().digest(),
             entities: self.world.entities.len() - 1,
             tasks: self.world.tasks.len(),
+            own: self.own_privileges(false),
         };
         out.push(Record::Start(Box::new(start)));
     }

@@ -9,7 +9,9 @@ use super::rule::{Deed, Draft};
 use super::{Engine, layers};
 use crate::model::facts::EntityId;
 use crate::model::layers::Confined;
-use crate::model::privileges::{Account, First, Granted, Privileges, Scope, Way, is_habit};
+use crate::model::privileges::{
+    Account, Earlier, First, Granted, Privileges, Scope, Way, is_habit,
+};
 use crate::model::sorted::SortedMap;
 use crate::model::{syscalls, text};
 use auditor_common::record::{TaskKey, TaskState, capable, kernel_str, known, ns, task_flags};
@@ -38,6 +40,7 @@ struct Open {
     account: Account,
     /// What else its first task began with.
     confined: Confined,
+    earlier: Earlier,
     /// Since when it is observed without a gap, in nanoseconds since boot.
     since_ns: u64,
 }
@@ -94,6 +97,7 @@ impl Engine {
             Box::new(Open {
                 account,
                 confined,
+                earlier: Earlier::default(),
                 since_ns,
             }),
         );
@@ -108,6 +112,10 @@ impl Engine {
             open.account.merge(saved);
             open.account.granted = saved.granted.or(now);
             open.account.whole = false;
+            open.earlier = Earlier {
+                observed_ns: saved.observed_ns,
+                execs: saved.execs,
+            };
         }
     }
 
@@ -190,6 +198,7 @@ impl Engine {
             party: self.party(id),
             account: open.at(self.now_ns),
             layers: self.layers(id).unwrap_or_default(),
+            earlier: open.earlier,
             init: self.world.entity(id).init.tgid,
             ended,
         })

@@ -14,6 +14,7 @@ mod lines;
 mod machine;
 mod mounts;
 mod oracle;
+mod own;
 mod privileges;
 mod properties;
 mod reach;

@@ -11,6 +11,7 @@ pub mod kinds;
 pub mod layers;
 pub mod lsm;
 pub mod output;
+pub mod own;
 pub mod policy;
 pub mod power;
 pub mod privileges;

@@ -10,6 +10,7 @@
 use super::kinds::{
     Confidence, Dimension, NsKind, PairClass, RuleId, Severity, Tier, Transition, Verdict,
 };
+use super::own::OwnPrivileges;
 use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -497,6 +498,9 @@ pub struct Start {
     pub entities: usize,
     /// Tasks known after the first snapshot.
     pub tasks: usize,
+    /// The auditor's own capabilities.
+    #[serde(default, rename = "self", skip_serializing_if = "Option::is_none")]
+    pub own: Option<Box<OwnPrivileges>>,
 }
 
 /// Events were lost.
@@ -546,6 +550,9 @@ pub struct Stop {
     pub counters: Counters,
     /// Why: `signal`, `duration`, `exit_on`, `hung_up`.
     pub reason: String,
+    /// The auditor's own capabilities, over the whole run.
+    #[serde(default, rename = "self", skip_serializing_if = "Option::is_none")]
+    pub own: Option<Box<OwnPrivileges>>,
 }
 
 /// Counters of a stream.

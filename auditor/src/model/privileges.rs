@@ -62,7 +62,7 @@ pub struct Way {
 }
 
 /// The first time of a [`Way`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct First {
     /// When, in nanoseconds since boot.
     pub boottime_ns: u64,
@@ -124,7 +124,8 @@ impl Used {
         }
         let is_full = self.ways.len() >= MAX_WAYS;
         match self.ways.entry(way) {
-            Entry::Occupied(mut known) if known.get().boottime_ns > first.boottime_ns => {
+            // Of two at one time the same one, whichever comes first.
+            Entry::Occupied(mut known) if *known.get() > first => {
                 known.insert(first);
             }
             Entry::Vacant(place) if !is_full => {
@@ -281,6 +282,15 @@ impl Account {
     }
 }
 
+/// What an account counts that another run has counted already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// Of [`Account::observed_ns`].
+    pub observed_ns: u64,
+    /// Of [`Account::execs`].
+    pub execs: u64,
+}
+
 /// A container with its account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Privileges {
@@ -290,6 +300,8 @@ pub struct Privileges {
     pub account: Account,
     /// What stands between it and each capability.
     pub layers: Layers,
+    /// What an earlier run of the agent has counted of it.
+    pub earlier: Earlier,
     /// Thread group id of its first task.
     pub init: u32,
     /// Whether it has ended.

@@ -50,9 +50,11 @@ impl Subject<'_> {
             return vec!["what it uses could not be seen: no advice".to_owned()];
         };
         let mut said = vec![format!(
-            "observed for {}, execs: {}; what it needs more rarely is missing here",
+            "observed for {}, execs: {}, starts: {}: confidence {}; what it needs more rarely is missing here",
             span(sets.observed_ns),
-            sets.execs
+            sets.execs,
+            sets.starts,
+            sets.confidence.as_str()
         )];
         if !sets.from_start {
             said.push(
@@ -141,10 +143,7 @@ fn subjects(report: &PrivilegesReport) -> Vec<Subject<'_>> {
         if let Some(group) = group {
             if told.insert(group.of.as_str()) {
                 all.push(Subject {
-                    called: format!(
-                        "{}: {} containers taken together",
-                        group.of, group.containers
-                    ),
+                    called: format!("{}: {}", group.of, group.in_words()),
                     found_by,
                     sets: &group.capabilities,
                 });
@@ -162,6 +161,17 @@ fn subjects(report: &PrivilegesReport) -> Vec<Subject<'_>> {
             found_by,
             sets: &container.capabilities,
         });
+    }
+    // What earlier runs saw, and this one did not.
+    for group in &report.together {
+        if !told.contains(group.of.as_str()) {
+            let key = if group.is_image { "image" } else { "id" };
+            all.push(Subject {
+                called: format!("{}: {}", group.of, group.in_words()),
+                found_by: (key, &group.of),
+                sets: &group.capabilities,
+            });
+        }
     }
     all
 }
@@ -287,7 +297,7 @@ mod tests {
             observed("b", Some("web:1"), 2, initial(1, true)),
             observed("c", None, 3, other),
         ];
-        observation(all).report("auditor/1", &[])
+        observation(all).report("auditor/1", &[], None)
     }
 
     fn lines(form: Form) -> Vec<String> {
@@ -359,7 +369,7 @@ mod tests {
         assert!(text.contains("# asked for in vain: SYS_ADMIN"), "{text}");
         let mut blind = observed("a", None, 1, Used::default());
         blind.sight = Sight::None;
-        let blind = observation(vec![blind]).report("auditor/1", &[]);
+        let blind = observation(vec![blind]).report("auditor/1", &[], None);
         for form in [Form::Kubernetes, Form::Docker, Form::Systemd, Form::Policy] {
             let text = write(&blind, form);
             assert!(text.lines().all(|line| line.starts_with('#')), "{text}");
@@ -369,7 +379,7 @@ mod tests {
             serde_json::from_str::<Value>(&write(&blind, Form::Oci)).unwrap()[0]["patch"],
             Value::Null
         );
-        let none = observation(Vec::new()).report("auditor/1", &[]);
+        let none = observation(Vec::new()).report("auditor/1", &[], None);
         assert_eq!(write(&none, Form::Policy), "# no container was seen\n");
     }
 }

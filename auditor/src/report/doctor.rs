@@ -49,8 +49,11 @@ pub struct DoctorReport {
     pub lockdown: Option<String>,
     /// Every hook, tried.
     pub hooks: Vec<HookState>,
-    /// Every capability that something needs.
+    /// Every capability that something needs here, or that was used while all was tried.
     pub capabilities: Vec<CapabilityState>,
+    /// Capabilities that it has, and neither needs nor used; null: no hook saw uses.
+    #[serde(default)]
+    pub excess: Option<Vec<String>>,
     /// The layout of the cgroup hierarchies.
     pub cgroups: CgroupLayout,
     /// Kernel fields that this kernel does not have.
@@ -81,6 +84,9 @@ pub struct CapabilityState {
     pub have: bool,
     /// What needs it.
     pub needed_for: String,
+    /// The system calls by which it was used while all was tried; `?`: not known. None: it was not.
+    #[serde(default)]
+    pub used_by: Vec<String>,
 }
 
 /// How cgroups are mounted.
@@ -237,14 +243,24 @@ impl DoctorReport {
             } else {
                 (Paint::Warn, "missing")
             };
+            let mut why = printable(&capability.needed_for).into_owned();
+            if !capability.used_by.is_empty() {
+                let used_by = capability.used_by.join(" ");
+                let _ = write!(why, " (used: {})", printable(&used_by));
+            }
             let _ = writeln!(
                 out,
-                "  {} {} {}",
+                "  {} {} {why}",
                 style.paint(paint, mark),
                 pad(&printable(&capability.name), 24),
-                printable(&capability.needed_for)
             );
         }
+        let excess = match self.excess.as_deref() {
+            None => "not known: no hook sees uses".to_owned(),
+            Some([]) => "none".to_owned(),
+            Some(names) => names.join(" "),
+        };
+        let _ = writeln!(out, "  excess  {}", printable(&excess));
     }
 }
 
@@ -315,7 +331,9 @@ pub(crate) mod tests {
                 name: "CAP_SYS_ADMIN".to_owned(),
                 have: false,
                 needed_for: "syscall tracepoints".to_owned(),
+                used_by: vec!["bpf".to_owned()],
             }],
+            excess: Some(vec!["CAP_CHOWN".to_owned()]),
             cgroups: CgroupLayout {
                 mode: CgroupMode::Hybrid,
                 v2_mount: Some("/sys/fs/cgroup/unified".to_owned()),
@@ -345,6 +363,8 @@ pub(crate) mod tests {
             "operation not permitted",
             "not seen: chroot",
             "missing CAP_SYS_ADMIN",
+            "(used: bpf)",
+            "excess  CAP_CHOWN",
             "hybrid: v2 on /sys/fs/cgroup/unified, 1 v1 hierarchies",
             "nsproxy.time_ns",
             "references",

@@ -4,8 +4,10 @@
 //! structs, so that the two cannot disagree. Nothing here looks at the machine.
 
 pub mod advice;
+pub mod confidence;
 pub mod doctor;
 pub mod explain;
+pub mod history;
 pub mod layers;
 pub mod pair;
 pub mod privileges;

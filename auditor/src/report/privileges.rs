@@ -2,6 +2,8 @@
 //!
 //! What was not seen is not proof that it is not needed, so the report ends with what it may have missed.
 
+use super::confidence::{AdviceConfidence, Evidence};
+use super::history::{History, Learned};
 use super::layers::LayersReport;
 use super::words::pad;
 use crate::model::capability;
@@ -10,7 +12,7 @@ use crate::model::text::{rfc3339, short_id};
 use crate::sink::human::{Paint, Style, printable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -85,8 +87,12 @@ pub struct ContainerPrivileges {
 pub struct TogetherPrivileges {
     /// The image that they have in common, or the id.
     pub of: String,
+    /// Whether that is an image.
+    pub is_image: bool,
     /// How many there are.
     pub containers: usize,
+    /// In how many runs or recordings they were seen.
+    pub runs: usize,
     /// Their capabilities.
     #[serde(flatten)]
     pub capabilities: CapabilitySets,
@@ -125,6 +131,10 @@ pub struct CapabilitySets {
     pub execs: u64,
     /// Whether it was observed from its start on.
     pub from_start: bool,
+    /// How many containers were seen to start.
+    pub starts: usize,
+    /// How far advice from this can be believed.
+    pub confidence: AdviceConfidence,
     /// How uses were seen.
     pub sight: Sight,
 }
@@ -165,8 +175,38 @@ pub struct Observed {
     pub realtime_offset_ns: i64,
     /// How uses were seen.
     pub sight: Sight,
+    /// The run that saw it: the same for all traces of one recording.
+    pub run: String,
+    /// Until when, nanoseconds since 1970.
+    pub until_ns: u64,
     /// The container.
     pub privileges: Privileges,
+}
+
+impl Observed {
+    /// What it is a replica of: its image; its id, where none is known.
+    #[must_use]
+    pub fn of(&self) -> &str {
+        let party = &self.privileges.party;
+        party.image.as_deref().unwrap_or(&party.id)
+    }
+
+    /// Its account with times in nanoseconds since 1970, so that those of several boots can be compared.
+    #[must_use]
+    pub fn at_realtime(&self) -> Account {
+        let mut account = self.privileges.account.clone();
+        account.used.shift(self.realtime_offset_ns);
+        account
+    }
+
+    fn evidence(&self) -> Evidence {
+        let account = &self.privileges.account;
+        Evidence {
+            observed_ns: account.observed_ns,
+            starts: account.whole.into(),
+            sight: self.sight,
+        }
+    }
 }
 
 /// What was observed, in all.
@@ -181,9 +221,21 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// Makes the report; with names, of the containers that they mean.
+    /// Takes all of it into a history.
+    pub fn note_in(&self, history: &mut History) {
+        for observed in &self.containers {
+            history.note(observed);
+        }
+    }
+
+    /// Makes the report; with names, of the containers that they mean; with a history, of all that is known of each image.
     #[must_use]
-    pub fn report(self, schema: &str, names: &[String]) -> PrivilegesReport {
+    pub fn report(
+        self,
+        schema: &str,
+        names: &[String],
+        history: Option<&History>,
+    ) -> PrivilegesReport {
         let Self {
             containers,
             forgotten,
@@ -195,14 +247,42 @@ impl Observation {
                 names.is_empty() || names.iter().any(|name| is_meant(observed, name))
             })
             .collect();
+        let together = match history {
+            Some(history) => learned(history, &containers, names),
+            None => together(&containers),
+        };
+        let mut may_miss = may_miss(&containers, forgotten, lost_events);
+        if history.is_some_and(|history| history.incomplete) {
+            may_miss.push("there was no room in the state file for all images".to_owned());
+        }
         PrivilegesReport {
             schema: schema.to_owned(),
             kind: PrivilegesType::Privileges,
-            may_miss: may_miss(&containers, forgotten, lost_events),
-            together: together(&containers),
+            may_miss,
+            together,
             containers: containers.iter().map(container).collect(),
         }
     }
+}
+
+/// What is known of the images of containers, and, without names, of all others.
+fn learned(
+    history: &History,
+    containers: &[Observed],
+    names: &[String],
+) -> Vec<TogetherPrivileges> {
+    let here: BTreeSet<&str> = containers.iter().map(Observed::of).collect();
+    let is_wanted =
+        |of: &str| names.is_empty() || here.contains(of) || names.iter().any(|name| name == of);
+    let wanted = history.learned.iter().filter(|(of, _)| is_wanted(of));
+    let one = |(of, learned): (&String, &Learned)| TogetherPrivileges {
+        of: of.clone(),
+        is_image: learned.is_image,
+        containers: learned.containers(),
+        runs: learned.runs(),
+        capabilities: sets(&learned.account(), learned.evidence(), 0),
+    };
+    wanted.map(one).collect()
 }
 
 /// Accounts of one container at different times become one: the later holds what the earlier counted.
@@ -261,6 +341,7 @@ fn container(observed: &Observed) -> ContainerPrivileges {
         layers,
         init,
         ended,
+        earlier: _,
     } = &observed.privileges;
     ContainerPrivileges {
         node: observed.node.clone(),
@@ -271,7 +352,7 @@ fn container(observed: &Observed) -> ContainerPrivileges {
         pid: *init,
         incarnation: party.incarnation,
         ended: *ended,
-        capabilities: sets(account, observed.sight, observed.realtime_offset_ns),
+        capabilities: sets(account, observed.evidence(), observed.realtime_offset_ns),
         layers: LayersReport::of(layers),
     }
 }
@@ -280,36 +361,32 @@ fn container(observed: &Observed) -> ContainerPrivileges {
 fn together(containers: &[Observed]) -> Vec<TogetherPrivileges> {
     let mut groups: BTreeMap<&str, Vec<&Observed>> = BTreeMap::new();
     for observed in containers {
-        let party = &observed.privileges.party;
-        let of = party.image.as_deref().unwrap_or(&party.id);
-        groups.entry(of).or_default().push(observed);
+        groups.entry(observed.of()).or_default().push(observed);
     }
     let several = groups.into_iter().filter(|(_, members)| members.len() > 1);
     let joined = |(of, members): (&str, Vec<&Observed>)| {
         let (first, others) = members.split_first()?;
-        let mut account = at_realtime(first);
+        let mut account = first.at_realtime();
         for other in others {
-            account.merge(&at_realtime(other));
+            account.merge(&other.at_realtime());
         }
-        let sight = members.iter().map(|member| member.sight).min();
+        let evidence = members.iter().map(|member| member.evidence());
+        let evidence = evidence.reduce(Evidence::and).unwrap_or_default();
+        let runs: BTreeSet<&str> = members.iter().map(|member| member.run.as_str()).collect();
         Some(TogetherPrivileges {
             of: of.to_owned(),
+            is_image: first.privileges.party.image.is_some(),
             containers: members.len(),
-            capabilities: sets(&account, sight.unwrap_or_default(), 0),
+            runs: runs.len(),
+            capabilities: sets(&account, evidence, 0),
         })
     };
     several.filter_map(joined).collect()
 }
 
-/// An account whose times are nanoseconds since 1970, so that those of several boots can be compared.
-fn at_realtime(observed: &Observed) -> Account {
-    let mut account = observed.privileges.account.clone();
-    account.used.shift(observed.realtime_offset_ns);
-    account
-}
-
-fn sets(account: &Account, sight: Sight, offset_ns: i64) -> CapabilitySets {
+fn sets(account: &Account, evidence: Evidence, offset_ns: i64) -> CapabilitySets {
     let granted = account.granted;
+    let sight = evidence.sight;
     let seen = sight != Sight::None;
     CapabilitySets {
         user_namespace: granted.map(|g| if g.initial { "initial" } else { "own" }.to_owned()),
@@ -331,6 +408,8 @@ fn sets(account: &Account, sight: Sight, offset_ns: i64) -> CapabilitySets {
         observed_ns: account.observed_ns,
         execs: account.execs,
         from_start: account.whole,
+        starts: evidence.starts,
+        confidence: evidence.confidence(),
         sight,
     }
 }
@@ -430,7 +509,7 @@ impl PrivilegesReport {
         }
         for group in &self.together {
             let of = style.paint(Paint::Strong, &printable(&group.of));
-            let title = format!("{of}: {} containers taken together", group.containers);
+            let title = format!("{of}: {}", group.in_words());
             section(&title, &group.capabilities, None, style, &mut out);
         }
         if self.containers.is_empty() {
@@ -445,6 +524,21 @@ impl PrivilegesReport {
             let _ = writeln!(out, "  {}", printable(sentence));
         }
         out
+    }
+}
+
+impl TogetherPrivileges {
+    /// Who was taken together.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let containers = match self.containers {
+            1 => "1 container".to_owned(),
+            count => format!("{count} containers"),
+        };
+        match self.runs {
+            0 | 1 => format!("{containers} taken together"),
+            runs => format!("{containers} of {runs} runs taken together"),
+        }
     }
 }
 
@@ -487,9 +581,10 @@ fn section(
     };
     let _ = writeln!(
         out,
-        "{title}: observed for {}{began}, execs: {}",
+        "{title}: observed for {}{began}, execs: {}, confidence: {}",
         span(sets.observed_ns),
-        sets.execs
+        sets.execs,
+        sets.confidence.as_str()
     );
     let mut row = |paint: Paint, word: &str, items: &[String], more: &str| {
         let list = match items.is_empty() {
@@ -558,7 +653,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::model::layers::{Confined, Devices, Layers, Seccomp, Worn};
     use crate::model::output::{EntityKind, Party};
-    use crate::model::privileges::{Granted, Scope, Used};
+    use crate::model::privileges::{Earlier, Granted, Scope, Used};
     use crate::model::setup::IdRange;
     use crate::model::surfaces::{Surface, SurfaceKind, Surfaces};
 
@@ -603,6 +698,8 @@ pub(crate) mod tests {
             boot_id: "b".to_owned(),
             realtime_offset_ns: 0,
             sight: Sight::Probes,
+            run: "r".to_owned(),
+            until_ns: 0,
             privileges: Privileges {
                 party: Party {
                     entity: EntityKind::Container,
@@ -622,6 +719,7 @@ pub(crate) mod tests {
                     whole: true,
                 },
                 layers: layers(granted),
+                earlier: Earlier::default(),
                 init: 7,
                 ended: false,
             },
@@ -680,14 +778,14 @@ pub(crate) mod tests {
             (13, true, true, Scope::Initial),
             (21, true, false, Scope::Inner),
         ];
-        observation(vec![observed("a", None, 1, used(&ways))]).report(SCHEMA, &[])
+        observation(vec![observed("a", None, 1, used(&ways))]).report(SCHEMA, &[], None)
     }
 
     #[test]
     fn the_table_says_what_the_json_says() {
         let table = sample().table(Style::Plain);
         let want = "\
-name-a (runc:a): observed for 30 s, from its start, execs: 3
+name-a (runc:a): observed for 30 s, from its start, execs: 3, confidence: low
   granted     3  CHOWN DAC_OVERRIDE FOWNER, over the machine's initial user namespace
   used        1  CHOWN (chown, sh)
   excess      2  DAC_OVERRIDE FOWNER
@@ -726,7 +824,7 @@ What this may miss
             observed("b", Some("web"), 2, initial(1)),
             observed("c", None, 3, initial(3)),
         ];
-        let report = observation(all.clone()).report(SCHEMA, &[]);
+        let report = observation(all.clone()).report(SCHEMA, &[], None);
         assert_eq!(report.containers.len(), 3);
         let [together] = &report.together[..] else {
             panic!("{:?}", report.together)
@@ -738,7 +836,7 @@ What this may miss
             Some(vec!["FOWNER".to_owned()])
         );
         assert_eq!(together.capabilities.execs, 6);
-        let one = observation(all).report(SCHEMA, &["name-c".to_owned()]);
+        let one = observation(all).report(SCHEMA, &["name-c".to_owned()], None);
         assert_eq!((one.containers.len(), one.together.len()), (1, 0));
     }
 
@@ -746,7 +844,7 @@ What this may miss
     fn one_container_at_two_times_is_one() {
         let earlier = observed("a", None, 1, used(&[(0, true, false, Scope::Initial)]));
         let later = observed("a", None, 1, used(&[(1, true, false, Scope::Initial)]));
-        let report = observation(vec![earlier, later]).report(SCHEMA, &[]);
+        let report = observation(vec![earlier, later]).report(SCHEMA, &[], None);
         let [only] = &report.containers[..] else {
             panic!("{:?}", report.containers)
         };
@@ -760,7 +858,7 @@ What this may miss
         let seen = observed("a", None, 1, Used::default());
         let mut later = seen.clone();
         later.privileges.layers.worn = None;
-        let report = observation(vec![seen, later]).report(SCHEMA, &[]);
+        let report = observation(vec![seen, later]).report(SCHEMA, &[], None);
         assert!(report.containers[0].layers.surfaces.is_some());
     }
 
@@ -768,7 +866,7 @@ What this may miss
     fn what_cannot_be_seen_is_not_superfluous() {
         let mut blind = observed("a", None, 1, Used::default());
         blind.sight = Sight::None;
-        let report = observation(vec![blind]).report(SCHEMA, &[]);
+        let report = observation(vec![blind]).report(SCHEMA, &[], None);
         assert_eq!(report.containers[0].capabilities.excess, None);
         assert!(report.may_miss.iter().any(|s| s.starts_with("no hook saw")));
     }

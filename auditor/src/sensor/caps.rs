@@ -15,14 +15,16 @@ use thiserror::Error;
 
 use super::clock::KernelVersion;
 
-/// What stays by default: loading maps and programs again after a reload of the policy, reading other
-/// tasks' links in /proc, reading directories that belong to containers' users.
-pub const KEEP: [Capability; 4] = [
-    Capability::CAP_BPF,
-    Capability::CAP_PERFMON,
-    Capability::CAP_SYS_PTRACE,
-    Capability::CAP_DAC_READ_SEARCH,
-];
+/// What stays after attaching: reading other tasks' links in /proc and directories that belong to containers' users. Before
+/// 5.19 a machine may refuse bpf(2) without `CAP_BPF`, iterators and the agent's own maps included. With
+/// `writes_into_foreign_directory`, writing there.
+#[must_use]
+pub fn kept(kernel: KernelVersion, writes_into_foreign_directory: bool) -> Vec<Capability> {
+    let mut kept = vec![Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
+    kept.extend((kernel < KernelVersion::new(5, 19)).then_some(Capability::CAP_BPF));
+    kept.extend(writes_into_foreign_directory.then_some(Capability::CAP_DAC_OVERRIDE));
+    kept
+}
 
 /// One thing the sensor does, and what it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +153,13 @@ pub struct Dropped {
 /// When the kernel does not tell.
 pub fn effective() -> Result<CapsHashSet, DropError> {
     read(CapSet::Effective)
+}
+
+/// The permitted capabilities of this thread, as a set of bits; 0 where the kernel does not tell.
+#[must_use]
+pub fn permitted() -> u64 {
+    let held = read(CapSet::Permitted).unwrap_or_default();
+    held.iter().fold(0, |set, cap| set | cap.bitmask())
 }
 
 /// Drops every capability but `keep` from this process and sets no_new_privs.
@@ -290,7 +299,7 @@ mod tests {
         let (stop, wait) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || wait.recv());
         assert!(matches!(
-            drop_all_but(&KEEP),
+            drop_all_but(&kept(KernelVersion::new(6, 1), false)),
             Err(DropError::Threads { count: 2.. })
         ));
         drop(stop);

@@ -5,15 +5,17 @@
 //! see something fails, the next best is attached in its place.
 
 use super::cgroupfs::CgroupTree;
+use super::clock::{KernelVersion, Machine};
 #[cfg(feature = "debug-log")]
 use super::debug_log::DebugLog;
 use super::resolve::{LoadBtfError, ResolveError, Resolved, load_btf, resolve};
+use super::uses::{OwnUse, UseMaps};
 use crate::model::privileges::habits;
 use crate::model::syscalls;
 use auditor_common::fields::FIELDS;
 use auditor_common::hook::{self, Attach, HOOKS, HookSpec};
 use auditor_common::limits::CGROUP_SLOTS;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::trace_point::TracePointError;
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSysctl, FEntry, FExit, Iter, Program, ProgramError,
@@ -62,11 +64,6 @@ fn host_mount_namespace() -> u32 {
     let first = of(1).or_else(|error| if is_kernel() { of(2) } else { Err(error) });
     first.map_or(0, |file| u32::try_from(file.ino()).unwrap_or(0))
 }
-
-/// Key of the map of uses: four words that mean nothing here.
-type User = [u64; 4];
-/// Its value: see the kernel programs.
-type Uses = [u64; 16];
 
 /// Which ways of seeing may be tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,7 +142,10 @@ pub struct Loaded {
     lost: PerCpuArray<MapData, u64>,
     filtered: Array<MapData, Flags>,
     keep_creds: Array<MapData, u32>,
-    uses: HashMap<MapData, User, Uses>,
+    /// What the kernel programs know of uses of capabilities.
+    pub uses: UseMaps,
+    /// What was used before they could see it.
+    pub used_before: Option<OwnUse>,
     reported: BTreeMap<(u16, u32), u64>,
     #[cfg(feature = "debug-log")]
     log: Option<DebugLog>,
@@ -275,7 +275,7 @@ impl Loaded {
     /// fails is no error: see [`Loaded::hooks`].
     pub fn open(options: &LoadOptions, tree: &CgroupTree) -> Result<Self, LoadError> {
         let fields = resolve(&load_btf(options.btf.as_deref())?, FIELDS)?;
-        raise_memlock();
+        let used_before = raise_memlock();
         let globals: BTreeMap<&'static str, u32> = fields.iter().collect();
         let (own, slots) = (std::process::id(), v1_slots(tree));
         let wake = options.ring_bytes / 8;
@@ -337,13 +337,7 @@ impl Loaded {
                 what: "map",
                 name: "KEEP_CREDS",
             })?;
-        let uses = ebpf
-            .take_map("USES")
-            .and_then(|map| HashMap::try_from(map).ok())
-            .ok_or(LoadError::Missing {
-                what: "map",
-                name: "USES",
-            })?;
+        let uses = UseMaps::take(&mut ebpf)?;
         let mut loaded = Self {
             #[cfg(feature = "debug-log")]
             log: DebugLog::take(&mut ebpf),
@@ -357,6 +351,7 @@ impl Loaded {
             filtered,
             keep_creds,
             uses,
+            used_before,
             reported: BTreeMap::new(),
         };
         loaded.attach_all(options);
@@ -364,8 +359,16 @@ impl Loaded {
     }
 
     fn attach_all(&mut self, options: &LoadOptions) {
+        // First what sees which capabilities the rest takes.
+        self.attach(hook::CAPABLE, options);
+        if self.hooks[usize::from(hook::CAPABLE)] != Attached::Yes
+            && is_wanted(hook::CAPABLE_EXIT, options)
+        {
+            self.attach(hook::CAPABLE_EXIT, options);
+        }
         for (index, spec) in (0_u16..).zip(HOOKS) {
-            if spec.tier == hook::Tier::Both && spec.attach != Attach::Agent {
+            let is_agent = spec.attach == Attach::Agent || index == hook::CAPABLE;
+            if spec.tier == hook::Tier::Both && !is_agent {
                 self.attach(index, options);
             }
         }
@@ -564,16 +567,6 @@ impl Loaded {
         loss
     }
 
-    /// Has the kernel programs forget which uses of capabilities they have told: the next of each is told again.
-    pub fn forget_uses(&mut self) {
-        let users: Vec<User> = self.uses.keys().filter_map(Result::ok).collect();
-        for user in &users {
-            // Who made room by itself is forgotten too.
-            let _gone = self.uses.remove(user);
-        }
-        tracing::debug!(users = users.len(), "uses of capabilities are told anew");
-    }
-
     /// Hooks that saw something and knew that it does not matter: proof that they fire.
     #[must_use]
     pub fn filtering(&self) -> BTreeSet<u16> {
@@ -682,17 +675,30 @@ fn brief(error: &ProgramError) -> String {
     text
 }
 
-/// Before 5.11 maps count against a limit that is small by default. Where it cannot be raised, loading
-/// says what failed.
-fn raise_memlock() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
+/// Before 5.11 maps count against a limit that is small by default. Where it cannot be raised, loading says what failed.
+/// That it could be raised is proof of the capability that this takes; nothing sees it yet.
+fn raise_memlock() -> Option<OwnUse> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const CAP_SYS_RESOURCE: u8 = 24;
+    let kernel = Machine::read().ok()?.kernel;
+    if kernel >= KernelVersion::new(5, 11) {
+        return None;
+    }
+    let is_limited = getrlimit(Resource::Memlock).maximum.is_some();
     let all = Rlimit {
         current: None,
         maximum: None,
     };
-    if let Err(error) = setrlimit(Resource::Memlock, all) {
+    let raised = setrlimit(Resource::Memlock, all);
+    if let Err(error) = &raised {
         tracing::debug!("cannot raise RLIMIT_MEMLOCK: {error}");
     }
+    is_limited.then_some(OwnUse {
+        capability: CAP_SYS_RESOURCE,
+        granted: raised.is_ok(),
+        probe: Some(false),
+        syscall: libc::SYS_prlimit64 as i32,
+    })
 }
 
 /// Syscall tracepoints are named in tracefs. Where nobody has mounted it, it is put where it belongs.

@@ -20,3 +20,4 @@ pub mod reader;
 pub mod resolve;
 pub mod selftest;
 pub mod snapshot;
+pub mod uses;

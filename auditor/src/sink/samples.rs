@@ -169,6 +169,7 @@ pub(crate) fn all() -> Vec<Record> {
             policy_digest: "00".repeat(32),
             entities: 2,
             tasks: 80,
+            own: None,
         })),
         violation(),
         Record::Audit(Box::new(audit)),
@@ -208,6 +209,7 @@ pub(crate) fn all() -> Vec<Record> {
             model_digest: "0123456789abcdef".to_owned(),
         })),
         Record::Stop(Box::new(Stop {
+            own: None,
             head: boot_head(47),
             counters: counters(),
             reason: "signal".to_owned(),

@@ -78,21 +78,34 @@ pub(crate) fn container_checks() -> Result<f64> {
 }
 
 /// Nanoseconds of processor time of a piece of work with one check of a capability, by one that is taken for a
-/// container's: 10 µs or a little more, so that there are almost 100,000 checks in a second.
-pub(crate) fn paced_checks() -> Result<f64> {
+/// container's.
+pub(crate) fn paced_checks(steps: u32) -> Result<f64> {
     const PIECES: u32 = 10_000;
-    const STEPS: u32 = 10_000;
     apart(|| {
         let started = processor_seconds();
-        for piece in 0..PIECES {
+        for _ in 0..PIECES {
             check();
-            let mut value = u64::from(piece);
-            for step in 0..STEPS {
-                value = std::hint::black_box(value.rotate_left(5) ^ u64::from(step));
-            }
+            compute(steps);
         }
         (processor_seconds() - started) * 1e9 / f64::from(PIECES)
     })
+}
+
+/// How long a piece of work is for 100,000 checks a second, in steps of [`compute`].
+pub(crate) fn steps_of_a_check() -> u32 {
+    const PIECE_NS: f64 = 9_800.0;
+    const STEPS: u32 = 20_000_000;
+    let started = processor_seconds();
+    compute(STEPS);
+    let step_ns = (processor_seconds() - started) * 1e9 / f64::from(STEPS);
+    (PIECE_NS / step_ns) as u32
+}
+
+fn compute(steps: u32) {
+    let mut value = 0;
+    for step in 0..steps {
+        value = std::hint::black_box(u64::rotate_left(value, 5) ^ u64::from(step));
+    }
 }
 
 /// Measures in a child that has left the host's mount namespace, which the hooks take for a container's.
