@@ -39,6 +39,8 @@ pub struct LayersReport {
     pub blocks: Vec<Blocks>,
     /// Of what is granted, what no layer blocks; null: not known.
     pub remaining: Option<Vec<String>>,
+    /// Whether no exec can give its first task anything; null: not known.
+    pub no_new_privs: Option<bool>,
     /// Which user ids are which in the initial user namespace; null: not known.
     pub uid_map: Option<Vec<IdRange>>,
     /// As `uid_map`, of groups.
@@ -127,6 +129,7 @@ impl LayersReport {
                 .filter(|blocks| !blocks.capabilities.is_empty())
                 .collect(),
             remaining: layers.remaining().map(names),
+            no_new_privs: layers.granted.map(|granted| granted.no_new_privs),
             uid_map: worn.map(|worn| worn.uid_map.clone()),
             gid_map: worn.map(|worn| worn.gid_map.clone()),
             securebits: layers.confined.securebits.map(securebits),
@@ -182,12 +185,7 @@ impl LayersReport {
     /// What confines it besides capabilities.
     fn confined_in_words(&self) -> String {
         let mut words = Vec::new();
-        // Where it is set it blocks all that is not permitted.
-        if self
-            .blocks
-            .iter()
-            .any(|blocks| blocks.layer == Layer::NoNewPrivs.as_str())
-        {
+        if self.no_new_privs == Some(true) {
             words.push("no_new_privs".to_owned());
         }
         if let Some(seccomp) = &self.seccomp {
@@ -230,7 +228,9 @@ impl LayersReport {
                 printable(&surface.path),
                 printable(&surface.of)
             ),
-            SurfaceKind::Device => format!("{} ({})", printable(&surface.path), surface.of),
+            SurfaceKind::Device => {
+                format!("{} ({})", printable(&surface.path), printable(&surface.of))
+            }
         };
         let mut words: Vec<String> = surfaces.map(one).collect();
         if self.surfaces_omitted > 0 {
