@@ -15,15 +15,12 @@ impl Engine {
     fn declared(&self, id: EntityId, brought: u64) -> Option<Declared<'_>> {
         let profile = self.index.profile(id)?;
         let policy = self.index.policy();
-        let roles = policy.roles(profile).into_iter();
-        let roles = roles.map(|index| &policy.roles[index]);
-        let roles = roles.filter(|role| role.capabilities.is_some());
         let answer = self.world.entities.get(&id)?.answer.as_ref();
         Some(Declared {
             granted: self.granted_to(id)?,
             spec: answer.and_then(|a| a.spec.as_ref()).map_or(0, named),
             permitted: policy.permitted(profile),
-            roles: roles.map(|role| role.name.as_str()).collect(),
+            roles: policy.limits(profile),
             brought,
         })
     }

@@ -120,10 +120,7 @@ impl Engine {
         else {
             return;
         };
-        let limits = policy.roles(profile).into_iter();
-        let limits = limits.map(|index| &policy.roles[index]);
-        let limits = limits.filter(|role| role.capabilities.is_some());
-        let roles: Vec<&str> = limits.map(|role| role.name.as_str()).collect();
+        let roles = policy.limits(profile);
         let key = init.state.key;
         let draft = privilege_excess::detect(id, init, permitted, &roles, &self.world);
         if let Some(draft) = draft {

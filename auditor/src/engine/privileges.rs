@@ -14,7 +14,7 @@ use crate::model::privileges::{
 };
 use crate::model::sorted::SortedMap;
 use crate::model::{syscalls, text};
-use auditor_common::record::{TaskKey, TaskState, capable, kernel_str, known, ns, task_flags};
+use auditor_common::record::{TaskKey, capable, kernel_str, ns};
 use std::collections::VecDeque;
 
 /// Ended containers whose accounts are kept.
@@ -83,7 +83,7 @@ impl Engine {
         let user = self.world.ns.get(entity.ns[ns::USER]);
         let initial = user.is_none_or(|user| user.initial);
         let init = self.world.task(&entity.init);
-        let granted = init.and_then(|task| granted(&task.state, initial));
+        let granted = init.and_then(|task| Granted::of(&task.state, initial));
         let confined = init.map_or_else(Confined::default, |task| layers::confined(&task.state));
         let account = Account {
             granted,
@@ -237,13 +237,4 @@ impl Engine {
     pub(super) fn renew_uses(&mut self) {
         self.ledger.renew = true;
     }
-}
-
-fn granted(state: &TaskState, initial: bool) -> Option<Granted> {
-    (state.known & known::CREDS != 0).then_some(Granted {
-        permitted: state.creds.cap_permitted,
-        bounding: state.creds.cap_bounding,
-        no_new_privs: state.task_flags & task_flags::NO_NEW_PRIVS != 0,
-        initial,
-    })
 }

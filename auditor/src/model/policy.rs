@@ -225,6 +225,14 @@ impl Policy {
             .collect()
     }
 
+    /// Names of the roles that limit what an entity may have.
+    #[must_use]
+    pub fn limits(&self, profile: &EntityProfile) -> Vec<&str> {
+        let limits = |role: &&Role| role.capabilities.is_some() && role.matcher.matches(profile);
+        let roles = self.roles.iter().filter(limits);
+        roles.map(|role| role.name.as_str()).collect()
+    }
+
     /// ⋂ permissions(r) over the roles that an entity has; `None` when none of them restricts it.
     #[must_use]
     pub fn permitted(&self, profile: &EntityProfile) -> Option<u64> {

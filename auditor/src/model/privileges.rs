@@ -6,6 +6,7 @@
 
 use super::layers::Layers;
 use super::output::Party;
+use auditor_common::record::{TaskState, known, task_flags};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -212,6 +213,18 @@ pub struct Granted {
 }
 
 impl Granted {
+    /// What a task has in this state; `None` if its credentials are not known. `initial`: whether that is over the machine's
+    /// initial user namespace.
+    #[must_use]
+    pub fn of(state: &TaskState, initial: bool) -> Option<Self> {
+        (state.known & known::CREDS != 0).then_some(Self {
+            permitted: state.creds.cap_permitted,
+            bounding: state.creds.cap_bounding,
+            no_new_privs: state.task_flags & task_flags::NO_NEW_PRIVS != 0,
+            initial,
+        })
+    }
+
     /// What the container has, or can get by executing files that give capabilities.
     #[must_use]
     pub const fn may(&self) -> u64 {

@@ -3,25 +3,9 @@
 use super::{Draft, DraftKind, creds_evidence, name};
 use crate::engine::world::{Task, World};
 use crate::model::facts::{EntityId, HOST};
+use crate::model::privileges::Granted;
 use crate::model::{Confidence, Dimension, NsKind, RuleId, Severity, Verdict, capability};
-use auditor_common::record::{Creds, TaskState, known, task_flags};
-
-/// What a task has, or can get by executing files that give capabilities; `None` if its credentials are not known.
-#[must_use]
-pub fn granted(state: &TaskState) -> Option<u64> {
-    if state.known & known::CREDS == 0 {
-        return None;
-    }
-    let Creds {
-        cap_permitted,
-        cap_bounding,
-        ..
-    } = state.creds;
-    Some(match state.task_flags & task_flags::NO_NEW_PRIVS {
-        0 => cap_permitted | cap_bounding,
-        _ => cap_permitted,
-    })
-}
+use auditor_common::record::Creds;
 
 /// Drafts a finding if the first task of a container was granted more than is permitted. `roles` names those that limit
 /// it.
@@ -34,13 +18,13 @@ pub fn detect(
     world: &World,
 ) -> Option<Draft> {
     let state = &init.state;
-    let granted = granted(state)?;
+    let own = world.ns.ids(init.set)[NsKind::User.slot()];
+    let initial = world.ns.get(own).is_none_or(|user| user.initial);
+    let granted = Granted::of(state, initial)?.may();
     let excess = granted & !permitted;
     if excess == 0 {
         return None;
     }
-    let own = world.ns.ids(init.set)[NsKind::User.slot()];
-    let initial = world.ns.get(own).is_none_or(|user| user.initial);
     let evidence = |set| {
         let creds = Creds {
             cap_permitted: set,

@@ -12,9 +12,10 @@ use crate::inventory::container::ContainerAnswer;
 use crate::model::Confidence;
 use crate::model::facts::{EntityId, HOST, NsId, ObjectKey, Origin};
 use crate::model::output::EntityKind;
+use crate::model::privileges::Granted;
 use crate::model::sorted::SortedMap;
 use auditor_common::limits::{CGROUP_SLOTS, NS_SLOTS};
-use auditor_common::record::{TaskKey, TaskRecord, TaskState, cgroup, known, task_flags};
+use auditor_common::record::{TaskKey, TaskRecord, TaskState, cgroup};
 use cgroups::{CgroupKey, Cgroups};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -94,13 +95,8 @@ impl Task {
 
     /// It comes into a container as it is now. What is not known it may have brought.
     pub fn note_brought(&mut self) {
-        self.brought = match self.state.known & known::CREDS {
-            0 => u64::MAX,
-            _ if self.state.task_flags & task_flags::NO_NEW_PRIVS != 0 => {
-                self.state.creds.cap_permitted
-            }
-            _ => self.state.creds.cap_permitted | self.state.creds.cap_bounding,
-        };
+        let has = Granted::of(&self.state, false);
+        self.brought = has.map_or(u64::MAX, |has| has.may());
     }
 
     /// What is born of it: it is in the same namespaces, and has the same label and past.
