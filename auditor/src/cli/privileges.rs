@@ -135,8 +135,9 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         Format::Json => ReportFormat::Json,
     });
     let state = args.state(&context.file);
-    // First, so that a damaged file costs no observation.
-    let before = state.map(load).transpose()?;
+    // First, so that a damaged file, or one that cannot be written, costs no observation.
+    let before = state.map(|path| keep(path, &History::default()));
+    let before = before.transpose()?;
     let (observation, exit) = if args.from.is_empty() {
         live(&args, context)?
     } else {
@@ -166,11 +167,6 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     })?;
     kept.transpose()?;
     Ok(exit)
-}
-
-fn load(path: &Path) -> Result<History, Failure> {
-    let file = HistoryFile::new(path.to_owned());
-    file.load().map_err(|error| refused(path, error))
 }
 
 fn keep(path: &Path, seen: &History) -> Result<History, Failure> {
