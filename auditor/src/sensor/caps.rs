@@ -16,12 +16,12 @@ use thiserror::Error;
 use super::clock::KernelVersion;
 
 /// What stays after attaching: reading other tasks' links in /proc and directories that belong to containers' users. Before
-/// 5.19 a machine may refuse bpf(2) without `CAP_BPF`, iterators and the agent's own maps included. With
-/// `writes_into_foreign_directory`, writing there.
+/// 6.5 each bpf(2) asks for `CAP_BPF`, those for iterators and the agent's own maps included, and older kernels may refuse
+/// them without. With `writes_into_foreign_directory`, writing there.
 #[must_use]
 pub fn kept(kernel: KernelVersion, writes_into_foreign_directory: bool) -> Vec<Capability> {
     let mut kept = vec![Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
-    kept.extend((kernel < KernelVersion::new(5, 19)).then_some(Capability::CAP_BPF));
+    kept.extend((kernel < KernelVersion::new(6, 5)).then_some(Capability::CAP_BPF));
     kept.extend(writes_into_foreign_directory.then_some(Capability::CAP_DAC_OVERRIDE));
     kept
 }
