@@ -7,12 +7,14 @@
 
 use super::rule::{Deed, Draft};
 use super::{Engine, layers};
+use crate::model::RuleId;
 use crate::model::facts::EntityId;
 use crate::model::layers::Confined;
 use crate::model::privileges::{
     Account, Earlier, First, Granted, Privileges, Scope, Way, is_habit,
 };
 use crate::model::sorted::SortedMap;
+use crate::model::touched::Thing;
 use crate::model::{syscalls, text};
 use auditor_common::record::{TaskKey, capable, kernel_str, ns};
 use std::collections::VecDeque;
@@ -178,6 +180,32 @@ impl Engine {
             open.account.used.note(way, first);
         }
         self.judge_use(deed, way, syscall)
+    }
+
+    /// A container reached something that is not its own, or that not every container has.
+    pub(super) fn note_thing(&mut self, draft: &Draft, who: &TaskKey, syscall: Option<&str>) {
+        let is_about = matches!(
+            draft.rule,
+            RuleId::NamespaceJoin | RuleId::DeviceAccess | RuleId::KernelKnob
+        );
+        let thing = draft.observed.as_ref().filter(|_| is_about);
+        let Some(thing) = thing.and_then(Thing::of) else {
+            return;
+        };
+        let task = self.world.task(who);
+        let first = First {
+            boottime_ns: self.now_ns,
+            syscall: syscall.map(|call| call.to_owned().into()),
+            pid: who.tgid,
+            comm: task.map_or_else(String::new, |task| {
+                text::escape(kernel_str(&task.state.comm))
+            }),
+            exe: task.and_then(|task| task.exe.as_deref()).map(str::to_owned),
+            inferred: false,
+        };
+        if let Some(open) = self.ledger.open.get_mut(&draft.subject) {
+            open.account.touched.note(thing, first);
+        }
     }
 
     fn scope(&self, label: EntityId, argument: u64) -> Scope {

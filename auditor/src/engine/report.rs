@@ -189,6 +189,7 @@ impl Engine {
         {
             self.remember(&draft);
         }
+        self.note_thing(&draft, &who, witness.syscall.as_deref());
         let task = self.task_info(&who);
         let moment = self.moment(&who, hook, self.event);
         let named = (

@@ -21,6 +21,7 @@ pub mod surfaces;
 pub mod syscalls;
 pub mod text;
 pub mod time;
+pub mod touched;
 pub mod what_if;
 
 pub use facts::{EntityId, EntityProfile, HOST, NsId, ObjectKey, Origin};

@@ -6,6 +6,7 @@
 
 use super::layers::Layers;
 use super::output::Party;
+use super::touched::Touched;
 use auditor_common::record::{TaskState, known, task_flags};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -82,6 +83,14 @@ pub struct First {
     pub inferred: bool,
 }
 
+impl First {
+    /// Gives its command and file other names.
+    pub(super) fn rename(&mut self, comm: impl Fn(&str) -> String, exe: impl Fn(&str) -> String) {
+        self.comm = comm(&self.comm);
+        self.exe = self.exe.as_deref().map(exe);
+    }
+}
+
 /// A [`Way`] with its first time, as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
@@ -146,8 +155,7 @@ impl Used {
     /// Gives commands and files other names.
     pub fn rename(&mut self, comm: impl Fn(&str) -> String, exe: impl Fn(&str) -> String) {
         for first in self.ways.values_mut() {
-            first.comm = comm(&first.comm);
-            first.exe = first.exe.as_deref().map(&exe);
+            first.rename(&comm, &exe);
         }
     }
 
@@ -260,6 +268,9 @@ pub struct Account {
     pub observed_ns: u64,
     /// It was observed from its first exec on.
     pub whole: bool,
+    /// What else it reached.
+    #[serde(default, skip_serializing_if = "Touched::is_empty")]
+    pub touched: Touched,
 }
 
 impl Account {
@@ -289,6 +300,7 @@ impl Account {
             (a, b) => a.or(b),
         };
         self.used.merge(&other.used);
+        self.touched.merge(&other.touched);
         self.execs = self.execs.saturating_add(other.execs);
         self.observed_ns = self.observed_ns.saturating_add(other.observed_ns);
         self.whole &= other.whole;
@@ -413,7 +425,7 @@ mod tests {
                 permitted, bounding, no_new_privs, initial,
             });
             let (execs, observed_ns) = (u64::from(execs), u64::from(observed_ns));
-            Account { granted, used, execs, observed_ns, whole }
+            Account { granted, used, execs, observed_ns, whole, touched: Touched::default() }
         }
     }
 

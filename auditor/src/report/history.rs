@@ -7,6 +7,7 @@
 use super::confidence::Evidence;
 use super::privileges::{Observed, Sight};
 use crate::model::privileges::{Account, Granted, Used};
+use crate::model::touched::Touched;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,9 @@ pub struct Learned {
     pub granted: Option<Granted>,
     /// What all of them used. Times are nanoseconds since 1970.
     pub used: Used,
+    /// What else they reached; times as of `used`.
+    #[serde(default, skip_serializing_if = "Touched::is_empty")]
+    pub touched: Touched,
     /// How uses were seen, at worst, where they were seen.
     pub sight: Sight,
     /// When it was last seen, nanoseconds since 1970.
@@ -131,6 +135,7 @@ impl Learned {
             is_image: observed.privileges.party.image.is_some(),
             granted: account.granted,
             used: account.used,
+            touched: account.touched,
             sight: observed.sight,
             last_ns: observed.until_ns,
             pieces: BTreeMap::from([(Key::new(observed), piece)]),
@@ -144,6 +149,7 @@ impl Learned {
             (a, b) => a.or(b),
         };
         self.used.merge(&other.used);
+        self.touched.merge(&other.touched);
         self.sight = self.sight.min(other.sight);
         self.last_ns = self.last_ns.max(other.last_ns);
         for (key, piece) in &other.pieces {
@@ -172,6 +178,7 @@ impl Learned {
         Account {
             granted: self.granted,
             used: self.used.clone(),
+            touched: self.touched.clone(),
             execs: sum(|piece| piece.execs),
             observed_ns: sum(|piece| piece.observed_ns),
             // Every container was seen to start, if only in one of the runs that saw it.

@@ -9,6 +9,7 @@ use super::words::pad;
 use crate::model::capability;
 use crate::model::privileges::{Account, First, Privileges, Way};
 use crate::model::text::{rfc3339, short_id};
+use crate::model::touched::Thing;
 use crate::sink::human::{Paint, Style, printable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -125,6 +126,9 @@ pub struct CapabilitySets {
     pub inner: Vec<String>,
     /// Every way in which a capability was asked for, with its first time.
     pub uses: Vec<CapabilityUse>,
+    /// What else was reached: namespaces that are not its own, devices that not every container has, settings of the machine.
+    #[serde(default)]
+    pub touched: Vec<ThingTouched>,
     /// For how long it was observed.
     pub observed_ns: u64,
     /// Execs seen.
@@ -137,6 +141,25 @@ pub struct CapabilitySets {
     pub confidence: AdviceConfidence,
     /// How uses were seen.
     pub sight: Sight,
+}
+
+/// A thing that was reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ThingTouched {
+    /// `namespace` (joined), `device` (opened, or a node made for it), `knob` (opened for writing).
+    pub kind: String,
+    /// Kind of namespace and whose; `character 10:229`; name of the setting.
+    pub name: String,
+    /// When first: UTC with nanoseconds.
+    pub time: String,
+    /// The system call; null: not known.
+    pub syscall: Option<String>,
+    /// Thread group id of the task.
+    pub pid: u32,
+    /// Its command name.
+    pub comm: String,
+    /// The file that it had executed; null: not known.
+    pub exe: Option<String>,
 }
 
 /// One way in which a capability was asked for.
@@ -196,6 +219,7 @@ impl Observed {
     pub fn at_realtime(&self) -> Account {
         let mut account = self.privileges.account.clone();
         account.used.shift(self.realtime_offset_ns);
+        account.touched.shift(self.realtime_offset_ns);
         account
     }
 
@@ -405,6 +429,11 @@ fn sets(account: &Account, evidence: Evidence, offset_ns: i64) -> CapabilitySets
             .iter()
             .map(|(way, first)| one_use(way, first, offset_ns))
             .collect(),
+        touched: account
+            .touched
+            .iter()
+            .map(|(thing, first)| one_thing(thing, first, offset_ns))
+            .collect(),
         observed_ns: account.observed_ns,
         execs: account.execs,
         from_start: account.whole,
@@ -426,6 +455,18 @@ pub(super) fn capability_name(capability: u8) -> String {
     names(1_u64.checked_shl(u32::from(capability)).unwrap_or(0))
         .pop()
         .unwrap_or_default()
+}
+
+fn one_thing(thing: &Thing, first: &First, offset_ns: i64) -> ThingTouched {
+    ThingTouched {
+        kind: thing.kind.as_str().to_owned(),
+        name: thing.name.clone(),
+        time: rfc3339(i128::from(first.boottime_ns) + i128::from(offset_ns)),
+        syscall: first.syscall.as_deref().map(str::to_owned),
+        pid: first.pid,
+        comm: first.comm.clone(),
+        exe: first.exe.clone(),
+    }
 }
 
 fn one_use(way: &Way, first: &First, offset_ns: i64) -> CapabilityUse {
@@ -623,10 +664,22 @@ fn section(
             row(Paint::Dim, word, &told(set, fits), "");
         }
     }
+    if !sets.touched.is_empty() {
+        let things: Vec<String> = sets.touched.iter().map(words_of).collect();
+        let word = style.paint(Paint::Warn, &pad("touched", WORD));
+        let _ = writeln!(out, "  {word} {:>3}  {}", things.len(), things.join("; "));
+    }
     if let Some(layers) = layers {
         layers.rows(2, style, out);
     }
     let _ = writeln!(out);
+}
+
+/// A thing with the call and the command that reached it first.
+fn words_of(thing: &ThingTouched) -> String {
+    let call = thing.syscall.as_deref().unwrap_or("?");
+    let (call, comm) = (printable(call), printable(&thing.comm));
+    format!("{} {} ({call}, {comm})", thing.kind, printable(&thing.name))
 }
 
 /// Capabilities, each with the call and the command that asked first.
@@ -656,6 +709,7 @@ pub(crate) mod tests {
     use crate::model::privileges::{Earlier, Granted, Scope, Used};
     use crate::model::setup::IdRange;
     use crate::model::surfaces::{Surface, SurfaceKind, Surfaces};
+    use crate::model::touched::{ThingKind, Touched};
 
     const SCHEMA: &str = "auditor/1";
 
@@ -717,6 +771,7 @@ pub(crate) mod tests {
                     execs: 3,
                     observed_ns: 30_000_000_000,
                     whole: true,
+                    touched: Touched::default(),
                 },
                 layers: layers(granted),
                 earlier: Earlier::default(),
@@ -779,6 +834,23 @@ pub(crate) mod tests {
             (21, true, false, Scope::Inner),
         ];
         observation(vec![observed("a", None, 1, used(&ways))]).report(SCHEMA, &[], None)
+    }
+
+    /// Goal: what was reached beside capabilities stands in a row of its own. Method: a device.
+    #[test]
+    fn things_that_were_touched_have_a_row() {
+        let mut one = observed("a", None, 1, Used::default());
+        let thing = Thing {
+            kind: ThingKind::Device,
+            name: "character 10:229".to_owned(),
+        };
+        let ways = used(&[(0, true, false, Scope::Initial)]);
+        let (_, first) = ways.iter().next().unwrap();
+        one.privileges.account.touched.note(thing, first.clone());
+        let report = observation(vec![one]).report(SCHEMA, &[], None);
+        let table = report.table(Style::Plain);
+        let row = "  touched     1  device character 10:229 (chown, sh)\n";
+        assert!(table.contains(row), "{table}");
     }
 
     #[test]

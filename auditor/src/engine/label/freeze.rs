@@ -237,8 +237,24 @@ impl Engine {
             Entry::AtRest
         };
         for tid in tids {
+            let is_runtime = self.still_runs_runtime(tid, around);
             self.label_as(tid, id, entry);
+            if let Some(task) = self.world.tasks.get_mut(&tid) {
+                task.arriving |= is_runtime;
+            }
         }
+    }
+
+    /// Whether a task runs the program of who made it from outside: a sandbox leaves a part of itself inside, to reap what
+    /// ends there, which closes behind itself what it needed on the way.
+    fn still_runs_runtime(&self, tid: u32, around: EntityId) -> bool {
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return false;
+        };
+        let maker = self.world.task(&task.state.parent);
+        maker.is_some_and(|maker| {
+            maker.label == around && task.exe.is_some() && maker.exe == task.exe
+        })
     }
 
     /// Whether a task's cgroup is another container's by name. Containers of one pod may share a pid namespace, which

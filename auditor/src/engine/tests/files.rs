@@ -1,7 +1,7 @@
 //! Goal: foreign files are found and let go, own ones and standard streams are silent, and of the host only what it
 //! executes counts. Method: containers on the simulated machine reach files by made-up records.
 
-use super::machine::Machine;
+use super::machine::{CLONE_NEW_ALL, Machine};
 use crate::engine::Event;
 use crate::model::facts::{EntityId, HOST};
 use crate::model::output::{Evidence, Finding, Record};
@@ -198,6 +198,43 @@ fn own_files_are_silent() {
 
 /// A shell that redirects saves its streams under other numbers: what was a stream is none of the files that count, and
 /// what no sweep saw as one counts when the next sweep finds it too. A directory counts at once.
+/// Goal: what a sandbox leaves of itself inside is not yet a program of the container's. Method: bubblewrap's reaper opens a
+/// directory of the host's /proc after the sandbox's program has begun, and again as another program.
+#[test]
+fn a_reaper_of_the_runtime_is_on_its_way() {
+    let mut m = Machine::with_files();
+    let bwrap = m.fork(1, 0);
+    m.exec(bwrap, "/usr/bin/bwrap");
+    m.cgroup(50, "/sandbox");
+    m.attach(bwrap, 1, 50);
+    let reaper = m.fork(bwrap, CLONE_NEW_ALL);
+    let mnt = m.tasks[&reaper].ns[ns::MNT].inum;
+    let state = m.tasks.get_mut(&reaper).unwrap();
+    state.root = PathRef {
+        ino: 99,
+        dev: 8,
+        mnt_ns_inum: mnt,
+        mnt_id: 9,
+        flags: 0,
+    };
+    state.cwd = state.root;
+    m.emit(reaper, reaper, cause::PIVOT_ROOT, 0);
+    let program = m.fork(reaper, 0);
+    m.exec(program, "/bin/sh");
+    for _ in 0..12 {
+        m.tick(100_000_000);
+    }
+    let label = |m: &Machine, tid: u32| m.engine.world().tasks[&tid].label;
+    assert_ne!(label(&m, reaper), HOST);
+    assert_eq!(label(&m, reaper), label(&m, program));
+    m.out.clear();
+    m.reach(reaper, act::OPEN, 1, DIRECTORY, READ);
+    assert_eq!(m.violations(), []);
+    m.exec(reaper, "/bin/other");
+    m.reach(reaper, act::OPEN, 1, DIRECTORY, READ);
+    assert_eq!(m.violations().len(), 1);
+}
+
 #[test]
 fn saved_streams_are_silent() {
     let mut m = Machine::with_files();

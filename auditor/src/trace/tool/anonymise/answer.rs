@@ -288,6 +288,7 @@ impl Pseudonyms {
                 };
                 let exe = |path: &str| self.file_path(path.as_bytes());
                 account.used.rename(comm, exe);
+                account.touched.rename(comm, exe);
             }
             *key = self.entity_key(key);
             *cgroup_path = self.cgroup_path(cgroup_path.as_bytes());
