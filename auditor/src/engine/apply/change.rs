@@ -133,7 +133,7 @@ impl Engine {
         self.take_in(record, &merged, filename);
         self.set_namespaces(tid, ids);
         if record.cause == cause::PIVOT_ROOT {
-            self.follow_pivot(before, &merged, ids[ns::MNT], label);
+            self.follow_pivot(before, &merged, ids[ns::MNT]);
         }
         let taken = if switched {
             self.take_label(tid)
@@ -221,20 +221,20 @@ impl Engine {
         }
     }
 
-    /// pivot_root moves every task whose root or working directory was the old root, wherever that task is. While a
-    /// container is made, only those that make it can have anything there.
-    fn follow_pivot(&mut self, before: &TaskState, after: &TaskState, mnt: NsId, label: EntityId) {
+    /// pivot_root moves every task whose root or working directory was the old root, wherever that task is. In a mount
+    /// namespace that is no container's yet, only those that make one can have anything there.
+    fn follow_pivot(&mut self, before: &TaskState, after: &TaskState, mnt: NsId) {
         let (old, new) = (before.root, after.root);
         let is_there = |t: &Task| same_place(&t.state.root, &old) || same_place(&t.state.cwd, &old);
         let tid = |t: &Task| is_there(t).then_some(t.state.key.tid);
         let tasks = &self.world.tasks;
-        let moved: Vec<u32> = match label {
-            HOST => {
-                let members = self.world.members(mnt);
-                let members = members.iter().filter_map(|tid| tasks.get(tid));
-                members.filter_map(|task| tid(task)).collect()
-            }
-            _ => tasks.values().filter_map(|task| tid(task)).collect(),
+        let is_known = self.world.ns.get(mnt).is_some_and(|ns| ns.entity.is_some());
+        let moved: Vec<u32> = if is_known {
+            tasks.values().filter_map(|task| tid(task)).collect()
+        } else {
+            let members = self.world.members(mnt);
+            let members = members.iter().filter_map(|tid| tasks.get(tid));
+            members.filter_map(|task| tid(task)).collect()
         };
         for tid in moved {
             let Some(task) = self.world.tasks.get_mut(&tid) else {
