@@ -63,7 +63,8 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime) -> Result<()> {
     all.stop(options.patience * 10)?;
 
     let given = given();
-    let least = start(auditor, &given, options.patience * 10)?;
+    let state = options.work.join("self-audit-state");
+    let least = start(auditor, &given, &state, options.patience * 10)?;
     let with_least = hooks(&least)?;
     for (hook, state) in &with_all {
         let least_state = with_least.iter().find(|(name, _)| name == hook);
@@ -88,12 +89,26 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime) -> Result<()> {
         lines.iter().any(is_it)
     });
     std::thread::sleep(SWEEPS);
+    let id = format!("{}:{}", runtime.name, cast.running[0].id);
     cast.leave()?;
     let ended = least.stop(options.patience * 10)?;
     ensure!(found, "the break-out was not seen");
     let stop = ended.lines.last().context("no line")?;
     ensure!(stop["type"] == "stop", "it ends with {stop}");
-    judge(&stop["self"], &given)
+    judge(&stop["self"], &given)?;
+    is_kept(&state, &id)
+}
+
+/// What the container used is kept for advice.
+fn is_kept(state: &Path, id: &str) -> Result<()> {
+    let text = std::fs::read(state.join("privileges.json")).context("read what is kept")?;
+    let kept: Value = serde_json::from_slice(&text).context("understand what is kept")?;
+    let used = kept["learned"][id]["used"].as_array();
+    ensure!(
+        used.is_some_and(|ways| !ways.is_empty()),
+        "nothing is kept of {id}: {kept}"
+    );
+    Ok(())
 }
 
 /// What it says of itself in the end.
@@ -166,7 +181,7 @@ fn given() -> Vec<&'static str> {
 }
 
 /// Starts it as systemd does with a bounding set: whoever executes a file as root then gets no more.
-fn start(auditor: &Path, given: &[&str], patience: Duration) -> Result<Auditor> {
+fn start(auditor: &Path, given: &[&str], state: &Path, patience: Duration) -> Result<Auditor> {
     let given: BTreeSet<u32> = (0..64)
         .filter(|bit| {
             let name = capability::names(1 << bit);
@@ -174,7 +189,7 @@ fn start(auditor: &Path, given: &[&str], patience: Duration) -> Result<Auditor> 
         })
         .collect();
     let mut command = Command::new(auditor);
-    command.args(["watch", "--no-state"]);
+    command.args(["watch", "--state-dir"]).arg(state);
     let cut = move || {
         for bit in (0..64).filter(|bit| !given.contains(bit)) {
             // SAFETY: no memory is passed. A number that the kernel does not know is refused.
