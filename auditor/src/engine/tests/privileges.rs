@@ -361,3 +361,23 @@ fn nonsense_is_harmless() {
     }
     assert!(ways(&m).iter().all(|(way, _)| way.capability == 63));
 }
+
+/// Goal: what a container reaches beside its capabilities stands in its account, once. Method: it joins the host's network
+/// namespace twice.
+#[test]
+fn what_is_touched_is_in_the_account() {
+    let mut m = Machine::new("");
+    m.name("/a", "a");
+    let init = m.runc(50, "/a");
+    let other = m.fork(init, 0);
+    m.setns(init, 1, &[NsKind::Net]);
+    m.setns(other, 1, &[NsKind::Net]);
+    let all = m.engine.privileges();
+    let touched: Vec<_> = all[0].account.touched.iter().collect();
+    let [(thing, first)] = touched.as_slice() else {
+        panic!("{touched:?}")
+    };
+    assert_eq!(thing.name, "net (the machine's)");
+    assert_eq!(thing.kind.as_str(), "namespace");
+    assert_eq!(first.pid, init);
+}
