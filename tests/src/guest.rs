@@ -93,6 +93,10 @@ fn live() -> Result<i32> {
         sys::make_raw(file.as_fd()).with_context(|| format!("make {port} raw"))?;
     }
     load_modules();
+    // Checkpoints connect to themselves.
+    if let Err(error) = run(&["ip", "link", "set", "lo", "up"]) {
+        eprintln!("guest: {error:#}");
+    }
     let words = parameter("guest.run")
         .unwrap_or("/bin/sh")
         .split(',')

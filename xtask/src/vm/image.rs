@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::cpio::Archive;
-use super::kernels::{self, Ready};
+use super::kernels::{self, Kernel, Ready};
 use crate::project::{self, Artifacts};
 
 /// Programs from the host, by name.
@@ -20,9 +20,9 @@ const HOST_PROGRAMS: [&str; 7] = [
 ];
 
 /// What scripts, hooks and a curious engineer call.
-const APPLETS: [&str; 14] = [
+const APPLETS: [&str; 15] = [
     "sh", "true", "cat", "ls", "ps", "mount", "dmesg", "sleep", "id", "insmod", "grep", "head",
-    "tail", "find",
+    "tail", "find", "setsid",
 ];
 
 const DIRECTORIES: [&str; 9] = [
@@ -32,11 +32,31 @@ const DIRECTORIES: [&str; 9] = [
 /// Modules that Debian does not build in, each after those that it needs.
 const MODULES: [&str; 4] = ["veth", "af_alg", "algif_hash", "loop"];
 
+/// The same for checkpoints: how sockets are found, and what a network is locked with.
+const CHECKPOINT_MODULES: [&str; 11] = [
+    "unix_diag",
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+    "raw_diag",
+    "netlink_diag",
+    "af_packet_diag",
+    "libcrc32c",
+    "nfnetlink",
+    "nf_tables",
+    "tun",
+];
+
 /// Where the guest loads modules from.
 const MODULE_DIRECTORY: &str = "lib/guest-modules";
 
 /// Makes the archive for one kernel.
-pub(crate) fn build(artifacts: &Artifacts, kernel: &Ready, path: &Path) -> Result<()> {
+pub(crate) fn build(
+    artifacts: &Artifacts,
+    kernel: &Kernel,
+    ready: &Ready,
+    path: &Path,
+) -> Result<()> {
     let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
     let mut tree = Tree {
         archive: Archive::new(BufWriter::new(file)),
@@ -51,17 +71,21 @@ pub(crate) fn build(artifacts: &Artifacts, kernel: &Ready, path: &Path) -> Resul
     tree.program("bin/actor", &artifacts.actor)?;
     tree.program("bin/bench", &artifacts.bench)?;
     tree.program("bin/auditor", &artifacts.auditor)?;
-    for name in HOST_PROGRAMS {
+    let (programs, modules): (&[&str], &[&str]) = match kernel.checkpoints {
+        true => (&["criu"], &CHECKPOINT_MODULES),
+        false => (&[], &[]),
+    };
+    for &name in HOST_PROGRAMS.iter().chain(programs) {
         let found = project::find(name).with_context(|| format!("{name} is not installed"))?;
         tree.program(&format!("bin/{name}"), &found)?;
     }
     for applet in APPLETS {
         tree.archive.link(&format!("bin/{applet}"), "busybox")?;
     }
-    for (index, module) in MODULES.iter().enumerate() {
-        if let Some(found) = kernels::find_module(&kernel.tree, module) {
+    for (index, module) in MODULES.iter().chain(modules).enumerate() {
+        if let Some(found) = kernels::find_module(&ready.tree, module) {
             tree.file(
-                &format!("{MODULE_DIRECTORY}/{index}-{module}.ko"),
+                &format!("{MODULE_DIRECTORY}/{index:02}-{module}.ko"),
                 &plain_module(&found)?,
             )?;
         }

@@ -19,6 +19,8 @@ pub(crate) struct Kernel {
     pub(crate) series: &'static str,
     /// Debian suite, for when the pinned file is gone.
     suite: &'static str,
+    /// Debian's criu knows it. It knows neither the vDSO of newer ones, nor how older ones tell of restartable sequences.
+    pub(crate) checkpoints: bool,
     /// Files, the one with the image first.
     packages: &'static [Package],
 }
@@ -49,6 +51,7 @@ pub(crate) const KERNELS: [Kernel; 4] = [
     Kernel {
         series: "5.10",
         suite: "bullseye",
+        checkpoints: false,
         packages: &[Package {
             pool: SIGNED,
             file: "linux-image-5.10.0-32-cloud-amd64_5.10.223-1_amd64.deb",
@@ -58,6 +61,7 @@ pub(crate) const KERNELS: [Kernel; 4] = [
     Kernel {
         series: "6.1",
         suite: "bookworm",
+        checkpoints: true,
         packages: &[Package {
             pool: "debian-security/pool/updates/main/l/linux-signed-amd64",
             file: "linux-image-6.1.0-56-cloud-amd64_6.1.192-2_amd64.deb",
@@ -67,6 +71,7 @@ pub(crate) const KERNELS: [Kernel; 4] = [
     Kernel {
         series: "6.12",
         suite: "trixie",
+        checkpoints: false,
         packages: &[Package {
             pool: SIGNED,
             file: "linux-image-6.12.117+deb13-cloud-amd64_6.12.117-1_amd64.deb",
@@ -76,6 +81,7 @@ pub(crate) const KERNELS: [Kernel; 4] = [
     Kernel {
         series: "7.2",
         suite: "sid",
+        checkpoints: false,
         packages: &[
             Package {
                 pool: SIGNED,

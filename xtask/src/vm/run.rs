@@ -251,7 +251,7 @@ fn prepare(guest: Guest, name: &str, artifacts: &Artifacts) -> Result<Files> {
         results: file("results.jsonl"),
         traces: file("traces"),
     };
-    image::build(artifacts, &ready, &files.image)?;
+    image::build(artifacts, guest.kernel, &ready, &files.image)?;
     for path in [&files.console, &files.results, &files.traces] {
         std::fs::write(path, "").with_context(|| format!("clear {}", path.display()))?;
     }
