@@ -259,6 +259,11 @@ fn write(options: &Options, runtime: &Runtime, guest: &Guest, source: &Path) -> 
     let bundle = bundle::write(&options.work, &options.programs, &container, &given)?;
     std::fs::create_dir_all(bundle.directory.join("rootfs").join(&POINT[1..]))
         .with_context(|| format!("create {POINT}"))?;
+    // So many containers at once are much for a guest that holds them in memory.
+    for unused in ["actor-setuid", "actor-capable"] {
+        let path = bundle.directory.join("rootfs/bin").join(unused);
+        std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+    }
     let path = bundle.directory.join("config.json");
     let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let unsaid: Value = serde_json::from_slice(&text)?;
