@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use auditor::model::capability;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::act::Kind;
 use crate::cast::Cast;
@@ -133,8 +133,14 @@ fn judge(own: &Value, given: &[&str]) -> Result<()> {
         ensure!(set(key).is_empty(), "{key}: {own}");
     }
     ensure!(set("used") == given, "it used {}", own["used"]);
+    // Whoever writes to a tmpfs reserves memory, and that probes for SYS_ADMIN. Not every hook says that it is a probe.
+    let is_probe = |name: &str| name == "SYS_ADMIN" && own["refused"][name] == json!(["write"]);
+    let refused: Vec<String> = set("refused")
+        .into_iter()
+        .filter(|n| !is_probe(n))
+        .collect();
     ensure!(
-        set("refused").is_disjoint(&given),
+        !refused.iter().any(|name| given.contains(name)),
         "it was refused what it needs: {}",
         own["refused"]
     );
