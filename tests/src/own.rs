@@ -33,8 +33,8 @@ const GIVEN: [&str; 5] = [
 const GIVEN_BEFORE_5_11: &str = "SYS_RESOURCE";
 /// A user with a directory for rootless containers.
 const USER: u32 = 4242;
-/// Two sweeps.
-const SWEEPS: Duration = Duration::from_millis(2500);
+/// Heartbeats, one a second, until it has looked at everything again.
+const SWEEPS: usize = 3;
 
 /// Runs the suite with the first runtime, if it was asked for.
 ///
@@ -88,7 +88,12 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime) -> Result<()> {
         let is_it = |line: &Value| cast.matches(step, &step.expects[0], line, lines);
         lines.iter().any(is_it)
     });
-    std::thread::sleep(SWEEPS);
+    let heartbeats = |lines: &[Value]| lines.iter().filter(|l| l["type"] == "heartbeat").count();
+    let until = least.with_lines(heartbeats) + SWEEPS;
+    let swept = least.wait(Instant::now() + options.patience * 3, |lines| {
+        heartbeats(lines) >= until
+    });
+    ensure!(swept, "it does not sweep");
     let id = format!("{}:{}", runtime.name, cast.running[0].id);
     cast.leave()?;
     let ended = least.stop(options.patience * 10)?;
@@ -195,7 +200,9 @@ fn start(auditor: &Path, given: &[&str], state: &Path, patience: Duration) -> Re
         })
         .collect();
     let mut command = Command::new(auditor);
-    command.args(["watch", "--state-dir"]).arg(state);
+    command
+        .args(["watch", "--heartbeat", "1s", "--state-dir"])
+        .arg(state);
     let cut = move || {
         for bit in (0..64).filter(|bit| !given.contains(bit)) {
             // SAFETY: no memory is passed. A number that the kernel does not know is refused.

@@ -296,30 +296,31 @@ fn verify_iterator(
 
 /// All tasks, as the iterator sees them.
 pub(super) fn iterate(loaded: &mut Loaded) -> std::io::Result<Vec<TaskRecord>> {
-    let mut bytes = Vec::new();
-    loaded
-        .iterate(hook::ITER_TASK)
-        .map_err(std::io::Error::other)?
-        .read_to_end(&mut bytes)?;
-    let tasks = records(&bytes).filter_map(|record| match record {
-        Ok(Decoded::Task(task)) => Some(task),
+    read_all(loaded, hook::ITER_TASK, |record| match record {
+        Decoded::Task(task) => Some(task),
         _ => None,
-    });
-    Ok(tasks.collect())
+    })
 }
 
 /// The open files that matter, as the iterator sees them.
 pub(super) fn iterate_files(loaded: &mut Loaded) -> std::io::Result<Vec<ActRecord>> {
+    read_all(loaded, hook::ITER_FILE, |record| match record {
+        Decoded::Act(file) => Some(file),
+        _ => None,
+    })
+}
+
+fn read_all<T>(
+    loaded: &mut Loaded,
+    hook: u16,
+    pick: impl Fn(Decoded) -> Option<T>,
+) -> std::io::Result<Vec<T>> {
     let mut bytes = Vec::new();
     loaded
-        .iterate(hook::ITER_FILE)
+        .iterate(hook)
         .map_err(std::io::Error::other)?
         .read_to_end(&mut bytes)?;
-    let files = records(&bytes).filter_map(|record| match record {
-        Ok(Decoded::Act(file)) => Some(file),
-        _ => None,
-    });
-    Ok(files.collect())
+    Ok(records(&bytes).flatten().filter_map(pick).collect())
 }
 
 /// What is said of each hook.

@@ -5,6 +5,7 @@
 pub mod capability;
 pub mod device;
 pub mod facts;
+pub mod firsts;
 pub mod fs;
 pub mod isolation;
 pub mod kinds;

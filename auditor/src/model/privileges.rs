@@ -4,14 +4,13 @@
 //! kernel only looks whether it may do more than it was asked for. So each use keeps its scope, and probes stand apart.
 //! Use is observed and never complete: what a longer time would show, nobody knows.
 
+use super::firsts::Firsts;
 use super::layers::Layers;
 use super::output::Party;
 use super::touched::Touched;
 use auditor_common::record::{TaskState, known, task_flags};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 /// Ways of use kept for one container. There are fewer: 64 capabilities, four scopes, each granted or not, probe or not.
 const MAX_WAYS: usize = 1024;
@@ -83,14 +82,6 @@ pub struct First {
     pub inferred: bool,
 }
 
-impl First {
-    /// Gives its command and file other names.
-    pub(super) fn rename(&mut self, comm: impl Fn(&str) -> String, exe: impl Fn(&str) -> String) {
-        self.comm = comm(&self.comm);
-        self.exe = self.exe.as_deref().map(exe);
-    }
-}
-
 /// A [`Way`] with its first time, as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
@@ -106,7 +97,7 @@ pub struct Written {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Written>", into = "Vec<Written>")]
 pub struct Used {
-    ways: BTreeMap<Way, First>,
+    ways: Firsts<Way, MAX_WAYS>,
 }
 
 impl From<Vec<Written>> for Used {
@@ -132,38 +123,22 @@ impl Used {
         if way.capability > 63 {
             return;
         }
-        let is_full = self.ways.len() >= MAX_WAYS;
-        match self.ways.entry(way) {
-            // Of two at one time the same one, whichever comes first.
-            Entry::Occupied(mut known) if *known.get() > first => {
-                known.insert(first);
-            }
-            Entry::Vacant(place) if !is_full => {
-                place.insert(first);
-            }
-            _ => {}
-        }
+        self.ways.note(way, first);
     }
 
     /// Counts times from another moment.
     pub fn shift(&mut self, by_ns: i64) {
-        for first in self.ways.values_mut() {
-            first.boottime_ns = first.boottime_ns.saturating_add_signed(by_ns);
-        }
+        self.ways.shift(by_ns);
     }
 
     /// Gives commands and files other names.
     pub fn rename(&mut self, comm: impl Fn(&str) -> String, exe: impl Fn(&str) -> String) {
-        for first in self.ways.values_mut() {
-            first.rename(&comm, &exe);
-        }
+        self.ways.rename(comm, exe);
     }
 
     /// Takes in what another container, or the same at another time, has used.
     pub fn merge(&mut self, other: &Self) {
-        for (way, first) in &other.ways {
-            self.note(*way, first.clone());
-        }
+        self.ways.merge(&other.ways);
     }
 
     /// All ways, by capability.
@@ -178,7 +153,11 @@ impl Used {
     }
 
     fn set(&self, belongs: impl Fn(&Way) -> bool) -> u64 {
-        let of_it = self.ways.keys().filter(|way| belongs(way));
+        let of_it = self
+            .ways
+            .iter()
+            .map(|(way, _)| way)
+            .filter(|way| belongs(way));
         of_it.fold(0, |set, way| set | 1 << way.capability)
     }
 

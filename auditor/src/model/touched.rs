@@ -1,11 +1,10 @@
 //! What a container reached beside its capabilities: namespaces that it joined, devices that it opened or made nodes for,
 //! settings of the machine that it opened for writing. What it has is one thing, what it does with it another.
 
+use super::firsts::Firsts;
 use super::output::Evidence;
 use super::privileges::First;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 /// Things kept for one container.
 const MAX_THINGS: usize = 256;
@@ -78,7 +77,7 @@ struct Written {
 /// Everything that a container reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Written>", into = "Vec<Written>")]
-pub struct Touched(BTreeMap<Thing, First>);
+pub struct Touched(Firsts<Thing, MAX_THINGS>);
 
 impl From<Vec<Written>> for Touched {
     fn from(entries: Vec<Written>) -> Self {
@@ -100,37 +99,22 @@ impl From<Touched> for Vec<Written> {
 impl Touched {
     /// Takes in one; the earliest time is kept.
     pub fn note(&mut self, thing: Thing, first: First) {
-        let is_full = self.0.len() >= MAX_THINGS;
-        match self.0.entry(thing) {
-            Entry::Occupied(mut known) if known.get().boottime_ns > first.boottime_ns => {
-                known.insert(first);
-            }
-            Entry::Vacant(place) if !is_full => {
-                place.insert(first);
-            }
-            _ => {}
-        }
+        self.0.note(thing, first);
     }
 
     /// Takes in what another container, or the same at another time, has reached.
     pub fn merge(&mut self, other: &Self) {
-        for (thing, first) in &other.0 {
-            self.note(thing.clone(), first.clone());
-        }
+        self.0.merge(&other.0);
     }
 
     /// Counts times from another moment.
     pub fn shift(&mut self, by_ns: i64) {
-        for first in self.0.values_mut() {
-            first.boottime_ns = first.boottime_ns.saturating_add_signed(by_ns);
-        }
+        self.0.shift(by_ns);
     }
 
     /// Gives commands and files other names. Things have none but the kernel's.
     pub fn rename(&mut self, comm: impl Fn(&str) -> String, exe: impl Fn(&str) -> String) {
-        for first in self.0.values_mut() {
-            first.rename(&comm, &exe);
-        }
+        self.0.rename(comm, exe);
     }
 
     /// All things, by kind and name.
