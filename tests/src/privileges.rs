@@ -137,9 +137,7 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     let report = watch.stop()?;
     let of = |cast: &Cast<'_>, index: usize| -> Result<ContainerPrivileges> {
         let id = format!("{}:{}", runtime.name, cast.running[index].id);
-        let mut all = report.containers.iter();
-        let found = all.find(|container| container.id == id);
-        found.cloned().with_context(|| format!("{id} is missing"))
+        Ok(find(&report, &id)?.clone())
     };
     let plain = of(&cast, 0)?;
     cases.check("used", used_by_plain(&plain));
@@ -172,6 +170,15 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     let advised = follow(options, auditor, runtime, &files, &plain);
     cases.check("advice", advised);
     files.remove()
+}
+
+fn find<'a>(report: &'a PrivilegesReport, id: &str) -> Result<&'a ContainerPrivileges> {
+    let mut all = report.containers.iter();
+    let found = all.find(|container| container.id == id);
+    found.with_context(|| {
+        let ids: Vec<&str> = report.containers.iter().map(|c| c.id.as_str()).collect();
+        format!("{id} is not among {ids:?}")
+    })
 }
 
 /// What an ordinary container does.
@@ -221,13 +228,7 @@ fn follow(
     cast.leave()?;
     files.remove()?;
     worked?;
-    let found = report
-        .containers
-        .iter()
-        .find(|container| container.id == id);
-    let after = &found
-        .with_context(|| format!("{id} is missing"))?
-        .capabilities;
+    let after = &find(&report, &id)?.capabilities;
     let before: Vec<&str> = before
         .capabilities
         .used

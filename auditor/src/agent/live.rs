@@ -241,10 +241,7 @@ impl Agent {
                     ready?.clear_ready();
                     match taken()? {
                         Some(Signal::Stop) => {
-                            if let Some(reader) = &mut reader {
-                                // What happened before the signal is still told.
-                                self.flush(reader).await;
-                            }
+                            self.settle(&mut reader, outputs).await;
                             return self.end(EndedBy::Signal, outputs);
                         }
                         Some(Signal::Reload) => self.reload_policy(),
@@ -289,9 +286,18 @@ impl Agent {
                 .duration
                 .is_some_and(|d| started.elapsed() >= d)
             {
+                self.settle(&mut reader, outputs).await;
                 return self.end(EndedBy::Duration, outputs);
             }
         }
+    }
+
+    /// What happened before the end is still told, and what was lost; what waits for a tick does not wait for ever.
+    async fn settle(&mut self, reader: &mut Option<Reader>, outputs: &mut Outputs) {
+        if let Some(reader) = reader {
+            self.flush(reader).await;
+        }
+        self.tick(reader.as_ref(), outputs);
     }
 
     fn step(&mut self, event: Event<'_>) {

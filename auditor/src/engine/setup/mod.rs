@@ -50,6 +50,8 @@ pub(super) struct Setups {
     tables: BTreeMap<EntityId, Known>,
     /// Devices whose mount was told when it was made, by container.
     told: BTreeSet<(EntityId, u32)>,
+    /// Devices that were told because a table showed them, by container: when that was read.
+    shown: BTreeMap<(EntityId, u32), u64>,
     /// What came before the start line.
     early: Vec<SetUp>,
     trees: Trees,
@@ -121,6 +123,7 @@ impl Setups {
         self.tables.remove(&id);
         self.due.retain(|(of, _), _| *of != id);
         self.told.retain(|(of, _)| *of != id);
+        self.shown.retain(|(of, _), _| *of != id);
     }
 }
 
@@ -450,10 +453,10 @@ impl Engine {
             },
         };
         let mut drafts = foreign_mount::detect(&tables, &changed, &self.world);
-        drafts.retain(|draft| !self.is_told(label, draft));
         if tables.before.mounts != setup.mounts {
             self.show(acted);
         }
+        drafts.retain(|draft| self.is_new_mount(label, draft, setup.read_ns));
         let (who, hook, syscall) = act.map_or((*key, hook::PROC, -1), |record| {
             (record.actor, record.header.hook, record.syscall)
         });

@@ -102,14 +102,19 @@ impl Story {
 
     /// The kernel got at the file system of a device for the container; what is said of it.
     fn gets_at(&mut self, dev: u32) -> Vec<Finding> {
+        let record = self.getting_at(dev);
+        self.machine.step(Event::Act(&record));
+        self.machine.violations()
+    }
+
+    fn getting_at(&mut self, dev: u32) -> ActRecord {
         let mut record = self.record(self.init);
         record.header.hook = hook::GET_TREE;
         record.act = act::MOUNT_DEVICE;
         record.object.dev = dev;
         record.name[..4].copy_from_slice(b"ext4");
         record.name_len = 4;
-        self.machine.step(Event::Act(&record));
-        self.machine.violations()
+        record
     }
 
     fn record(&mut self, tid: u32) -> ActRecord {
@@ -322,6 +327,27 @@ fn a_device_is_told_at_once() {
     assert_eq!(only(&found).0, Severity::Critical);
     // A directory of the host's disk does not make the disk the container's.
     assert_eq!(only(&story.gets_at(DISK)).0, Severity::Critical);
+}
+
+/// A look may be quicker than the record of what it shows: that is told once, too.
+#[test]
+fn a_device_that_a_look_showed_first_is_told_once() {
+    const STICK: u32 = 8 << 20 | 1;
+    let mut story = Story::new();
+    let (late, next) = (story.getting_at(STICK), story.getting_at(STICK));
+    story.act(story.init);
+    story.machine.tick(100_000_000);
+    let look = look(&mut story.machine).unwrap();
+    story.mounts.push(mount(STICK, "/", "/mnt", "ext4"));
+    let mut seen = set_up(&look, story.mounts.clone());
+    seen.read_ns = late.header.boottime_ns;
+    assert!(seen.read_ns < next.header.boottime_ns);
+    story.machine.step(Event::Looked(&seen));
+    assert_eq!(only(&story.machine.violations()).0, Severity::Critical);
+    story.machine.step(Event::Act(&late));
+    assert_eq!(story.machine.violations(), []);
+    story.machine.step(Event::Act(&next));
+    assert_eq!(only(&story.machine.violations()).0, Severity::Critical);
 }
 
 /// A container that was given a whole device may mount it again.
