@@ -5,8 +5,9 @@
 //! [`kernel_fields!`] hands the table to a callback macro: the kernel crate makes one global of each row, this
 //! crate makes [`FIELDS`] for the resolver.
 
-/// Offset of a field that this kernel does not have. The programs prune the code that needs it.
-pub const MISSING: u32 = u32::MAX;
+/// Offset of a field that this kernel does not have. The programs prune the code that needs it. An instruction compares
+/// with 31 bits and a sign: what does not fit is loaded before, and that is never pruned.
+pub const MISSING: u32 = i32::MAX as u32;
 
 /// What a field must be for the programs to read it correctly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +163,7 @@ macro_rules! kernel_fields {
             DENTRY_NAME: ["dentry.d_name.name", "dentry.__d_name.name"], Ptr, Optional, "names of files";
             DENTRY_PARENT: ["dentry.d_parent"], Ptr, Optional, "paths of files";
             INODE_MODE: ["inode.i_mode"], Int(2), Optional, "types of files";
+            INODE_SB: ["inode.i_sb"], Ptr, Optional, "settings of the machine that containers open for writing";
             INODE_RDEV: ["inode.i_rdev"], Int(4), Optional, "device nodes";
             SB_MAGIC: ["super_block.s_magic"], Int(8), Optional, "kinds of file systems";
             FC_ROOT: ["fs_context.root"], Ptr, Optional, "devices that containers mount and unmount within a tick";

@@ -7,8 +7,8 @@ use super::fs;
 use crate::kernel::current::on_current;
 use crate::kernel::globals::{
     DENTRY_INODE, DENTRY_NAME, DENTRY_PARENT, DENTRY_SB, FDT_FD, FDT_MAX, FILE_DENTRY, FILE_INODE,
-    FILE_MNT, FILES_FDT, INODE_INO, INODE_MODE, INODE_RDEV, MOUNT_MNT, MOUNT_NS, NSPROXY_MNT,
-    SB_DEV, SB_MAGIC, SB_USERNS, TASK_FILES, TASK_NSPROXY, USERNS_INUM, has,
+    FILE_MNT, FILES_FDT, INODE_INO, INODE_MODE, INODE_RDEV, MOUNT_NS, NSPROXY_MNT, SB_DEV,
+    SB_MAGIC, SB_USERNS, TASK_FILES, TASK_NSPROXY, USERNS_INUM,
 };
 use crate::kernel::{Access, Probe, Ptr};
 use auditor_common::limits::{ACT_NAME_LEN, PATH_COMPONENTS};
@@ -123,16 +123,14 @@ pub enum Whose {
 /// As for [`Access`].
 #[inline(always)]
 pub unsafe fn mount_ns<A: Access>(file: Ptr) -> Option<u64> {
-    if !has(&MOUNT_MNT) {
-        return None;
-    }
     // SAFETY: the caller's promise; Probe takes any address.
     unsafe {
         let mnt = A::ptr(file, &FILE_MNT);
+        let mount = fs::mount_around(mnt)?;
         if mnt.is_null() {
             return Some(0);
         }
-        Probe::field(mnt.wrapping_sub(MOUNT_MNT.load() as usize), &MOUNT_NS)
+        Probe::field(mount, &MOUNT_NS)
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::kernel::globals::{
     DENTRY_INODE, DENTRY_SB, FS_PWD_DENTRY, FS_PWD_MNT, FS_ROOT_DENTRY, FS_ROOT_MNT, INODE_INO,
     MNT_INUM, MOUNT_ID, MOUNT_MNT, MOUNT_NS, NSPROXY_MNT, SB_DEV, TASK_FS, TASK_NSPROXY, has,
+    place,
 };
 use crate::kernel::{Access, Probe, Ptr};
 use auditor_common::record::{FileRef, PathRef, TaskState, known, path_flags};
@@ -51,10 +52,9 @@ unsafe fn path<A: Access>(mnt: Ptr, dentry: Ptr, out: *mut PathRef) {
         if !superblock.is_null() {
             (*out).dev = A::u32(superblock, &SB_DEV);
         }
-        if !has(&MOUNT_MNT) {
+        let Some(mount) = mount_around(mnt) else {
             return;
-        }
-        let mount = mnt.wrapping_sub(MOUNT_MNT.load() as usize);
+        };
         (*out).mnt_id = Probe::u32(mount, &MOUNT_ID);
         let namespace: Option<u64> = Probe::field(mount, &MOUNT_NS);
         let Some(namespace) = namespace else { return };
@@ -71,18 +71,23 @@ unsafe fn path<A: Access>(mnt: Ptr, dentry: Ptr, out: *mut PathRef) {
     }
 }
 
+/// The kernel's own part of a mount, which holds the part that files point to; `None` where this cannot be told.
+#[inline(always)]
+pub fn mount_around(mnt: Ptr) -> Option<Ptr> {
+    place(&MOUNT_MNT).map(|offset| mnt.wrapping_sub(offset))
+}
+
 /// The mount that a file was reached through, and whose it is.
 ///
 /// # Safety
 /// `out` is writable.
 #[inline(always)]
 pub unsafe fn mount(mnt: Ptr, out: *mut FileRef) {
-    if !has(&MOUNT_MNT) {
+    let Some(mount) = mount_around(mnt) else {
         return;
-    }
+    };
     // SAFETY: the caller's promise; Probe takes any address.
     unsafe {
-        let mount = mnt.wrapping_sub(MOUNT_MNT.load() as usize);
         (*out).mnt_id = Probe::u32(mount, &MOUNT_ID);
         let namespace: Option<u64> = Probe::field(mount, &MOUNT_NS);
         let mut inum = 0;
@@ -110,7 +115,7 @@ pub unsafe fn cwd_is_foreign<A: Access>(task: Ptr) -> bool {
     unsafe {
         let fs = A::ptr(task, &TASK_FS);
         let proxy = A::ptr(task, &TASK_NSPROXY);
-        if fs.is_null() || proxy.is_null() || !has(&MOUNT_MNT) {
+        if fs.is_null() || proxy.is_null() {
             return true;
         }
         let own: Option<u64> = Probe::field(proxy, &NSPROXY_MNT);
@@ -118,8 +123,10 @@ pub unsafe fn cwd_is_foreign<A: Access>(task: Ptr) -> bool {
         if mnt.is_null() {
             return true;
         }
-        let namespace: Option<u64> =
-            Probe::field(mnt.wrapping_sub(MOUNT_MNT.load() as usize), &MOUNT_NS);
+        let Some(mount) = mount_around(mnt) else {
+            return true;
+        };
+        let namespace: Option<u64> = Probe::field(mount, &MOUNT_NS);
         match (own, namespace) {
             (Some(own), Some(namespace)) => own == 0 || own != namespace,
             _ => true,

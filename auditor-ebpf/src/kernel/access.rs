@@ -1,9 +1,9 @@
 //! Two ways to read a field.
 //!
 //! An offset is always a global that the verifier knows to be constant, so a field that this kernel lacks
-//! ([`MISSING`]) turns into a constant zero and its code is pruned.
+//! ([`MISSING`](auditor_common::fields::MISSING)) turns into a constant zero and its code is pruned.
 
-use auditor_common::fields::MISSING;
+use super::globals::place;
 use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel_str};
 
@@ -22,12 +22,9 @@ pub trait Access {
     /// Reads a field; `None` where this kernel has none, or cannot read it.
     #[inline(always)]
     unsafe fn field<T: Copy>(base: Ptr, offset: &Global<u32>) -> Option<T> {
-        let offset = offset.load();
-        if offset == MISSING {
-            return None;
-        }
+        let offset = place(offset)?;
         // SAFETY: the caller's promise.
-        unsafe { Self::read(base.wrapping_add(offset as usize).cast()) }
+        unsafe { Self::read(base.wrapping_add(offset).cast()) }
     }
 
     /// A 32-bit field; 0 where there is none.
@@ -95,9 +92,8 @@ pub unsafe fn copy_string<const N: usize>(address: Ptr, out: *mut [u8; N]) -> i6
 /// `out` is writable.
 #[inline(always)]
 pub unsafe fn string<const N: usize>(base: Ptr, offset: &Global<u32>, out: *mut [u8; N]) {
-    let offset = offset.load();
-    if offset != MISSING {
+    if let Some(offset) = place(offset) {
         // SAFETY: the caller's promise.
-        unsafe { copy_string(base.wrapping_add(offset as usize), out) };
+        unsafe { copy_string(base.wrapping_add(offset), out) };
     }
 }

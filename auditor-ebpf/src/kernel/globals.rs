@@ -113,5 +113,14 @@ pub static FILE_KEY_3: Global<u32> = Global::new(0);
 /// Whether this kernel has a field.
 #[inline(always)]
 pub fn has(field: &Global<u32>) -> bool {
-    field.load() != MISSING
+    place(field).is_some()
+}
+
+/// Where a field is; `None`: this kernel has none.
+#[inline(always)]
+pub fn place(field: &Global<u32>) -> Option<usize> {
+    match field.load() {
+        MISSING => None,
+        offset => Some(offset as usize),
+    }
 }

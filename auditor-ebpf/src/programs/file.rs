@@ -11,8 +11,7 @@ use crate::capture::{self, Whose};
 use crate::emit;
 use crate::kernel::current::{self, on_current};
 use crate::kernel::globals::{
-    BPRM_FILE, DENTRY_SB, FILE_DENTRY, FILE_FLAGS, FILE_INODE, FILE_MODE, INODE_MODE, INODE_RDEV,
-    SB_MAGIC,
+    BPRM_FILE, FILE_FLAGS, FILE_INODE, FILE_MODE, INODE_MODE, INODE_RDEV, INODE_SB, SB_MAGIC,
 };
 use crate::kernel::{Access, Direct, Probe, Ptr};
 use crate::marks;
@@ -21,8 +20,6 @@ use auditor_common::record::act;
 use aya_ebpf::macros::{fentry, tracepoint};
 use aya_ebpf::programs::{FEntryContext, TracePointContext};
 
-/// `FMODE_WRITE`, in `file.f_mode`.
-const WRITE: u32 = 0x2;
 /// `__FMODE_EXEC`, in `file.f_flags`: user space cannot set it.
 const EXEC: u32 = 0x20;
 /// `PROT_EXEC`.
@@ -33,6 +30,8 @@ mod mode {
     pub const TYPE: u16 = 0xf000;
     pub const CHAR: u16 = 0x2000;
     pub const BLOCK: u16 = 0x6000;
+    /// The types of devices have it, and those of what is opened beside them have not.
+    pub const DEVICE: u16 = CHAR & BLOCK;
 }
 
 /// Whether a file system's files are knobs of the kernel.
@@ -64,33 +63,38 @@ fn is_plain(device: u32) -> bool {
     }
 }
 
+/// Whether a file was opened for writing, by its flags: no call changes how afterwards.
+#[inline(always)]
+const fn writes(flags: u32) -> bool {
+    // As `OPEN_FMODE` has it: of O_RDONLY, O_WRONLY, O_RDWR and 3 the middle two.
+    (flags + 1) & 2 != 0
+}
+
 /// Whether a file on the task's own mounts matters all the same: a device, or a knob that is open for writing.
 #[inline(always)]
-unsafe fn is_sensitive<A: Access>(file: Ptr) -> bool {
+unsafe fn is_sensitive<A: Access>(file: Ptr, flags: u32) -> bool {
     // SAFETY: the caller's promise; pointers are checked.
     unsafe {
         let inode = A::ptr(file, &FILE_INODE);
-        if !inode.is_null() {
-            let mode: Option<u16> = A::field(inode, &INODE_MODE);
-            let kind = match mode {
-                Some(mode) => mode & mode::TYPE,
-                None => 0,
-            };
-            if kind == mode::BLOCK {
-                return true;
-            }
-            if kind == mode::CHAR {
-                return !is_plain(A::u32(inode, &INODE_RDEV));
-            }
-        }
-        if A::u32(file, &FILE_MODE) & WRITE == 0 {
+        if inode.is_null() {
             return false;
         }
-        let dentry = A::ptr(file, &FILE_DENTRY);
-        if dentry.is_null() {
+        let mode: Option<u16> = A::field(inode, &INODE_MODE);
+        let mode = match mode {
+            Some(mode) => mode,
+            None => 0,
+        };
+        if mode & mode::DEVICE != 0 {
+            match mode & mode::TYPE {
+                mode::BLOCK => return true,
+                mode::CHAR => return !is_plain(A::u32(inode, &INODE_RDEV)),
+                _ => {}
+            }
+        }
+        if !writes(flags) {
             return false;
         }
-        let superblock = A::ptr(dentry, &DENTRY_SB);
+        let superblock = A::ptr(inode, &INODE_SB);
         !superblock.is_null() && has_knobs(A::u64(superblock, &SB_MAGIC) as u32)
     }
 }
@@ -117,11 +121,11 @@ unsafe fn tell<A: Access>(file: Ptr, hook: u16, act: u32, protection: Option<u64
 
 /// What a marked task does with a file.
 #[inline(always)]
-unsafe fn watch<A: Access>(file: Ptr, hook: u16, act: u32) {
+unsafe fn watch<A: Access>(file: Ptr, flags: u32, hook: u16, act: u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let whose = on_current!(capture::whose, capture::mount_ns::<A>(file));
-        if whose != Whose::Foreign && !is_sensitive::<A>(file) || current::is_own() {
+        if whose != Whose::Foreign && !is_sensitive::<A>(file, flags) || current::is_own() {
             emit::filter(hook);
             return;
         }
@@ -150,11 +154,11 @@ pub fn file_open(ctx: FEntryContext) -> i32 {
     let file: Ptr = ctx.arg(0);
     // SAFETY: the function's argument is typed and never null.
     unsafe {
-        let executes = Direct::u32(file, &FILE_FLAGS) & EXEC != 0;
-        if executes {
+        let flags = Direct::u32(file, &FILE_FLAGS);
+        if flags & EXEC != 0 {
             watch_code::<Direct>(file, hook::FILE_OPEN, act::EXEC, None);
         } else if marks::has_current() {
-            watch::<Direct>(file, hook::FILE_OPEN, act::OPEN);
+            watch::<Direct>(file, flags, hook::FILE_OPEN, act::OPEN);
         }
     }
     0
@@ -166,7 +170,10 @@ pub fn file_receive(ctx: FEntryContext) -> i32 {
     let file: Ptr = ctx.arg(0);
     if marks::has_current() {
         // SAFETY: the function's argument is typed and never null.
-        unsafe { watch::<Direct>(file, hook::FILE_RECEIVE, act::RECEIVE) }
+        unsafe {
+            let flags = Direct::u32(file, &FILE_FLAGS);
+            watch::<Direct>(file, flags, hook::FILE_RECEIVE, act::RECEIVE);
+        }
     }
     0
 }
@@ -196,7 +203,8 @@ pub fn exit_open(ctx: TracePointContext) -> i32 {
             emit::filter(hook::EXIT_OPEN);
         } else {
             proc_file::look(file);
-            watch::<Probe>(file, hook::EXIT_OPEN, act::OPEN);
+            let flags = Probe::u32(file, &FILE_FLAGS);
+            watch::<Probe>(file, flags, hook::EXIT_OPEN, act::OPEN);
         }
     }
     0

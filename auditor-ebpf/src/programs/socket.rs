@@ -9,9 +9,8 @@ use crate::capture;
 use crate::emit;
 use crate::kernel::current;
 use crate::kernel::globals::{
-    FILE_INODE, FILE_PRIVATE, HOST_MNT, INODE_MODE, MNT_INUM, MOUNT_MNT, MOUNT_NS, SOCK_FAMILY,
-    SOCK_PEER_PID, SOCKET_SK, UNIX_ADDR, UNIX_ADDR_LEN, UNIX_ADDR_NAME, UNIX_DENTRY, UNIX_MNT,
-    UNIX_PEER, has,
+    FILE_INODE, FILE_PRIVATE, HOST_MNT, INODE_MODE, MNT_INUM, MOUNT_NS, SOCK_FAMILY, SOCK_PEER_PID,
+    SOCKET_SK, UNIX_ADDR, UNIX_ADDR_LEN, UNIX_ADDR_NAME, UNIX_DENTRY, UNIX_MNT, UNIX_PEER, has,
 };
 use crate::kernel::{Access, Probe, Ptr};
 use crate::maps::SENT;
@@ -41,8 +40,10 @@ fn is_own(sk: Ptr, listener: Ptr) -> bool {
     // SAFETY: Probe takes any address.
     unsafe {
         let mnt = Probe::ptr(sk, &UNIX_MNT);
-        if !mnt.is_null() && has(&MOUNT_MNT) {
-            let bound = Probe::ptr(mnt.wrapping_sub(MOUNT_MNT.load() as usize), &MOUNT_NS);
+        if !mnt.is_null()
+            && let Some(mount) = capture::mount_around(mnt)
+        {
+            let bound = Probe::ptr(mount, &MOUNT_NS);
             return HOST_MNT.load() != 0
                 && bound == capture::mount_namespace(current::untyped())
                 && Probe::u32(bound, &MNT_INUM) != HOST_MNT.load();

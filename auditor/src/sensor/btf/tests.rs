@@ -4,6 +4,8 @@
 
 use proptest::prelude::*;
 
+use auditor_common::fields::MISSING;
+
 use super::raw::MAGIC;
 use super::*;
 
@@ -120,7 +122,7 @@ pub(crate) fn sample() -> Builder {
     );
     let ns = b.composite(kind::STRUCT, 0, "ns", 16, &[("inum", u32_id, 64)]);
     let pointer = b.reference(kind::PTR, "", ns);
-    let state = b.composite_enum("state", 0, &[("RUNNING", 0), ("DEAD", u32::MAX)]);
+    let state = b.composite_enum("state", 0, &[("RUNNING", 0), ("DEAD", MISSING)]);
     let comm = b.array(char_id, 16);
     let members = [
         ("pid", u32_id, 0),
