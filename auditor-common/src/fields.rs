@@ -148,6 +148,8 @@ macro_rules! kernel_fields {
             MOUNT_NS: ["mount.mnt_ns"], Ptr, Optional, "mount namespaces of root and working directories";
             MOUNT_ID: ["mount.mnt_id"], Int(4), Optional, "mount ids of root and working directories";
 
+            TASK_INFO_STATUS: ["task_struct.thread_info.status"], Int(4), Optional, "which system calls are 32-bit ones, on x86";
+            TASK_INFO_FLAGS: ["task_struct.thread_info.flags"], Int(8), Optional, "which system calls are 32-bit ones, on arm64";
             SIGINFO_CODE: ["kernel_siginfo.si_code"], Int(4), Optional, "whether user space sent a signal";
 
             READING_MODULE: ["kernel_read_file_id.READING_MODULE"], Enumerator, Optional, "modules loaded from files";

@@ -37,6 +37,8 @@ pub enum Tier {
     Trampoline,
     /// Only where trampolines are refused.
     Tracepoint,
+    /// None, unless somebody asks for what it sees: both can.
+    OnDemand,
 }
 
 /// One hook.
@@ -127,4 +129,5 @@ hooks! {
     CAPABLE_EXIT = 58: "capable_exit", "cap_capable/return", Attach::Fexit("cap_capable"), Trampoline, "capabilities that containers use";
     SPLICE = 59: "splice", "do_splice", Attach::Fentry("do_splice"), Trampoline, "containers that splice into sockets of the kernel's crypto";
     GET_TREE = 60: "get_tree", "vfs_get_tree", Attach::Fexit("vfs_get_tree"), Trampoline, "devices that containers mount and unmount within a tick";
+    SYS_ENTER = 61: "sys_calls", "sys_enter", Attach::TpBtf("sys_enter"), OnDemand, "system calls that containers make";
 }

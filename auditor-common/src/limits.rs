@@ -12,6 +12,11 @@ pub const ACT_NAME_LEN: usize = 256;
 pub const PATH_COMPONENTS: usize = 12;
 /// Thread ids that there can be at most on a 64-bit kernel (`PID_MAX_LIMIT`).
 pub const PID_LIMIT: usize = 1 << 22;
+/// Numbers of system calls that are told apart. Native tables are shorter.
+pub const CALL_LIMIT: usize = 512;
+/// The number that stands for all calls by another table than the machine's native one, whose numbers mean others, and for
+/// those that are not told apart.
+pub const FOREIGN_CALL: u64 = CALL_LIMIT as u64 - 1;
 /// Namespace slots in a task's state, see [`crate::record::ns`].
 pub const NS_SLOTS: usize = 10;
 /// Cgroup slots in a task's state: the v2 leaf and one for each v1 controller, see [`crate::record::cgroup`].

@@ -453,6 +453,9 @@ pub mod act {
     /// Was asked for a capability, for the first time in its container. `arg0`: its number; `arg1`: see
     /// [`super::capable`]; `result`: whether it has it.
     pub const CAPABLE: u32 = 64;
+    /// Made a system call, for the first time in its container. `arg0`: its number, or
+    /// [`FOREIGN_CALL`](crate::limits::FOREIGN_CALL).
+    pub const CALL: u32 = 67;
     /// Nobody's deed: what the agent may do from here on, as it says itself. `arg0`: its permitted capabilities; `arg1`: 0
     /// when it began, 1 once it has dropped what it does not need any more.
     pub const OWN_GRANT: u32 = 65;

@@ -3,7 +3,7 @@
 //! Ring sizes are defaults; the loader sets them. Names are unique within the kernel's 15 characters.
 
 use auditor_common::hook::HOOKS;
-use auditor_common::limits::PID_LIMIT;
+use auditor_common::limits::{CALL_LIMIT, PID_LIMIT};
 use auditor_common::record::{ActRecord, HandleRecord, TaskRecord};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
@@ -72,6 +72,15 @@ pub static USES: LruHashMap<User, Uses> = LruHashMap::with_max_entries(MAX_USERS
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.recent")]
 pub static RECENT: Recent = Recent(UnsafeCell::new([[0; 4]; RECENT_LEN]));
+
+/// Which system calls were made by whom. A group that has made room for others is told of once more.
+#[map]
+pub static CALLS: LruHashMap<User, Calls> = LruHashMap::with_max_entries(MAX_USERS, 0);
+
+/// What was called last and told before: a short way to answer for [`CALLS`], as [`RECENT`] is.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.calls")]
+pub static RECENT_CALLS: Recent = Recent(UnsafeCell::new([[0; 4]; RECENT_LEN]));
 
 /// Which capabilities the agent and its helper asked for, and how: see [`auditor_common::record::capable::own`].
 #[map]
@@ -197,6 +206,9 @@ pub type Uses = [u64; USES_WAYS];
 
 /// Ways to ask for a capability: four scopes, granted or not, known to be a probe or not.
 pub const USES_WAYS: usize = 16;
+
+/// Value of [`CALLS`]: a bit for each number.
+pub type Calls = [u64; CALL_LIMIT / 64];
 
 /// Value of [`UNSHARING`].
 #[repr(C)]

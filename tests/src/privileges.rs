@@ -1,5 +1,6 @@
 //! What `auditor privileges` says of containers whose use of capabilities is known, live and from its own recording.
 
+mod calls;
 mod layers;
 
 use std::collections::BTreeSet;
@@ -133,6 +134,7 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     act(&mut cast, 2, CapabilityAct::Reboot)?;
     let path = "/sys".to_owned();
     act(&mut cast, 3, CapabilityAct::Mount { path })?;
+    let called = calls::makes_32_bit_call(&mut cast, 2)?;
     let scanned = layers::scan(auditor)?;
     let report = watch.stop()?;
     let of = |cast: &Cast<'_>, index: usize| -> Result<ContainerPrivileges> {
@@ -145,6 +147,9 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     cases.check("ordinary-user", used_by_ordinary_user(&of(&cast, 2)?));
     cases.check("mounts", used_by_mounting(&of(&cast, 3)?));
     cases.check("from-before", used_from_before(&of(&early, 0)?));
+    cases.check("calls", calls::of_plain(&plain));
+    cases.check("calls-from-before", calls::from_before(&of(&early, 0)?));
+    cases.check("calls-32-bit", calls::of_32_bit(&of(&cast, 2)?, called));
     cases.check("layers-plain", layers::is_plain(&plain));
     cases.check("layers-within", layers::is_within(&of(&cast, 1)?));
     let share = cast.shared().context("nothing is shared")?;
@@ -222,9 +227,13 @@ fn follow(
         container.patch = Some(patch.to_string().leak());
     }
     let mut cast = Cast::new(options, &scene, runtime)?;
-    let worked = work(&mut cast);
+    let mut worked = work(&mut cast);
     let id = format!("{}:{}", runtime.name, cast.running[0].id);
     let report = watch.stop()?;
+    if worked.is_ok() {
+        worked = calls::is_filtered(&mut cast, patch);
+        runtime.run(&["exec", &cast.running[0].id, "/bin/true"], None)?;
+    }
     cast.leave()?;
     files.remove()?;
     worked?;
@@ -459,6 +468,7 @@ impl Watch {
             .args([
                 "-v",
                 "privileges",
+                "--syscalls",
                 "--window",
                 "1h",
                 "--format",

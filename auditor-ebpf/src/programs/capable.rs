@@ -365,8 +365,11 @@ unsafe fn is_others<A: Access>(task: Ptr, cred: Ptr) -> bool {
 }
 
 /// What tells the running task's mount namespace from those before it.
+///
+/// # Safety
+/// As for [`Access`].
 #[inline(always)]
-unsafe fn mount_namespace<A: Access>(proxy: Ptr) -> u64 {
+pub(super) unsafe fn mount_namespace<A: Access>(proxy: Ptr) -> u64 {
     // SAFETY: the caller's promise; pointers are checked.
     unsafe {
         let mnt = A::ptr(proxy, &NSPROXY_MNT);

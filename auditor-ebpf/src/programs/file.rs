@@ -79,11 +79,7 @@ unsafe fn is_sensitive<A: Access>(file: Ptr, flags: u32) -> bool {
         if inode.is_null() {
             return false;
         }
-        let mode: Option<u16> = A::field(inode, &INODE_MODE);
-        let mode = match mode {
-            Some(mode) => mode,
-            None => 0,
-        };
+        let mode: u16 = A::field(inode, &INODE_MODE).unwrap_or_default();
         if mode & mode::DEVICE != 0 {
             match mode & mode::TYPE {
                 mode::BLOCK => return true,

@@ -2,6 +2,7 @@
 
 mod access;
 mod act;
+mod calls;
 mod capable;
 mod cgroup;
 mod code;

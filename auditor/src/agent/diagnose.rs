@@ -104,12 +104,7 @@ fn attempt(options: &Sight, proc: &ProcFs, tree: &CgroupTree) -> (Option<Sensor>
     if options.tier == TierChoice::Scan {
         return (None, None);
     }
-    let load = load_options(
-        options.tier,
-        options.btf.as_deref(),
-        &options.without_hooks,
-        1 << 20,
-    );
+    let load = load_options(options, 1 << 20);
     match Sensor::open(&load, proc, tree) {
         Ok(sensor) => (Some(sensor), None),
         Err(error) => (None, Some(error.to_string())),

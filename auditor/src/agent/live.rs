@@ -97,7 +97,7 @@ impl Agent {
             Failure::new("cannot tell which machine this is", "mount /proc").caused_by(e)
         })?;
         let (proc, tree) = at_rest(&machine)?;
-        let mut sensor = if options.tier == TierChoice::Scan {
+        let mut sensor = if options.sight.tier == TierChoice::Scan {
             None
         } else {
             Some(open_sensor(options, &proc, &tree)?)

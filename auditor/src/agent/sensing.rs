@@ -3,6 +3,7 @@
 use crate::cli::config::TierChoice;
 use crate::cli::failure::Failure;
 use crate::cli::live::LiveOptions;
+use crate::cli::sight::Sight;
 use crate::engine;
 use crate::model::output::HookState;
 use crate::model::{Dimension, Tier};
@@ -37,21 +38,17 @@ pub struct Sensor {
 
 /// How the sensor is to be loaded for these options.
 #[must_use]
-pub fn load_options(
-    tier: TierChoice,
-    btf: Option<&std::path::Path>,
-    without: &[String],
-    ring_bytes: u32,
-) -> LoadOptions {
+pub fn load_options(sight: &Sight, ring_bytes: u32) -> LoadOptions {
     LoadOptions {
-        btf: btf.map(std::path::Path::to_owned),
-        want: match tier {
+        btf: sight.btf.clone(),
+        want: match sight.tier {
             TierChoice::Auto | TierChoice::Scan => Want::Auto,
             TierChoice::Trampoline => Want::Trampoline,
             TierChoice::Tracepoint => Want::Tracepoint,
         },
         ring_bytes,
-        without: without.iter().cloned().collect(),
+        without: sight.without_hooks.iter().cloned().collect(),
+        syscalls: sight.syscalls,
     }
 }
 
@@ -405,14 +402,10 @@ pub(super) fn open_sensor(
     proc: &ProcFs,
     tree: &CgroupTree,
 ) -> anyhow::Result<Sensor> {
-    let load = load_options(
-        options.tier,
-        options.btf.as_deref(),
-        &options.without_hooks,
-        options.ring_size_bytes,
-    );
+    let load = load_options(&options.sight, options.ring_size_bytes);
+    let sight = &options.sight;
     let next = "run \"auditor doctor\" to see what is missing, or watch with --tier scan";
-    let sensor = Sensor::open(&load, proc, tree).map_err(|e| match (&e, &options.btf) {
+    let sensor = Sensor::open(&load, proc, tree).map_err(|e| match (&e, &sight.btf) {
         // The file was the user's choice: that the environment is at fault is not known.
         (SensorError::Load(LoadError::Btf(_) | LoadError::Fields(_)), Some(path)) => {
             let what = format!("cannot use --btf {}", path.display());
@@ -420,9 +413,9 @@ pub(super) fn open_sensor(
         }
         _ => Failure::unsupported("no live tier works here", next).caused_by(e),
     })?;
-    let asked_trampoline = options.tier == TierChoice::Trampoline;
-    if !sensor.is_live() && options.without_hooks.is_empty()
-        || asked_trampoline && sensor.tier() != Tier::Trampoline && options.without_hooks.is_empty()
+    let asked_trampoline = sight.tier == TierChoice::Trampoline;
+    if !sensor.is_live() && sight.without_hooks.is_empty()
+        || asked_trampoline && sensor.tier() != Tier::Trampoline && sight.without_hooks.is_empty()
     {
         let failed: Vec<String> = sensor
             .states()

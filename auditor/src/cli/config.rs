@@ -86,6 +86,8 @@ pub struct FileOptions {
     pub keep_capabilities: Option<bool>,
     /// `--without-hook`.
     pub without_hook: Option<Vec<String>>,
+    /// `--syscalls`.
+    pub syscalls: Option<bool>,
     /// `--duration`.
     pub duration: Option<Span>,
     /// `--state`.

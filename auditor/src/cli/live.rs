@@ -1,6 +1,6 @@
 //! How to watch live, whatever becomes of it: the options that `watch` and `record` share.
 
-use super::config::{FileOptions, TierChoice};
+use super::config::FileOptions;
 use super::failure::Failure;
 use super::policy::PolicySource;
 use super::sight::{Sight, SightArgs};
@@ -66,9 +66,7 @@ pub struct LiveOptions {
     /// Where the policy is.
     pub policy: PolicySource,
     /// How to see events.
-    pub tier: TierChoice,
-    /// Types of the running kernel; `None`: the kernel's own.
-    pub btf: Option<PathBuf>,
+    pub sight: Sight,
     /// Time between sweeps.
     pub sweep: Duration,
     /// Time between heartbeats.
@@ -79,8 +77,6 @@ pub struct LiveOptions {
     pub state_dir: Option<PathBuf>,
     /// What becomes of capabilities.
     pub capabilities: Capabilities,
-    /// Hooks to do without, by their names in output ([`auditor_common::hook::HookSpec::name`]).
-    pub without_hooks: Vec<String>,
     /// When to end.
     pub duration: Option<Duration>,
     /// The severity that ends the watch.
@@ -105,15 +101,9 @@ impl LiveArgs {
             .keep_capabilities
             .or(file.keep_capabilities)
             .unwrap_or(false);
-        let Sight {
-            tier,
-            btf,
-            without_hooks,
-        } = self.sight.resolve(file)?;
         Ok(LiveOptions {
             policy: PolicySource::from(self.policy.or_else(|| file.policy.clone())),
-            tier,
-            btf,
+            sight: self.sight.resolve(file)?,
             sweep: bounded("--sweep", self.sweep.or(file.sweep), "1s", ("100ms", "1h"))?,
             heartbeat: bounded(
                 "--heartbeat",
@@ -128,7 +118,6 @@ impl LiveArgs {
             } else {
                 Capabilities::Drop
             },
-            without_hooks,
             duration: self.duration.or(file.duration).map(|span| span.0),
             exit_on: None,
             record: None,

@@ -35,6 +35,7 @@ Examples:
   auditor privileges --from /var/lib/auditor/ 'traces/web-*'   over many traces
   auditor privileges --from traces/ --format json | jq '.together[] | {of, excess}'
   auditor privileges --from traces/ --container web --format kubernetes
+  sudo auditor privileges --window 1h --syscalls --format seccomp --container web | jq '.[0].profile'
   sudo auditor privileges --window 1h --state /var/lib/auditor/privileges.json   again and again
 
 Exit codes: 0, 2 error (a trace is damaged), 3 no live tier works here, 4 evidence was lost.";
@@ -50,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub container: Vec<String>,
     /// Recorded traces, directories of traces, patterns with * and ?, instead of this machine; -: standard input
-    #[arg(long, value_name = "TRACE", num_args = 1.., conflicts_with_all = ["window", "record", "tier", "btf", "without_hook"])]
+    #[arg(long, value_name = "TRACE", num_args = 1.., conflicts_with_all = ["window", "record", "tier", "btf", "without_hook", "syscalls"])]
     pub from: Vec<PathBuf>,
     /// How long to watch [default: 30s]
     #[arg(long, value_name = "DURATION", env = "AUDITOR_WINDOW")]
@@ -86,6 +87,8 @@ pub enum ReportFormat {
     Oci,
     /// Advice: lines of a systemd unit
     Systemd,
+    /// Advice: seccomp profiles, of what was seen with --syscalls
+    Seccomp,
     /// Advice: roles for the auditor's own policy
     Policy,
 }
@@ -163,6 +166,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         ReportFormat::Docker => advice::write(&report, Form::Docker),
         ReportFormat::Oci => advice::write(&report, Form::Oci),
         ReportFormat::Systemd => advice::write(&report, Form::Systemd),
+        ReportFormat::Seccomp => advice::write(&report, Form::Seccomp),
         ReportFormat::Policy => advice::write(&report, Form::Policy),
     })?;
     kept.transpose()?;
@@ -196,7 +200,7 @@ fn refused(path: &Path, error: HistoryError) -> Failure {
 
 fn live(args: &Args, context: &Context) -> anyhow::Result<(Observation, Exit)> {
     let options = args.live(&context.file)?;
-    if options.tier == TierChoice::Scan {
+    if options.sight.tier == TierChoice::Scan {
         return Err(Failure::unsupported(
             "--tier scan sees no capability in use",
             "leave it out, or read what another machine has recorded with --from",

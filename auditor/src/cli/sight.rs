@@ -3,6 +3,7 @@
 use super::config::{FileOptions, TierChoice};
 use super::failure::Failure;
 use auditor_common::hook::HOOKS;
+use clap::builder::BoolishValueParser;
 use std::path::PathBuf;
 
 /// The flags.
@@ -22,6 +23,12 @@ pub struct SightArgs {
         value_delimiter = ','
     )]
     pub without_hook: Vec<String>,
+    /// See which system calls containers make, too: this makes every system call of every program some 100 ns slower
+    #[arg(
+        long, value_name = "BOOL", env = "AUDITOR_SYSCALLS", value_parser = BoolishValueParser::new(),
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true
+    )]
+    pub syscalls: Option<bool>,
 }
 
 /// What to do, checked.
@@ -33,6 +40,8 @@ pub struct Sight {
     pub btf: Option<PathBuf>,
     /// Hooks to do without, by their names in output ([`auditor_common::hook::HookSpec::name`]).
     pub without_hooks: Vec<String>,
+    /// Whether to see which system calls containers make.
+    pub syscalls: bool,
 }
 
 impl SightArgs {
@@ -45,10 +54,18 @@ impl SightArgs {
             true => file.without_hook.clone().unwrap_or_default(),
             false => self.without_hook,
         };
+        let tier = self.tier.or(file.tier).unwrap_or_default();
+        if self.syscalls == Some(true) && tier == TierChoice::Scan {
+            return Err(Failure::new(
+                "--tier scan sees no system calls",
+                "leave --tier or --syscalls out",
+            ));
+        }
         Ok(Sight {
-            tier: self.tier.or(file.tier).unwrap_or_default(),
+            tier,
             btf: self.btf.or_else(|| file.btf.clone()),
             without_hooks: known_hooks(without)?,
+            syscalls: self.syscalls.or(file.syscalls).unwrap_or(false),
         })
     }
 }

@@ -158,6 +158,7 @@ mod tests {
     use crate::cli::config::{FileOptions, Format, TierChoice};
     use crate::cli::live::{Capabilities, LiveOptions};
     use crate::cli::policy::PolicySource;
+    use crate::cli::sight::Sight;
     use crate::cli::{Cli, Command};
     use crate::model::output::Record;
     use crate::model::{RuleId, Severity};
@@ -190,14 +191,17 @@ mod tests {
                 output: None,
                 live: LiveOptions {
                     policy: PolicySource::Default,
-                    tier: TierChoice::Auto,
-                    btf: None,
+                    sight: Sight {
+                        tier: TierChoice::Auto,
+                        btf: None,
+                        without_hooks: vec![],
+                        syscalls: false,
+                    },
                     sweep: Duration::from_secs(1),
                     heartbeat: Duration::from_secs(60),
                     ring_size_bytes: 8 << 20,
                     state_dir: Some("/run/auditor".into()),
                     capabilities: Capabilities::Drop,
-                    without_hooks: vec![],
                     duration: None,
                     exit_on: None,
                     record: None,
@@ -219,16 +223,18 @@ mod tests {
             no_state = true
             keep_capabilities = true
             without_hook = ["set_fs_pwd"]
+            syscalls = true
             ring_size = "16MiB"
             exit_on = "low"
-            tier = "scan"
+            tier = "tracepoint"
         "#;
         let from_file = resolve(&[], file).unwrap().live;
         assert_eq!(from_file.policy, PolicySource::File("/etc/p.toml".into()));
         assert_eq!(from_file.sweep, Duration::from_secs(2));
         assert_eq!(from_file.state_dir, None);
         assert_eq!(from_file.capabilities, Capabilities::Keep);
-        assert_eq!(from_file.without_hooks, ["set_fs_pwd"]);
+        assert_eq!(from_file.sight.without_hooks, ["set_fs_pwd"]);
+        assert!(from_file.sight.syscalls);
         assert_eq!(from_file.ring_size_bytes, 16 << 20);
         let flags = [
             "--sweep=3s",
@@ -243,9 +249,9 @@ mod tests {
         assert_eq!(both.sweep, Duration::from_secs(3));
         assert_eq!(both.state_dir, Some(PathBuf::from("/run/auditor")));
         assert_eq!(both.capabilities, Capabilities::Drop);
-        assert_eq!(both.without_hooks, ["set_fs_root", "iter/task"]);
+        assert_eq!(both.sight.without_hooks, ["set_fs_root", "iter/task"]);
         assert_eq!(both.exit_on, Some(Severity::Critical));
-        assert_eq!(both.tier, TierChoice::Auto);
+        assert_eq!(both.sight.tier, TierChoice::Auto);
         assert_eq!(resolve(&["--no-state"], "").unwrap().live.state_dir, None);
     }
 
@@ -263,6 +269,7 @@ mod tests {
             assert!(resolve(&flags, "").is_err(), "{flags:?}");
         }
         assert!(resolve(&["--output=-", "--format=table"], "").is_err());
+        assert!(resolve(&["--tier=scan", "--syscalls"], "").is_err());
         let options = resolve(&["--output=-"], "").unwrap();
         assert_eq!((options.format, options.output), (Format::Json, None));
         assert!(Cli::try_parse_from(["auditor", "watch", "--exit-on", "bad"]).is_err());

@@ -8,7 +8,8 @@
 use super::rule::{Deed, Draft};
 use super::{Engine, layers};
 use crate::model::RuleId;
-use crate::model::facts::EntityId;
+use crate::model::calls::Calls;
+use crate::model::facts::{EntityId, HOST};
 use crate::model::layers::Confined;
 use crate::model::privileges::{
     Account, Earlier, First, Granted, Privileges, Scope, Way, is_habit,
@@ -16,6 +17,8 @@ use crate::model::privileges::{
 use crate::model::sorted::SortedMap;
 use crate::model::touched::Thing;
 use crate::model::{syscalls, text};
+use auditor_common::hook;
+use auditor_common::limits::FOREIGN_CALL;
 use auditor_common::record::{TaskKey, capable, kernel_str, ns};
 use std::collections::VecDeque;
 
@@ -91,6 +94,7 @@ impl Engine {
             granted,
             whole,
             execs: u64::from(whole),
+            calls: self.sees_calls().then(|| Calls::none(whole)),
             ..Account::default()
         };
         let since_ns = self.now_ns;
@@ -180,6 +184,28 @@ impl Engine {
             open.account.used.note(way, first);
         }
         self.judge_use(deed, way, syscall)
+    }
+
+    fn sees_calls(&self) -> bool {
+        self.config.working & (1 << hook::SYS_ENTER) != 0
+    }
+
+    /// A container's task made a system call. A filter is inherited: what is nested in a container is held to its calls too.
+    pub(super) fn on_call(&mut self, deed: &Deed<'_>) {
+        let number = i32::try_from(deed.record.arg0).ok();
+        let named = number.filter(|_| deed.record.arg0 != FOREIGN_CALL);
+        let name = named.and_then(syscalls::all_of(&self.config.arch));
+        let mut id = deed.label;
+        while id != HOST {
+            let Some(entity) = self.world.entities.get(&id) else {
+                break;
+            };
+            let open = self.ledger.open.get_mut(&id);
+            if let Some(calls) = open.and_then(|open| open.account.calls.as_mut()) {
+                calls.note(name);
+            }
+            id = entity.parent;
+        }
     }
 
     /// A container reached something that is not its own, or that not every container has.

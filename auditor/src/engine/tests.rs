@@ -1,5 +1,6 @@
 //! The engine under test: examples by hand, and random histories against an oracle.
 
+mod calls;
 mod chain;
 mod confinement;
 mod danger;

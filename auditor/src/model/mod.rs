@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches a clock, a file, the network or the kernel.
 
+pub mod calls;
 pub mod capability;
 pub mod device;
 pub mod facts;

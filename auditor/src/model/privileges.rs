@@ -4,6 +4,7 @@
 //! kernel only looks whether it may do more than it was asked for. So each use keeps its scope, and probes stand apart.
 //! Use is observed and never complete: what a longer time would show, nobody knows.
 
+use super::calls::Calls;
 use super::firsts::Firsts;
 use super::layers::Layers;
 use super::output::Party;
@@ -250,6 +251,9 @@ pub struct Account {
     /// What else it reached.
     #[serde(default, skip_serializing_if = "Touched::is_empty")]
     pub touched: Touched,
+    /// The system calls that it made; `None`: nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<Calls>,
 }
 
 impl Account {
@@ -280,6 +284,7 @@ impl Account {
         };
         self.used.merge(&other.used);
         self.touched.merge(&other.touched);
+        Calls::merge_known(&mut self.calls, other.calls.as_ref());
         self.execs = self.execs.saturating_add(other.execs);
         self.observed_ns = self.observed_ns.saturating_add(other.observed_ns);
         self.whole &= other.whole;
@@ -404,7 +409,7 @@ mod tests {
                 permitted, bounding, no_new_privs, initial,
             });
             let (execs, observed_ns) = (u64::from(execs), u64::from(observed_ns));
-            Account { granted, used, execs, observed_ns, whole, touched: Touched::default() }
+            Account { granted, used, execs, observed_ns, whole, touched: Touched::default(), calls: None }
         }
     }
 

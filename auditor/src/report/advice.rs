@@ -4,6 +4,7 @@
 //! missed, and never leaves out what was used. Where nothing could be seen there is no advice.
 
 use super::privileges::{CapabilitySets, ContainerPrivileges, PrivilegesReport, Sight, span};
+use super::syscalls;
 use crate::model::text::short_id;
 use crate::sink::human::printable;
 use serde_json::{Value, json};
@@ -19,6 +20,8 @@ pub enum Form {
     Docker,
     /// A merge patch (RFC 7386) of an OCI `config.json`.
     Oci,
+    /// Seccomp profiles, for Docker, Podman and the kubelet.
+    Seccomp,
     /// Lines of a systemd unit.
     Systemd,
     /// Roles of the auditor's own policy.
@@ -82,6 +85,7 @@ impl Subject<'_> {
                 said.push(format!("{what}: {}", list.join(" ")));
             }
         }
+        said.extend(syscalls::caveats(sets));
         said
     }
 
@@ -98,9 +102,13 @@ impl Subject<'_> {
 #[must_use]
 pub fn write(report: &PrivilegesReport, form: Form) -> String {
     let subjects = subjects(report);
-    if form == Form::Oci {
-        let patches: Vec<Value> = subjects.iter().map(patch).collect();
-        return format!("{:#}\n", Value::Array(patches));
+    let pieces = match form {
+        Form::Oci => Some(subjects.iter().map(patch).collect()),
+        Form::Seccomp => Some(subjects.iter().map(profile).collect()),
+        _ => None,
+    };
+    if let Some(pieces) = pieces {
+        return format!("{:#}\n", Value::Array(pieces));
     }
     let mut out = String::new();
     let mut taken = BTreeSet::new();
@@ -118,9 +126,9 @@ pub fn write(report: &PrivilegesReport, form: Form) -> String {
         match form {
             Form::Kubernetes => kubernetes(&keep, bound, &mut out),
             Form::Docker => docker(&keep, bound, &mut out),
-            Form::Systemd => systemd(&keep, bound, &mut out),
+            Form::Systemd => systemd(subject.sets, &keep, bound, &mut out),
             Form::Policy => role(subject, &keep, &mut taken, &mut out),
-            Form::Oci => {}
+            Form::Oci | Form::Seccomp => {}
         }
     }
     if subjects.is_empty() {
@@ -216,11 +224,19 @@ fn full(name: &str) -> String {
     }
 }
 
-fn systemd(keep: &[&str], bound: bool, out: &mut String) {
+fn systemd(sets: &CapabilitySets, keep: &[&str], bound: bool, out: &mut String) {
     let names: Vec<String> = keep.iter().map(|name| full(name)).collect();
     let _ = writeln!(out, "[Service]\nCapabilityBoundingSet={}", names.join(" "));
     if bound {
         out.push_str("NoNewPrivileges=yes\n");
+    }
+    if let Ok(allowed) = syscalls::allowed(sets) {
+        let names: Vec<&str> = allowed.into_iter().collect();
+        let _ = writeln!(
+            out,
+            "SystemCallFilter={}\nSystemCallErrorNumber=ENOSYS",
+            names.join(" ")
+        );
     }
 }
 
@@ -247,10 +263,29 @@ fn patch(subject: &Subject<'_>) -> Value {
     let rest = capabilities.as_ref().map(|_| {
         "inheritable and ambient capabilities of the spec, if it has any, must be cut down likewise".to_owned()
     });
+    let patch = capabilities.map(|sets| {
+        let mut patch = json!({ "process": { "capabilities": sets } });
+        if let Ok(profile) = syscalls::profile(subject.sets) {
+            patch["linux"] = json!({ "seccomp": profile });
+        }
+        patch
+    });
     json!({
         "of": subject.called,
-        "patch": capabilities.map(|sets| json!({ "process": { "capabilities": sets } })),
+        "patch": patch,
         "may_miss": subject.caveats().into_iter().chain(rest).collect::<Vec<_>>(),
+    })
+}
+
+fn profile(subject: &Subject<'_>) -> Value {
+    let (profile, missing) = match syscalls::profile(subject.sets) {
+        Ok(profile) => (profile, None),
+        Err(why) => (Value::Null, Some(why.to_owned())),
+    };
+    json!({
+        "of": subject.called,
+        "profile": profile,
+        "may_miss": subject.caveats().into_iter().chain(missing).collect::<Vec<_>>(),
     })
 }
 

@@ -6,6 +6,7 @@
 
 use super::confidence::Evidence;
 use super::privileges::{Observed, Sight};
+use crate::model::calls::Calls;
 use crate::model::privileges::{Account, Granted, Used};
 use crate::model::touched::Touched;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct Learned {
     /// What else they reached; times as of `used`.
     #[serde(default, skip_serializing_if = "Touched::is_empty")]
     pub touched: Touched,
+    /// The system calls that they made; absent: nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<Calls>,
     /// How uses were seen, at worst, where they were seen.
     pub sight: Sight,
     /// When it was last seen, nanoseconds since 1970.
@@ -136,6 +140,7 @@ impl Learned {
             granted: account.granted,
             used: account.used,
             touched: account.touched,
+            calls: account.calls,
             sight: observed.sight,
             last_ns: observed.until_ns,
             pieces: BTreeMap::from([(Key::new(observed), piece)]),
@@ -150,6 +155,7 @@ impl Learned {
         };
         self.used.merge(&other.used);
         self.touched.merge(&other.touched);
+        Calls::merge_known(&mut self.calls, other.calls.as_ref());
         self.sight = self.sight.min(other.sight);
         self.last_ns = self.last_ns.max(other.last_ns);
         for (key, piece) in &other.pieces {
@@ -179,6 +185,7 @@ impl Learned {
             granted: self.granted,
             used: self.used.clone(),
             touched: self.touched.clone(),
+            calls: self.calls.clone(),
             execs: sum(|piece| piece.execs),
             observed_ns: sum(|piece| piece.observed_ns),
             // Every container was seen to start, if only in one of the runs that saw it.

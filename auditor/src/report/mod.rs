@@ -13,5 +13,6 @@ pub mod pair;
 pub mod privileges;
 pub mod rules;
 pub mod scan;
+pub mod syscalls;
 pub mod what_if;
 mod words;

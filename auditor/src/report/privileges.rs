@@ -5,7 +5,9 @@
 use super::confidence::{AdviceConfidence, Evidence};
 use super::history::{History, Learned};
 use super::layers::LayersReport;
+use super::syscalls::SyscallsMade;
 use super::words::pad;
+use crate::model::calls::Calls;
 use crate::model::capability;
 use crate::model::privileges::{Account, First, Privileges, Way};
 use crate::model::text::{rfc3339, short_id};
@@ -129,6 +131,8 @@ pub struct CapabilitySets {
     /// What else was reached: namespaces that are not its own, devices that not every container has, settings of the machine.
     #[serde(default)]
     pub touched: Vec<ThingTouched>,
+    /// The system calls that were made; null: nobody looked, see --syscalls.
+    pub syscalls: Option<SyscallsMade>,
     /// For how long it was observed.
     pub observed_ns: u64,
     /// Execs seen.
@@ -327,6 +331,8 @@ fn unique(containers: Vec<Observed>) -> Vec<Observed> {
                 let mut account = observed.privileges.account.clone();
                 let earlier = &before.privileges.account;
                 account.used.merge(&earlier.used);
+                account.touched.merge(&earlier.touched);
+                Calls::merge_known(&mut account.calls, earlier.calls.as_ref());
                 account.granted = earlier.granted.or(account.granted);
                 account.whole |= earlier.whole;
                 account.execs = account.execs.max(earlier.execs);
@@ -434,6 +440,7 @@ fn sets(account: &Account, evidence: Evidence, offset_ns: i64) -> CapabilitySets
             .iter()
             .map(|(thing, first)| one_thing(thing, first, offset_ns))
             .collect(),
+        syscalls: account.calls.as_ref().map(SyscallsMade::of),
         observed_ns: account.observed_ns,
         execs: account.execs,
         from_start: account.whole,
@@ -669,6 +676,15 @@ fn section(
         let word = style.paint(Paint::Warn, &pad("touched", WORD));
         let _ = writeln!(out, "  {word} {:>3}  {}", things.len(), things.join("; "));
     }
+    if let Some(made) = &sets.syscalls {
+        let mut names: Vec<&str> = made.used.iter().map(String::as_str).collect();
+        if made.unnamed {
+            names.push("(and some without a name)");
+        }
+        let word = style.paint(Paint::Dim, &pad("syscalls", WORD));
+        let list = printable(&names.join(" ")).into_owned();
+        let _ = writeln!(out, "  {word} {:>3}  {list}", made.used.len());
+    }
     if let Some(layers) = layers {
         layers.rows(2, style, out);
     }
@@ -772,6 +788,7 @@ pub(crate) mod tests {
                     observed_ns: 30_000_000_000,
                     whole: true,
                     touched: Touched::default(),
+                    calls: None,
                 },
                 layers: layers(granted),
                 earlier: Earlier::default(),

@@ -88,6 +88,8 @@ pub struct LoadOptions {
     pub ring_bytes: u32,
     /// Hooks not to attach, by [`HookSpec::name`].
     pub without: BTreeSet<String>,
+    /// Whether to see which system calls containers make, which everybody's calls pay for.
+    pub syscalls: bool,
 }
 
 /// What became of one hook.
@@ -142,7 +144,7 @@ pub struct Loaded {
     lost: PerCpuArray<MapData, u64>,
     filtered: Array<MapData, Flags>,
     keep_creds: Array<MapData, u32>,
-    /// What the kernel programs know of uses of capabilities.
+    /// What the kernel programs know of uses of capabilities, and of system calls.
     pub uses: UseMaps,
     /// What was used before they could see it.
     pub used_before: Option<OwnUse>,
@@ -223,6 +225,7 @@ pub fn instead_of(index: u16) -> Option<&'static [u16]> {
 fn is_wanted(index: u16, options: &LoadOptions) -> bool {
     match HOOKS[usize::from(index)].tier {
         hook::Tier::Both => true,
+        hook::Tier::OnDemand => options.syscalls,
         hook::Tier::Trampoline => options.want != Want::Tracepoint,
         hook::Tier::Tracepoint => options.want != Want::Trampoline,
     }
@@ -368,7 +371,8 @@ impl Loaded {
         }
         for (index, spec) in (0_u16..).zip(HOOKS) {
             let is_agent = spec.attach == Attach::Agent || index == hook::CAPABLE;
-            if spec.tier == hook::Tier::Both && !is_agent {
+            let is_for_both = matches!(spec.tier, hook::Tier::Both | hook::Tier::OnDemand);
+            if is_for_both && is_wanted(index, options) && !is_agent {
                 self.attach(index, options);
             }
         }

@@ -1,6 +1,7 @@
-//! What the kernel programs remember of who asked for which capability.
+//! What the kernel programs remember of who asked for which capability, and who made which system call.
 
 use super::load::LoadError;
+use auditor_common::limits::CALL_LIMIT;
 use auditor_common::record::capable::own;
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
@@ -9,7 +10,9 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError};
 type User = [u64; 4];
 /// Its value: see the kernel programs.
 type Uses = [u64; 16];
-/// The short way to it.
+/// As [`Uses`], for system calls.
+type Calls = [u64; CALL_LIMIT / 64];
+/// The short way to either.
 type Recent = [[u64; 4]; 1024];
 /// The value of a call that is not known.
 const NO_SYSCALL: u32 = 0xffff;
@@ -18,6 +21,8 @@ const NO_SYSCALL: u32 = 0xffff;
 pub struct UseMaps {
     told: HashMap<MapData, User, Uses>,
     recent: Array<MapData, Recent>,
+    calls: HashMap<MapData, User, Calls>,
+    recent_calls: Array<MapData, Recent>,
     own: HashMap<MapData, u32, u8>,
 }
 
@@ -65,22 +70,17 @@ impl UseMaps {
         Ok(Self {
             told: take(ebpf, "USES")?,
             recent: take(ebpf, ".bss.recent")?,
+            calls: take(ebpf, "CALLS")?,
+            recent_calls: take(ebpf, ".bss.calls")?,
             own: take(ebpf, "OWN_USES")?,
         })
     }
 
-    /// Has the kernel programs forget which uses they have told: the next of each is told again.
+    /// Has the kernel programs forget which uses and calls they have told: the next of each is told again.
     pub fn forget(&mut self) {
-        let users: Vec<User> = self.told.keys().filter_map(Result::ok).collect();
-        for user in &users {
-            // Who made room by itself is forgotten too.
-            let _gone = self.told.remove(user);
-        }
-        // After the map that it is filled from.
-        if let Err(error) = self.recent.set(0, [[0; 4]; 1024], 0) {
-            tracing::warn!("uses of capabilities may not be told again: {error}");
-        }
-        tracing::debug!(users = users.len(), "uses of capabilities are told anew");
+        let users = forget(&mut self.told, &mut self.recent);
+        let callers = forget(&mut self.calls, &mut self.recent_calls);
+        tracing::debug!(users, callers, "what containers use is told anew");
     }
 
     /// What the agent asked for since the last call.
@@ -93,6 +93,22 @@ impl UseMaps {
         uses.sort_unstable();
         uses
     }
+}
+
+fn forget<V: aya::Pod>(
+    told: &mut HashMap<MapData, User, V>,
+    recent: &mut Array<MapData, Recent>,
+) -> usize {
+    let users: Vec<User> = told.keys().filter_map(Result::ok).collect();
+    for user in &users {
+        // Who made room by itself is forgotten too.
+        let _gone = told.remove(user);
+    }
+    // After the map that it is filled from.
+    if let Err(error) = recent.set(0, [[0; 4]; 1024], 0) {
+        tracing::warn!("what containers use may not be told again: {error}");
+    }
+    users.len()
 }
 
 fn take<M: TryFrom<Map, Error = MapError>>(

@@ -57,6 +57,7 @@ impl Engine {
                 rule::page_cache_prestep::detect_socket(&deed, &self.world, &mut drafts);
             }
             act::CAPABLE if !arriving => drafts.extend(self.on_capable(&deed)),
+            act::CALL if !arriving => self.on_call(&deed),
             act::MOUNT_DEVICE if !arriving => self.on_device(&deed, &mut drafts),
             act::MOUNT => self.note_mount(label, record.object.mnt_ns_inum, record),
             act::EXEC | act::MAP if label == HOST => self.on_host_code(&deed, &mut drafts),

@@ -60,7 +60,12 @@ pub const fn hooks_of(act: Act) -> &'static [u16] {
         Act::Trace => &[hook::PTRACE_ACCESS, hook::ENTER_ACCESS, hook::EXIT_ACCESS],
         Act::Limit => &[hook::TASK_PRLIMIT, hook::ENTER_ACCESS, hook::EXIT_ACCESS],
         Act::Schedule => &[hook::TASK_SETSCHED, hook::ENTER_ACCESS, hook::EXIT_ACCESS],
-        Act::Connect => &[hook::UNIX_CONNECT, hook::ENTER_CONNECT, hook::EXIT_CONNECT],
+        Act::Connect => &[
+            hook::UNIX_CONNECT,
+            hook::ENTER_CONNECT,
+            hook::EXIT_CONNECT,
+            hook::SYS_ENTER,
+        ],
         Act::Send => &[hook::UNIX_SEND],
         Act::Open => &[hook::FILE_OPEN, hook::EXIT_OPEN],
         Act::Receive => &[hook::FILE_RECEIVE],
@@ -78,7 +83,7 @@ pub const fn hooks_of(act: Act) -> &'static [u16] {
 pub fn judge(tier: Tier, fired: &BTreeSet<u16>, report: &HelperReport) -> Vec<(u16, HookState)> {
     let expected: BTreeSet<u16> = report.succeeded().flat_map(hooks_of).copied().collect();
     let hooks = (0_u16..).zip(HOOKS).filter(|(_, spec)| {
-        let in_tier = spec.tier == Tier::Both || spec.tier == tier;
+        let in_tier = matches!(spec.tier, Tier::Both | Tier::OnDemand) || spec.tier == tier;
         in_tier && !matches!(spec.attach, hook::Attach::Agent | hook::Attach::Iter(_))
     });
     hooks

@@ -69,6 +69,7 @@ pub(super) fn act(number: u32) -> Name {
         act::SPLICE => "splice",
         act::MOUNT_DEVICE => "mount_device",
         act::CAPABLE => "capable",
+        act::CALL => "call",
         act::OWN_GRANT => "own_grant",
         act::OWN_USE => "own_use",
         other => return named(None, other),
