@@ -49,7 +49,7 @@ const fn here(name: &'static str, about: &'static str) -> Part {
     }
 }
 
-const PARTS: [Part; 13] = [
+const PARTS: [Part; 14] = [
     here("engine", "events per second of the engine"),
     here("replay", "events per second from a recorded trace to lines"),
     here("record", "fork and exec, without and with recording"),
@@ -60,6 +60,10 @@ const PARTS: [Part; 13] = [
     here(
         "check",
         "checks of capabilities, without and with the agent",
+    ),
+    here(
+        "syscalls",
+        "every system call, without and with an agent that looks at those of containers",
     ),
     here("exec", "fork and exec, without and with the agent"),
     here("unshare", "unshare, without and with the agent"),

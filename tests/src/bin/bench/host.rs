@@ -71,6 +71,20 @@ fn compare_watches(
     Ok(Cost { without, with })
 }
 
+/// Every system call of everybody, where the agent looks at those of containers.
+pub(crate) fn looked_at(auditor: &Path) -> Result<()> {
+    let looks = ["--syscalls".to_owned()];
+    let compare = |load: &dyn Fn() -> Result<f64>| {
+        let cost = compare_watches([None, Some(&looks)], auditor, load)?;
+        anyhow::Ok(cost.with - cost.without)
+    };
+    let added = compare(&load::getppid)?;
+    say("syscalls.host.added", added, "ns", Goal::None);
+    let added = compare(&load::container_getppid)?;
+    say("syscalls.added", added, "ns", Goal::None);
+    Ok(())
+}
+
 /// Every system call of everybody.
 pub(crate) fn syscalls(auditor: &Path) -> Result<()> {
     let cost = compare(auditor, load::getppid)?;

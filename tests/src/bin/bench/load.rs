@@ -19,15 +19,25 @@ use auditor_tests::sys;
 
 use crate::measure::{processor_seconds, processor_seconds_of_children};
 
-/// Nanoseconds of processor time of one getppid, by a batch of many.
+/// As [`calls`], by a task of the host.
 pub(crate) fn getppid() -> Result<f64> {
+    Ok(calls())
+}
+
+/// As [`calls`], by one that is taken for a container's.
+pub(crate) fn container_getppid() -> Result<f64> {
+    apart(calls)
+}
+
+/// Nanoseconds of processor time of one getppid, by a batch of many.
+fn calls() -> f64 {
     const CALLS: u32 = 100_000;
     let started = processor_seconds();
     for _ in 0..CALLS {
         // SAFETY: getppid has no arguments and cannot fail. The libc function may not be a system call.
         unsafe { libc::syscall(libc::SYS_getppid) };
     }
-    Ok((processor_seconds() - started) * 1e9 / f64::from(CALLS))
+    (processor_seconds() - started) * 1e9 / f64::from(CALLS)
 }
 
 /// Opens a file and closes it.

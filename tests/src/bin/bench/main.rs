@@ -45,6 +45,8 @@ enum Part {
     Open,
     /// Checks of capabilities.
     Check,
+    /// System calls of containers.
+    Syscalls,
     /// fork and exec.
     Exec,
     /// A build in a container.
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Part::Getppid => host::syscalls(&auditor),
         Part::Open => host::opens(&auditor),
         Part::Check => host::checks(&auditor),
+        Part::Syscalls => host::looked_at(&auditor),
         Part::Build => host::builds(&auditor),
         Part::Exec => host::execs(&auditor),
         Part::Unshare => host::unshares(&auditor),
