@@ -23,7 +23,7 @@ pub struct SightArgs {
         value_delimiter = ','
     )]
     pub without_hook: Vec<String>,
-    /// See which system calls containers make, too: this makes every system call of every program some 100 ns slower
+    /// See which system calls containers make, too: this makes every system call of every program some 130 ns slower
     #[arg(
         long, value_name = "BOOL", env = "AUDITOR_SYSCALLS", value_parser = BoolishValueParser::new(),
         num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true
