@@ -319,6 +319,7 @@ mod tests {
 
     use super::super::privileges::tests::{observation, observed, used};
     use super::*;
+    use crate::model::calls::Calls;
     use crate::model::policy::Policy;
     use crate::model::privileges::{Scope, Used};
 
@@ -396,6 +397,52 @@ mod tests {
             .map(|r| (r.name.as_str(), r.capabilities))
             .collect();
         assert_eq!(found, [("web", Some(0b11)), ("name-c", Some(0b1000))]);
+    }
+
+    fn profiles(calls: &Calls) -> (Value, Value, String) {
+        let mut one = observed("a", None, 1, Used::default());
+        one.privileges.account.calls = Some(calls.clone());
+        let report = observation(vec![one]).report("auditor/1", &[], None);
+        let read = |form| serde_json::from_str::<Value>(&write(&report, form)).unwrap()[0].clone();
+        let systemd = write(&report, Form::Systemd);
+        (read(Form::Seccomp), read(Form::Oci), systemd)
+    }
+
+    /// A filter has what was seen, and what its container needs to start; both runtimes' forms have the same one.
+    #[test]
+    fn a_filter_lets_through_what_was_seen() {
+        let mut calls = Calls::none(true);
+        calls.note(Some("accept4"));
+        let (piece, patch, systemd) = profiles(&calls);
+        let profile = &piece["profile"];
+        assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+        let names = profile["syscalls"][0]["names"].as_array().unwrap();
+        let has = |name: &str| names.iter().any(|n| n == name);
+        assert!(has("accept4") && has("execve") && has("rt_sigreturn"));
+        assert!(!has("ptrace") && !has("mount") && !has("bpf"));
+        assert_eq!(&patch["patch"]["linux"]["seccomp"], profile);
+        assert!(
+            systemd.contains("\nSystemCallFilter=accept4 brk "),
+            "{systemd}"
+        );
+        assert!(systemd.ends_with("\nSystemCallErrorNumber=ENOSYS\n"));
+    }
+
+    /// Of what nobody looked at, could not name, or saw only later there is no filter, and it is said why.
+    #[test]
+    fn a_filter_is_whole_or_none() {
+        let (late, mut unnamed) = (Calls::none(false), Calls::none(true));
+        unnamed.note(None);
+        for (calls, why) in [(late, "from its start on"), (unnamed, "32-bit")] {
+            let (piece, patch, systemd) = profiles(&calls);
+            assert_eq!(piece["profile"], Value::Null);
+            assert!(piece["may_miss"].to_string().contains(why), "{piece}");
+            assert_eq!(patch["patch"]["linux"], Value::Null);
+            assert!(!systemd.contains("SystemCallFilter"));
+        }
+        let pieces: Value = serde_json::from_str(&write(&report(), Form::Seccomp)).unwrap();
+        assert_eq!(pieces[0]["profile"], Value::Null);
+        assert!(pieces[0]["may_miss"].to_string().contains("--syscalls"));
     }
 
     #[test]

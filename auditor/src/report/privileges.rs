@@ -931,14 +931,49 @@ What this may miss
 
     #[test]
     fn one_container_at_two_times_is_one() {
-        let earlier = observed("a", None, 1, used(&[(0, true, false, Scope::Initial)]));
-        let later = observed("a", None, 1, used(&[(1, true, false, Scope::Initial)]));
+        let mut earlier = observed("a", None, 1, used(&[(0, true, false, Scope::Initial)]));
+        let mut later = observed("a", None, 1, used(&[(1, true, false, Scope::Initial)]));
+        for (one, name) in [(&mut earlier, "read"), (&mut later, "write")] {
+            let ways = used(&[(0, true, false, Scope::Initial)]);
+            let first = ways.iter().next().unwrap().1.clone();
+            let kind = ThingKind::Knob;
+            let account = &mut one.privileges.account;
+            let name_of_it = name.to_owned();
+            account.touched.note(
+                Thing {
+                    kind,
+                    name: name_of_it,
+                },
+                first,
+            );
+            account.calls.insert(Calls::none(true)).note(Some(name));
+        }
         let report = observation(vec![earlier, later]).report(SCHEMA, &[], None);
         let [only] = &report.containers[..] else {
             panic!("{:?}", report.containers)
         };
         assert_eq!(only.capabilities.used, ["CHOWN", "DAC_OVERRIDE"]);
         assert_eq!(only.capabilities.execs, 3);
+        let touched = only.capabilities.touched.iter();
+        assert_eq!(
+            touched.map(|t| t.name.as_str()).collect::<Vec<_>>(),
+            ["read", "write"]
+        );
+        let made = only.capabilities.syscalls.as_ref().unwrap();
+        assert_eq!(made.used, ["read", "write"]);
+        assert!(made.from_start && !made.partly);
+    }
+
+    #[test]
+    fn system_calls_have_a_row() {
+        let mut one = observed("a", None, 1, Used::default());
+        let calls = one.privileges.account.calls.insert(Calls::none(true));
+        calls.note(Some("read"));
+        calls.note(None);
+        let report = observation(vec![one]).report(SCHEMA, &[], None);
+        let row = "  syscalls    1  read (and some without a name)\n";
+        assert!(report.table(Style::Plain).contains(row));
+        assert!(!sample().table(Style::Plain).contains("syscalls"));
     }
 
     /// What was looked at before a container ended is not forgotten for a later time at which nobody looked.
