@@ -119,7 +119,7 @@ hooks! {
     ENTER_KERNEL = 48: "enter_kernel", "sys_enter_kernel", Attach::SyscallEnter(&["bpf", "init_module", "finit_module", "kexec_load", "kexec_file_load", "perf_event_open", "userfaultfd"]), Tracepoint, "containers that use bpf, load kernel code, or open perf events";
     EXIT_KERNEL = 49: "exit_kernel", "sys_exit_kernel", Attach::SyscallExit(&["bpf", "init_module", "finit_module", "kexec_load", "kexec_file_load", "perf_event_open", "userfaultfd"]), Tracepoint, "containers that use bpf, load kernel code, or open perf events";
     SOCKET_CREATE = 50: "socket_create", "security_socket_create", Attach::Fentry("security_socket_create"), Trampoline, "containers that open sockets into the kernel's crypto or netlink";
-    ENTER_SOCKET = 51: "enter_socket", "sys_enter_socket", Attach::SyscallEnter(&["socket", "splice"]), Tracepoint, "containers that open sockets into the kernel's crypto or netlink, and splice into them";
+    ENTER_SOCKET = 51: "enter_socket", "sys_enter_socket", Attach::SyscallEnter(&["socket", "splice", "sendfile64"]), Tracepoint, "containers that open sockets into the kernel's crypto or netlink, and splice into them";
     ENTER_CONNECT = 52: "enter_connect", "sys_enter_connect", Attach::SyscallEnter(&["connect"]), Tracepoint, "connections to others' unix sockets";
     ENTER_MKNOD = 53: "enter_mknod", "sys_enter_mknod", Attach::SyscallEnter(&["mknod", "mknodat"]), Tracepoint, "device nodes that containers make";
     ITER_HANDLE = 54: "iter_handle", "iter/handles", Attach::Iter("task_file"), Both, "pipes, sockets and open files that containers share";
@@ -130,4 +130,5 @@ hooks! {
     SPLICE = 59: "splice", "do_splice", Attach::Fentry("do_splice"), Trampoline, "containers that splice into sockets of the kernel's crypto";
     GET_TREE = 60: "get_tree", "vfs_get_tree", Attach::Fexit("vfs_get_tree"), Trampoline, "devices that containers mount and unmount within a tick";
     SYS_ENTER = 61: "sys_calls", "sys_enter", Attach::TpBtf("sys_enter"), OnDemand, "system calls that containers make";
+    SPLICE_DIRECT = 62: "splice_direct", "do_splice_direct", Attach::Fentry("do_splice_direct"), Trampoline, "containers that send files into sockets of the kernel's crypto";
 }

@@ -72,6 +72,9 @@ pub static NR_MKNODAT: Global<i32> = Global::new(-2);
 /// Number of splice in the machine's native table; -2: unknown.
 #[unsafe(no_mangle)]
 pub static NR_SPLICE: Global<i32> = Global::new(-2);
+/// Number of sendfile in the machine's native table; -2: unknown.
+#[unsafe(no_mangle)]
+pub static NR_SENDFILE: Global<i32> = Global::new(-2);
 
 /// System calls that usually only probe for a capability, a bit each by their numbers in the machine's native table.
 #[unsafe(no_mangle)]

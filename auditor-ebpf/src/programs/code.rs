@@ -8,7 +8,8 @@ use super::{socket, syscall};
 use crate::capture;
 use crate::emit;
 use crate::kernel::globals::{
-    LOADING_KEXEC, LOADING_MODULE, NR_MKNODAT, NR_SPLICE, READING_KEXEC, READING_MODULE,
+    LOADING_KEXEC, LOADING_MODULE, NR_MKNODAT, NR_SENDFILE, NR_SPLICE, READING_KEXEC,
+    READING_MODULE,
 };
 use crate::kernel::{Direct, Ptr, current};
 use crate::marks;
@@ -188,19 +189,23 @@ pub fn socket_create(ctx: FEntryContext) -> i32 {
     0
 }
 
-/// socket(2) or splice(2) begins. What is asked for stands in registers.
+/// socket(2), splice(2) or sendfile(2) begins. What is asked for stands in registers.
 #[tracepoint]
 pub fn enter_socket(ctx: TracePointContext) -> i32 {
     if is_let_go(hook::ENTER_SOCKET) {
         return 0;
     }
     let argument = |index| syscall::argument(&ctx, index) as u32;
-    if syscall::number(&ctx) == NR_SPLICE.load() {
-        let into = capture::file_at(u64::from(argument(2)));
-        watch_splice(hook::ENTER_SOCKET, into);
+    let number = syscall::number(&ctx);
+    let into = if number == NR_SPLICE.load() {
+        argument(2)
+    } else if number == NR_SENDFILE.load() {
+        argument(0)
     } else {
         watch_socket(hook::ENTER_SOCKET, argument(0), argument(1), argument(2));
-    }
+        return 0;
+    };
+    watch_splice(hook::ENTER_SOCKET, capture::file_at(u64::from(into)));
     0
 }
 
@@ -220,6 +225,15 @@ fn watch_splice(hook: u16, into: Ptr) {
 pub fn splice(ctx: FEntryContext) -> i32 {
     if !is_let_go(hook::SPLICE) {
         watch_splice(hook::SPLICE, ctx.arg(2));
+    }
+    0
+}
+
+/// The pages of a file go into another one without a pipe of the task's: by sendfile, or where a file is copied.
+#[fentry(function = "do_splice_direct")]
+pub fn splice_direct(ctx: FEntryContext) -> i32 {
+    if !is_let_go(hook::SPLICE_DIRECT) {
+        watch_splice(hook::SPLICE_DIRECT, ctx.arg(2));
     }
     0
 }

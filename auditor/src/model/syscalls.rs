@@ -44,7 +44,7 @@ fn is_witness(name: &str) -> bool {
 }
 
 /// In order.
-const WITNESSES: [&str; 64] = [
+const WITNESSES: [&str; 66] = [
     "bpf",
     "capset",
     "chdir",
@@ -88,6 +88,7 @@ const WITNESSES: [&str; 64] = [
     "sched_setattr",
     "sched_setparam",
     "sched_setscheduler",
+    "sendfile",
     "sendmmsg",
     "sendmsg",
     "sendto",
@@ -103,6 +104,7 @@ const WITNESSES: [&str; 64] = [
     "setrlimit",
     "setuid",
     "socket",
+    "splice",
     "tgkill",
     "tkill",
     "unshare",

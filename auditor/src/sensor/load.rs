@@ -53,6 +53,7 @@ const REACHING: &[(&str, i32)] = &[
     ("NR_PRLIMIT", libc::SYS_prlimit64 as i32),
     ("NR_MKNODAT", libc::SYS_mknodat as i32),
     ("NR_SPLICE", libc::SYS_splice as i32),
+    ("NR_SENDFILE", libc::SYS_sendfile as i32),
 ];
 
 /// Inum of the machine's first mount namespace; 0: not known, and every task is looked at, which is slow.
@@ -199,7 +200,10 @@ const INSTEAD: [(&[u16], &[u16]); 18] = [
         ],
         &[hook::ENTER_KERNEL, hook::EXIT_KERNEL],
     ),
-    (&[hook::SOCKET_CREATE, hook::SPLICE], &[hook::ENTER_SOCKET]),
+    (
+        &[hook::SOCKET_CREATE, hook::SPLICE, hook::SPLICE_DIRECT],
+        &[hook::ENTER_SOCKET],
+    ),
     // A tracepoint that only some kernels have is cheaper than the trampoline, and works in both tiers.
     (&[hook::CAPABLE], &[hook::CAPABLE_EXIT]),
     // Nothing sees these in the other tier. Each stands for itself: one that is refused takes no other with it.

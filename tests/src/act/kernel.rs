@@ -70,6 +70,16 @@ pub enum KernelAct {
         /// The file.
         path: String,
     },
+    /// `sendfile` of a file into a socket of the kernel's crypto.
+    SendToCrypto {
+        /// The file.
+        path: String,
+    },
+    /// The same, into a unix socket.
+    SendToUnix {
+        /// The file.
+        path: String,
+    },
     /// `unshare(CLONE_NEWUSER | CLONE_NEWNET)`.
     UnshareUserAndNet,
     /// `getpid` by its number in the 32-bit table; `ENOSYS` where there is none.
@@ -137,6 +147,15 @@ impl KernelAct {
                 let pair = UnixStream::pair();
                 let spliced = pair.and_then(|(here, _there)| splice(path, &here.into()));
                 tried(format!("splice {path} into a unix socket"), spliced)
+            }
+            Self::SendToCrypto { path } => tried(
+                format!("send {path} into a crypto socket"),
+                crypto_socket().and_then(|socket| send_file(path, &socket)),
+            ),
+            Self::SendToUnix { path } => {
+                let pair = UnixStream::pair();
+                let sent = pair.and_then(|(here, _there)| send_file(path, &here.into()));
+                tried(format!("send {path} into a unix socket"), sent)
             }
             Self::UnshareUserAndNet => tried(
                 "unshare",
@@ -261,6 +280,14 @@ fn splice(path: &str, into: &OwnedFd) -> std::io::Result<()> {
     };
     push(&file, &writer)?;
     push(&reader, into)
+}
+
+fn send_file(path: &str, into: &OwnedFd) -> std::io::Result<()> {
+    const BYTES: usize = 64;
+    let file = File::open(path)?;
+    let (from, into) = (file.as_raw_fd(), into.as_raw_fd());
+    // SAFETY: no offset is passed.
+    done(unsafe { libc::sendfile(into, from, std::ptr::null_mut(), BYTES) } as i64)
 }
 
 /// `BPF_MAP_TYPE_ARRAY` with one entry: type, sizes of key and value, number of entries.

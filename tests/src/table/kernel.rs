@@ -236,19 +236,34 @@ fn splices() -> Scenario {
         let path = FILE.to_owned();
         Act::Kernel(KernelAct::SpliceToUnix { path })
     };
+    let send = |_: &dyn Places| {
+        let path = FILE.to_owned();
+        Act::Kernel(KernelAct::SendToCrypto { path })
+    };
+    let send_to_unix = |_: &dyn Places| {
+        let path = FILE.to_owned();
+        Act::Kernel(KernelAct::SendToUnix { path })
+    };
     let told = step_before();
+    // The socket, and what goes into it.
+    let into_crypto = |who, id, act| Step {
+        needs: vec![Need::CryptoSockets],
+        who,
+        ..go(id, act, &[told, told])
+    };
     Scenario {
         id: "splice",
-        does: "a task splices a file into a unix socket, then into a socket of the kernel's crypto",
+        does: "tasks splice and send a file into a unix socket, then into a socket of the kernel's crypto",
         session: Session::Default,
-        containers: vec![Container::plain("a")],
+        containers: vec![Container::plain("a"), Container::plain("b")],
         steps: vec![
             go("own", unix, &[]),
+            into_crypto(0, "crypto", crypto),
             Step {
-                needs: vec![Need::CryptoSockets],
-                // The socket, and what goes into it.
-                ..go("crypto", crypto, &[told, told])
+                who: 1,
+                ..go("own-sendfile", send_to_unix, &[])
             },
+            into_crypto(1, "crypto-sendfile", send),
         ],
     }
 }

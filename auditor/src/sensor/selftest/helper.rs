@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -97,13 +98,15 @@ pub enum Act {
     Socket,
     /// Splices a byte from one pipe into another.
     Splice,
+    /// Sends a byte of a file into a socket.
+    SendFile,
     /// Asks for a host name that is too long, which takes a capability to be told.
     Capability,
 }
 
 impl Act {
     /// All acts, in the order in which they are done.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Unshare,
         Self::Setns,
         Self::Clone,
@@ -130,6 +133,7 @@ impl Act {
         Self::Kernel,
         Self::Socket,
         Self::Splice,
+        Self::SendFile,
         Self::Capability,
     ];
 }
@@ -274,6 +278,7 @@ pub fn act(exec_arguments: &[&str]) -> HelperReport {
     report.note(Act::Kernel, ask_the_kernel());
     report.note(Act::Socket, ask_for_socket());
     report.note(Act::Splice, splice_a_byte());
+    report.note(Act::SendFile, send_a_byte());
     report.note(Act::Capability, ask_for_long_name());
     report
 }
@@ -340,6 +345,14 @@ fn splice_a_byte() -> io::Result<()> {
     let none = std::ptr::null_mut;
     // SAFETY: no offsets are passed.
     done(unsafe { libc::splice(from, none(), into, none(), 1, 0) } as i64)
+}
+
+fn send_a_byte() -> io::Result<()> {
+    let (into, _peer) = UnixStream::pair()?;
+    let file = File::open("/proc/self/exe")?;
+    let (from, into) = (file.as_raw_fd(), into.as_raw_fd());
+    // SAFETY: no offset is passed.
+    done(unsafe { libc::sendfile(into, from, std::ptr::null_mut(), 1) } as i64)
 }
 
 /// Refused before or after the length is looked at, and in any case after the kernel looked at capabilities.
