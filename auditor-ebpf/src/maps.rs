@@ -7,6 +7,7 @@ use auditor_common::limits::{CALL_LIMIT, PID_LIMIT};
 use auditor_common::record::{ActRecord, HandleRecord, TaskRecord};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use core::arch::asm;
 use core::cell::UnsafeCell;
 
 /// Tasks that can be between the making of their fresh namespaces and the switch to them.
@@ -178,10 +179,15 @@ type Asked = [u64; 4];
 unsafe impl Sync for Recent {}
 
 impl Recent {
-    /// The four words of a place. The mask is what the verifier knows the bounds by.
+    /// The four words of a place. The mask is what the verifier knows the bounds by: it must be the last that happens to the
+    /// number, whatever the compiler knows.
     #[inline(always)]
     pub fn at(&self, place: u32) -> *mut u64 {
-        let place = place as usize & (RECENT_LEN - 1);
+        let mut place = place as usize;
+        // SAFETY: nothing but the register is touched.
+        unsafe {
+            asm!("{0} &= {1}", inout(reg) place, const RECENT_LEN - 1, options(pure, nomem, nostack));
+        }
         self.0.get().cast::<Asked>().wrapping_add(place).cast()
     }
 }
