@@ -64,6 +64,8 @@ macro_rules! kernel_fields {
             TASK_FLAGS: ["task_struct.flags"], Int(4), Required, "any task";
             TASK_LEADER: ["task_struct.group_leader"], Ptr, Required, "any task";
             TASK_PARENT: ["task_struct.real_parent"], Ptr, Required, "parents";
+            TASK_PTRACE: ["task_struct.ptrace"], Int(4), Optional, "who traces a task that receives a file";
+            TASK_TRACER: ["task_struct.parent"], Ptr, Optional, "who traces a task that receives a file";
             TASK_EXIT_CODE: ["task_struct.exit_code"], Int(4), Required, "exit codes";
             TASK_COMM: ["task_struct.comm"], Bytes(16), Required, "command names";
             TASK_ATOMIC: ["task_struct.atomic_flags"], Int(8), Optional, "no_new_privs";

@@ -395,7 +395,8 @@ pub mod act {
     pub const OPEN: u32 = 1;
     /// Opened a file in order to execute it; as [`OPEN`].
     pub const EXEC: u32 = 2;
-    /// Received a descriptor from another process; as [`OPEN`].
+    /// Received a descriptor from another process; as [`OPEN`], `target`: the task that traces this one and made itself
+    /// its tracer.
     pub const RECEIVE: u32 = 3;
     /// Has a file open, as a sweep found; as [`OPEN`], `target.tid`: the descriptor's number.
     pub const HOLD: u32 = 4;

@@ -13,8 +13,8 @@ mod pid;
 
 use crate::kernel::globals::{
     TASK_ATOMIC, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FILTERS, TASK_FLAGS, TASK_FS,
-    TASK_IO_WORKER, TASK_LEADER, TASK_PARENT, TASK_SECCOMP, TASK_START, TASK_TGID, TASK_TID,
-    VHOST_TASK_SIZE, has,
+    TASK_IO_WORKER, TASK_LEADER, TASK_PARENT, TASK_PTRACE, TASK_SECCOMP, TASK_START, TASK_TGID,
+    TASK_TID, TASK_TRACER, VHOST_TASK_SIZE, has,
 };
 use crate::kernel::{self, Access, Ptr};
 use auditor_common::record::{TaskKey, TaskState, known, task_flags};
@@ -41,6 +41,9 @@ mod pf {
     /// Bit 0 of `task_struct.atomic_flags`: `PFA_NO_NEW_PRIVS`.
     pub const ATOMIC_NO_NEW_PRIVS: u64 = 1;
 }
+
+/// `PT_SEIZED` of `task_struct.ptrace` (`include/linux/ptrace.h`).
+const SEIZED: u32 = 0x0001_0000;
 
 /// Whether a task is a kernel thread.
 ///
@@ -73,6 +76,24 @@ pub unsafe fn key<A: Access>(task: Ptr, out: *mut TaskKey) {
         (*out).tid = A::u32(task, &TASK_TID);
         (*out).tgid = A::u32(task, &TASK_TGID);
         (*out).start_boottime_ns = A::u64(task, &TASK_START);
+    }
+}
+
+/// The task that traces another and made itself its tracer, which no task can have somebody do by asking to be traced.
+///
+/// # Safety
+/// As for [`Access`]; `out` is writable and zeroed.
+#[inline(always)]
+pub unsafe fn tracer<A: Access>(task: Ptr, out: *mut TaskKey) {
+    // SAFETY: the caller's promise; the pointer is checked.
+    unsafe {
+        if A::u32(task, &TASK_PTRACE) & SEIZED == 0 {
+            return;
+        }
+        let tracer = A::ptr(task, &TASK_TRACER);
+        if !tracer.is_null() {
+            key::<A>(tracer, out);
+        }
     }
 }
 

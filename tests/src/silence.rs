@@ -3,6 +3,7 @@
 //! The cases only perform; what the auditor said meanwhile is judged when its session ends. Those with real tools are in
 //! the files below this one, each with a tool's name.
 
+mod checkpoint;
 mod containerd;
 mod cri;
 mod host;

@@ -111,6 +111,9 @@ unsafe fn tell<A: Access>(file: Ptr, hook: u16, act: u32, protection: Option<u64
             None => u64::from(A::u32(file, &FILE_FLAGS)),
         };
         (*record).arg1 = u64::from(A::u32(file, &FILE_MODE));
+        if act == act::RECEIVE {
+            on_current!(capture::tracer, &raw mut (*record).target);
+        }
     }
     deed.end();
 }

@@ -149,6 +149,7 @@ pub struct Engine {
     next_query: u64,
     asked: HashMap<world::cgroups::CgroupKey, u32>,
     restored: label::Restored,
+    resumed: label::Resumed,
     growing: Vec<u32>,
     naming: naming::Naming,
     exits: exits::Exits,
@@ -194,6 +195,7 @@ impl Engine {
             next_query: 1,
             asked: HashMap::new(),
             restored: label::Restored::default(),
+            resumed: label::Resumed::default(),
             growing: Vec::new(),
             naming: naming::Naming::default(),
             exits: exits::Exits::default(),
@@ -473,6 +475,7 @@ impl Engine {
     #[cold]
     fn on_tick(&mut self, out: &mut Vec<Record>) {
         self.retry_names();
+        self.ask_about_unborn();
         self.ask_due();
         self.settle_growth(out);
         self.tell_put_off(out, false);

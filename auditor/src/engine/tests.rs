@@ -2,6 +2,7 @@
 
 mod calls;
 mod chain;
+mod checkpoint;
 mod confinement;
 mod danger;
 mod escalation;

@@ -187,6 +187,10 @@ pub struct ContainerAnswer {
     pub init_pid: Option<u32>,
     /// Init's start in clock ticks since boot (field 22 of `/proc/<pid>/stat`): tells a reused pid.
     pub init_start_ticks: Option<u64>,
+    /// Whether the runtime has made it, but was not told yet to start its program; `None` where it does not say, or an
+    /// older version read its state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<bool>,
     /// Creation time as the runtime wrote it (RFC 3339).
     pub created: Option<String>,
     /// User whose state directory this is from; 0 for the system's.
@@ -229,6 +233,7 @@ impl ContainerAnswer {
             bundle: None,
             init_pid: None,
             init_start_ticks: None,
+            waits: None,
             created: None,
             owner_uid: 0,
             spec: None,

@@ -194,6 +194,11 @@ fn plain_absolute(path: &str) -> Option<&Path> {
     (path.is_absolute() && !path.components().any(climbs)).then_some(path)
 }
 
+/// Whether a container of runc or crun has not been started: its first process waits at this pipe until then.
+fn waits(directory: &Path) -> bool {
+    fs::symlink_metadata(directory.join("exec.fifo")).is_ok()
+}
+
 /// A container's state as far as it takes to recognise it.
 #[derive(Clone, Debug)]
 struct Candidate {
@@ -201,6 +206,7 @@ struct Candidate {
     id: String,
     init_pid: Option<u32>,
     init_start_ticks: Option<u64>,
+    waits: Option<bool>,
     cgroups: CgroupPaths,
     bundle: Option<String>,
     created: Option<String>,
@@ -344,6 +350,7 @@ impl<'a> Pass<'a> {
             id: state.id,
             init_pid: state.init_pid,
             init_start_ticks: state.init_start_ticks,
+            waits: Some(waits(directory)),
             cgroups: state.cgroup_paths,
             bundle: state.bundle,
             created: state.created,
@@ -359,6 +366,7 @@ impl<'a> Pass<'a> {
             id: id.to_owned(),
             init_pid: status.init_pid,
             init_start_ticks: status.init_start_ticks,
+            waits: Some(waits(directory)),
             cgroups: status.cgroup_paths,
             bundle: status.bundle,
             created: status.created,
@@ -382,6 +390,7 @@ impl<'a> Pass<'a> {
             id: id.to_owned(),
             init_pid: pid.filter(|pid| *pid > 0),
             init_start_ticks: None,
+            waits: None,
             cgroups: CgroupPaths::from_path(expanded.as_deref().unwrap_or("")),
             bundle: below_prefix.to_str().map(|path| format!("/{path}")),
             created: None,
@@ -398,6 +407,7 @@ impl<'a> Pass<'a> {
             id,
             init_pid,
             init_start_ticks,
+            waits,
             cgroups,
             ..
         } = candidate;
@@ -422,6 +432,7 @@ impl<'a> Pass<'a> {
         let mut answer = ContainerAnswer::bare(path, root.runtime, id);
         answer.owner_uid = root.owner.uid;
         (answer.init_pid, answer.init_start_ticks) = (init_pid, init_start_ticks);
+        answer.waits = waits;
         (answer.bundle, answer.created) = (bundle, created);
         if matches!(root.runtime, Runtime::Runc | Runtime::Crun) {
             let by_name = named

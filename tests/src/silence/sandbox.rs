@@ -1,4 +1,4 @@
-//! Tools that isolate a program without a runtime's state: bubblewrap, systemd-nspawn; and checkpoints.
+//! Tools that isolate a program without a runtime's state: bubblewrap, systemd-nspawn.
 
 use anyhow::Result;
 
@@ -73,35 +73,5 @@ pub(super) fn nspawn(options: &Options, _ids: &mut Ids) -> Result<Done> {
             .args(own_init);
         output(nspawn.args(["/bin/sh", "-c", LIFE]), options)?;
     }
-    Ok(Done::Ran)
-}
-
-/// Restoring needs a criu that knows this kernel.
-pub(super) fn checkpoint(options: &Options, _ids: &mut Ids) -> Result<Done> {
-    if let Err(error) = output(command("criu").arg("check"), options) {
-        let said = format!("{error:#}");
-        let last = said.lines().last().unwrap_or_default();
-        return Ok(Done::Impossible(format!("criu does not work here: {last}")));
-    }
-    let place = Place::new(options, "criu")?;
-    let mut sleeper = std::process::Command::new("setsid");
-    sleeper
-        .args(["sleep", "1000"])
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null());
-    let child = sleeper.stderr(std::process::Stdio::null()).spawn()?;
-    let mut service = super::tool::Service(child);
-    let pid = service.0.id().to_string();
-    let images = place.path.display().to_string();
-    output(
-        command("criu").args(["dump", "-t", &pid, "-D", &images]),
-        options,
-    )?;
-    service.0.wait()?;
-    output(
-        command("criu").args(["restore", "-d", "-D", &images]),
-        options,
-    )?;
-    crate::sys::kill(pid.parse()?, libc::SIGKILL)?;
     Ok(Done::Ran)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{containerd, host, inside, lxc, podman, sandbox};
+use super::{checkpoint, containerd, host, inside, lxc, podman, sandbox};
 use crate::interrupt;
 use crate::outcome::Report;
 use crate::runner::Options;
@@ -34,7 +34,7 @@ pub(super) enum Done {
     Impossible(String),
 }
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 14] = [
     Case {
         name: "podman",
         needs: podman::NEEDS,
@@ -72,8 +72,13 @@ const CASES: [Case; 13] = [
     },
     Case {
         name: "criu",
+        needs: &["criu"],
+        run: checkpoint::process,
+    },
+    Case {
+        name: "criu-runc",
         needs: &["criu", "runc"],
-        run: sandbox::checkpoint,
+        run: checkpoint::container,
     },
     Case {
         name: "packages",

@@ -19,10 +19,10 @@ const HOST_PROGRAMS: [&str; 7] = [
     "runc", "crun", "busybox", "ip", "mke2fs", "getpcaps", "capsh",
 ];
 
-/// What scripts, hooks and a curious engineer call.
-const APPLETS: [&str; 15] = [
+/// What scripts, hooks, other programs and a curious engineer call.
+const APPLETS: [&str; 16] = [
     "sh", "true", "cat", "ls", "ps", "mount", "dmesg", "sleep", "id", "insmod", "grep", "head",
-    "tail", "find", "setsid",
+    "tail", "find", "setsid", "gzip",
 ];
 
 const DIRECTORIES: [&str; 9] = [
@@ -32,8 +32,8 @@ const DIRECTORIES: [&str; 9] = [
 /// Modules that Debian does not build in, each after those that it needs.
 const MODULES: [&str; 4] = ["veth", "af_alg", "algif_hash", "loop"];
 
-/// The same for checkpoints: how sockets are found, and what a network is locked with.
-const CHECKPOINT_MODULES: [&str; 11] = [
+/// The same for checkpoints: how sockets are found, what a network is locked with, and its connections.
+const CHECKPOINT_MODULES: [&str; 15] = [
     "unix_diag",
     "inet_diag",
     "tcp_diag",
@@ -44,6 +44,10 @@ const CHECKPOINT_MODULES: [&str; 11] = [
     "libcrc32c",
     "nfnetlink",
     "nf_tables",
+    "nf_defrag_ipv6",
+    "nf_defrag_ipv4",
+    "nf_conntrack",
+    "nf_conntrack_netlink",
     "tun",
 ];
 
@@ -72,7 +76,7 @@ pub(crate) fn build(
     tree.program("bin/bench", &artifacts.bench)?;
     tree.program("bin/auditor", &artifacts.auditor)?;
     let (programs, modules): (&[&str], &[&str]) = match kernel.checkpoints {
-        true => (&["criu"], &CHECKPOINT_MODULES),
+        true => (&["criu", "tar"], &CHECKPOINT_MODULES),
         false => (&[], &[]),
     };
     for &name in HOST_PROGRAMS.iter().chain(programs) {

@@ -71,7 +71,7 @@ pub(crate) const KERNELS: [Kernel; 4] = [
     Kernel {
         series: "6.12",
         suite: "trixie",
-        checkpoints: false,
+        checkpoints: true,
         packages: &[Package {
             pool: SIGNED,
             file: "linux-image-6.12.117+deb13-cloud-amd64_6.12.117-1_amd64.deb",

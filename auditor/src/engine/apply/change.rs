@@ -80,6 +80,9 @@ impl Engine {
         let Some(task) = self.world.tasks.get_mut(&state.key.tid) else {
             return;
         };
+        // Whoever joins a mount namespace gets its root.
+        task.pivoted &=
+            record.cause != cause::SETNS || task.state.ns[ns::MNT].inum == state.ns[ns::MNT].inum;
         task.state = *state;
         task.seen_ns = record.header.boottime_ns;
         task.event = event;
@@ -91,6 +94,11 @@ impl Engine {
         }
         if let Some(filename) = filename {
             task.exe = Some(self.world.names.name(filename));
+        }
+        match record.cause {
+            cause::EXEC => self.resumed.forget(state.key.tid),
+            cause::PIVOT_ROOT | cause::CHROOT => self.note_root(state.key.tid),
+            _ => {}
         }
     }
 

@@ -32,7 +32,8 @@ pub(in crate::engine) struct Files {
     told: BTreeMap<File, u64>,
     /// Threads that have any.
     holders: BTreeSet<u32>,
-    /// Files that were somebody's standard streams: a shell that redirects saves them under other numbers.
+    /// Files that were somebody's standard streams: a shell that redirects saves them under other numbers. And those that
+    /// a tracer handed over.
     streams: BTreeSet<(EntityId, u64)>,
     /// What one sweep found and the next has to confirm: the first and the last that found it.
     suspects: BTreeMap<File, (u64, u64)>,
@@ -76,13 +77,17 @@ impl Files {
 impl Engine {
     /// A container's task reached a file.
     pub(super) fn on_file(&mut self, deed: &Deed<'_>, out: &mut Vec<Record>) {
-        if foreign_file::is_stream(deed.record) && self.files.streams.len() < MAX_STREAMS {
-            let object = foreign_file::object_id(&deed.record.object);
-            self.files.streams.insert((deed.label, object));
+        if foreign_file::is_stream(deed.record) {
+            self.note_stream(deed);
         }
         let Some(id) = foreign_file::foreign_mount_ns(deed, &self.world) else {
             return;
         };
+        if self.is_led(deed) {
+            // A sweep that finds it finds the same.
+            self.note_stream(deed);
+            return;
+        }
         if !self.files.is_held(deed, id) {
             return;
         }
@@ -98,6 +103,21 @@ impl Engine {
         }
         let draft = foreign_file::draft(deed, &self.world, id);
         self.report_deed(vec![draft], deed, &before, out);
+    }
+
+    fn note_stream(&mut self, deed: &Deed<'_>) {
+        if self.files.streams.len() < MAX_STREAMS {
+            let object = foreign_file::object_id(&deed.record.object);
+            self.files.streams.insert((deed.label, object));
+        }
+    }
+
+    /// Whether a task of the host has taken hold of this one and has it receive what it hands it: who makes a checkpoint
+    /// does, by a program of its own that runs in the task's place.
+    fn is_led(&self, deed: &Deed<'_>) -> bool {
+        let tracer = (deed.record.act == act::RECEIVE).then_some(&deed.record.target);
+        let tracer = tracer.and_then(|tracer| self.world.task(tracer));
+        tracer.is_some_and(|tracer| tracer.label == HOST)
     }
 
     fn note_reference(&mut self, tid: u32, id: NsId, seen_ns: u64) {

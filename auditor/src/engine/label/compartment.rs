@@ -30,6 +30,8 @@ const MAX_ENTITIES: usize = 1 << 16;
 pub(in crate::engine) enum Pending {
     /// It becomes a container, or does not.
     Start(Compartment),
+    /// The same, of one that has executed nothing.
+    Resumed(Compartment),
     /// It is one already.
     Name(EntityId),
 }
@@ -41,6 +43,13 @@ pub(in crate::engine) struct Compartment {
     label: EntityId,
     /// It has a pid namespace of its own.
     own_pid: bool,
+}
+
+impl Compartment {
+    /// Its task.
+    pub(super) const fn key(&self) -> TaskKey {
+        self.key
+    }
 }
 
 /// Whether an answer is about another container in the same cgroup: its first process is another than this one,
@@ -133,7 +142,7 @@ impl Engine {
     }
 
     /// Whether a task lives in a compartment of its own that no container is known for.
-    fn compartment(&self, task: &Task) -> Option<Compartment> {
+    pub(super) fn compartment(&self, task: &Task) -> Option<Compartment> {
         let around = self.world.entities.get(&task.label)?;
         if !self.is_apart(task, around) {
             return None;
@@ -155,6 +164,7 @@ impl Engine {
         }
         match self.pending.remove(&query) {
             Some(Pending::Start(compartment)) => self.start(&compartment, answer),
+            Some(Pending::Resumed(compartment)) => self.resume(&compartment, answer),
             Some(Pending::Name(id)) => {
                 let answer = answer.filter(|a| !self.is_about_another(id, a));
                 self.rename(id, answer);

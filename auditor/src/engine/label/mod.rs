@@ -8,7 +8,8 @@
 //!
 //! A label is never cleared by changing namespace or cgroup: that is what makes an escape visible.
 //!
-//! Inside: `compartment` finds what may be a container and asks who it is, `freeze` makes it one,
+//! Inside: `compartment` finds what may be a container and asks who it is, `resumed` asks about those that begin without
+//! an exec, `freeze` makes it one,
 //! `baseline` says how it came by what it has, `holding` keeps account of what its tasks hold, `end` ends it,
 //! and `restore` carries all of it over a restart of the agent.
 
@@ -18,10 +19,12 @@ mod end;
 mod freeze;
 mod holding;
 mod restore;
+mod resumed;
 
 pub(super) use compartment::Pending;
 pub(super) use holding::Entry;
 pub(super) use restore::Restored;
+pub(super) use resumed::Resumed;
 
 use super::Engine;
 use super::world::cgroups::slots_in;

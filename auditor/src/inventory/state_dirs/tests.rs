@@ -101,6 +101,15 @@ fn a_runc_container_is_found_by_its_cgroup() {
     assert_eq!(spec.masked_paths.len(), 10);
 }
 
+/// Until it is started, its first process waits at a pipe.
+#[test]
+fn a_container_may_wait_to_be_started() {
+    let tree = plain_runc();
+    assert_eq!(tree.find("/shop/web").unwrap().waits, Some(false));
+    tree.file("/run/runc/web/exec.fifo", "");
+    assert_eq!(tree.find("/shop/web").unwrap().waits, Some(true));
+}
+
 #[test]
 fn descendants_belong_to_it_and_neighbours_do_not() {
     let tree = plain_runc();

@@ -41,6 +41,7 @@ impl Pseudonyms {
             bundle,
             init_pid: _,
             init_start_ticks: _,
+            waits: _,
             created: _,
             owner_uid: _,
             spec,
