@@ -56,6 +56,12 @@ pub struct HookSpec {
     pub sees: &'static str,
 }
 
+/// Whether a hook tells the state of tasks and cgroups; the others tell what tasks do.
+#[must_use]
+pub const fn bears_state(index: u16) -> bool {
+    index >= TASK_NEWTASK && index <= EXIT_CHDIR
+}
+
 macro_rules! hooks {
     ($($id:ident = $index:literal: $program:literal, $name:literal, $attach:expr, $tier:ident, $sees:literal;)+) => {
         $(#[doc = concat!("Index of `", $name, "` in [`HOOKS`].")] pub const $id: u16 = $index;)+

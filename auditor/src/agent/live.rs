@@ -298,6 +298,25 @@ impl Agent {
             self.flush(reader).await;
         }
         self.tick(reader.as_ref(), outputs);
+        self.note_skipped();
+    }
+
+    /// Tells what kernel programs were left out of.
+    fn note_skipped(&mut self) {
+        let Some(sensor) = &mut self.sensor else {
+            return;
+        };
+        let by_hook = sensor.loaded.skipped.take();
+        if !by_hook.is_empty() {
+            let mark = LossMark {
+                boottime_ns: clock::boottime_ns(),
+                place: LossMark::SKIPPED.to_owned(),
+                count: by_hook.values().sum(),
+                by_hook,
+                ..LossMark::default()
+            };
+            self.step(Event::Loss(&mark));
+        }
     }
 
     fn step(&mut self, event: Event<'_>) {
@@ -420,6 +439,8 @@ impl Agent {
             self.walk_cgroups();
         }
         self.find_shared(&mut found, begin_ns);
+        // Before the comparison, which would take what was not seen for what nobody could have done.
+        self.note_skipped();
         if self.sweeps.is_multiple_of(RENEW_EVERY) {
             self.renew_uses();
         }

@@ -164,7 +164,7 @@ fn items(
             && mark.place != "sink"
         {
             let lost = &mut into.observation.lost_events;
-            *lost = lost.saturating_add(mark.count);
+            *lost = lost.saturating_add(mark.events());
         }
         replay.take(&item, &mut unheard);
         unheard.clear();
@@ -201,6 +201,7 @@ fn take(engine: &Engine, run: &str, into: &mut Observation) {
         .now_ns()
         .saturating_add_signed(config.realtime_offset_ns);
     into.forgotten += engine.privileges_forgotten();
+    into.skipped = into.skipped.saturating_add(engine.skipped());
     let observed = engine.privileges().into_iter().map(|privileges| Observed {
         node: config.node.clone(),
         boot_id: config.boot_id.clone(),

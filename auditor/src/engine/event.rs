@@ -67,7 +67,8 @@ pub enum Event<'a> {
 pub struct LossMark {
     /// When the loss was noticed.
     pub boottime_ns: u64,
-    /// `ring`, `queue`, `sink` or `trace`. Only the first two touch the model.
+    /// `ring`, `queue`, `sink`, `trace`, or [`Self::SKIPPED`]. The first two touch the model, and the last where the hooks
+    /// tell states.
     pub place: String,
     /// Lost events by index of the hook. Empty where the place does not know.
     pub by_hook: BTreeMap<u16, u64>,
@@ -75,6 +76,21 @@ pub struct LossMark {
     pub by_cpu: BTreeMap<u32, u64>,
     /// All lost events.
     pub count: u64,
+}
+
+impl LossMark {
+    /// The place of what a kernel program was left out of, for a task was interrupted in it. Nobody knows whether it would
+    /// have told anything, so these are no lost events.
+    pub const SKIPPED: &str = "program";
+
+    /// Lost events, as far as they are events.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        match self.place.as_str() {
+            Self::SKIPPED => 0,
+            _ => self.count,
+        }
+    }
 }
 
 /// The engine asks who a compartment is.

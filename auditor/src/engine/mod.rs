@@ -43,7 +43,7 @@ use crate::model::output::{
 use crate::model::own::OwnLedger;
 use crate::model::policy::Policy;
 use crate::model::{Dimension, RuleId, Tier};
-use auditor_common::hook::HOOKS;
+use auditor_common::hook::{HOOKS, bears_state};
 use auditor_common::limits::CGROUP_SLOTS;
 use hashbrown::HashMap;
 use label::Pending;
@@ -415,30 +415,60 @@ impl Engine {
         out.push(Record::Policy(Box::new(change)));
     }
 
+    /// How often kernel programs were left out.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        let skipped = self.lost_total.get(LossMark::SKIPPED);
+        skipped.copied().unwrap_or_default()
+    }
+
+    /// Lost events, and what programs were left out of: an explanation of what is found may be among them.
+    fn may_have_missed(&self) -> u64 {
+        self.counters.lost_events.saturating_add(self.skipped())
+    }
+
     #[cold]
     fn on_loss(&mut self, mark: &LossMark, out: &mut Vec<Record>) {
         self.advance(mark.boottime_ns);
         if mark.count == 0 {
             return;
         }
-        self.counters.lost_events = self.counters.lost_events.saturating_add(mark.count);
+        self.counters.lost_events = self.counters.lost_events.saturating_add(mark.events());
         let total = self.lost_total.entry(mark.place.clone()).or_default();
         *total = total.saturating_add(mark.count);
         let total = *total;
-        let model_hurt = matches!(mark.place.as_str(), "ring" | "queue");
+        let model_hurt = match mark.place.as_str() {
+            "ring" | "queue" => true,
+            LossMark::SKIPPED => mark.by_hook.keys().any(|&index| bears_state(index)),
+            _ => false,
+        };
         if model_hurt {
             self.lossy = true;
-            self.renew_uses();
             for dimension in LOSSY {
                 self.index.mark_unknown(Scope::All, dimension);
             }
+        }
+        match mark.place.as_str() {
+            "ring" | "queue" => self.renew_uses(),
+            LossMark::SKIPPED => self.renew_skipped_uses(&mark.by_hook),
+            _ => {}
         }
         let hook_name = |index: u16| {
             HOOKS
                 .get(usize::from(index))
                 .map_or_else(|| format!("hook {index}"), |h| h.name.to_owned())
         };
-        let message = if model_hurt {
+        let message = if mark.place == LossMark::SKIPPED {
+            let until = match model_hurt {
+                true => "; verdicts are unknown until the sweep that follows",
+                false => "",
+            };
+            format!(
+                "the kernel left its programs out {} times, for a task was interrupted in one: what was done then was not \
+                 seen{until}",
+                mark.count
+            )
+        } else if model_hurt {
             format!(
                 "{} events lost; verdicts are unknown until the sweep that follows",
                 mark.count

@@ -20,12 +20,15 @@ use crate::model::{syscalls, text};
 use auditor_common::hook;
 use auditor_common::limits::FOREIGN_CALL;
 use auditor_common::record::{TaskKey, capable, kernel_str, ns};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Ended containers whose accounts are kept.
 const MAX_ENDED: usize = 256;
 /// To how many nanoseconds the time of observation is written down.
 const SAVED_STEP_NS: u64 = 60_000_000_000;
+
+/// Between two times that all uses are told anew for programs that were left out.
+const RENEW_SKIPPED_NS: u64 = 60_000_000_000;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -37,6 +40,8 @@ pub(super) struct Ledger {
     /// The last exec, and the event that told it.
     last_exec: Option<(TaskKey, u64)>,
     renew: bool,
+    /// When uses were last told anew for programs that were left out.
+    renewed_ns: u64,
 }
 
 /// An account that goes on.
@@ -285,6 +290,17 @@ impl Engine {
     /// forget which they have told; each is told again when it happens again.
     pub fn take_renewal(&mut self) -> bool {
         std::mem::take(&mut self.ledger.renew)
+    }
+
+    /// Programs were left out. Where that happens it happens all the time, and telling everything anew is dear.
+    pub(super) fn renew_skipped_uses(&mut self, by_hook: &BTreeMap<u16, u64>) {
+        let is_of_uses =
+            |index: &u16| matches!(*index, hook::CAPABLE | hook::CAPABLE_EXIT | hook::SYS_ENTER);
+        let due_ns = self.ledger.renewed_ns.saturating_add(RENEW_SKIPPED_NS);
+        if by_hook.keys().any(is_of_uses) && self.now_ns >= due_ns {
+            self.ledger.renewed_ns = self.now_ns;
+            self.ledger.renew = true;
+        }
     }
 
     /// Events were lost: uses may have been among them.

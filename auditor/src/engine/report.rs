@@ -261,7 +261,7 @@ impl Engine {
 
     fn push(&mut self, key: Key, mut finding: Finding, suppressed: u64, out: &mut Vec<Record>) {
         finding.suppressed = suppressed;
-        finding.lost_events = self.counters.lost_events;
+        finding.lost_events = self.may_have_missed();
         finding.head = self.head();
         self.note(&key, &finding);
         let finding = Box::new(finding);

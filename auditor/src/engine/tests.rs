@@ -24,6 +24,7 @@ mod reaching;
 mod sharing;
 mod silence;
 mod sim;
+mod skipped;
 mod tampering;
 mod transfers;
 mod what_if;

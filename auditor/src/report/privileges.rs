@@ -246,6 +246,8 @@ pub struct Observation {
     pub forgotten: u64,
     /// Events that were lost.
     pub lost_events: u64,
+    /// How often kernel programs were left out.
+    pub skipped: u64,
 }
 
 impl Observation {
@@ -268,6 +270,7 @@ impl Observation {
             containers,
             forgotten,
             lost_events,
+            skipped,
         } = self;
         let containers: Vec<Observed> = unique(containers)
             .into_iter()
@@ -280,6 +283,11 @@ impl Observation {
             None => together(&containers),
         };
         let mut may_miss = may_miss(&containers, forgotten, lost_events);
+        if skipped > 0 {
+            may_miss.push(format!(
+                "the kernel left its programs out {skipped} times: what was done then was not seen"
+            ));
+        }
         if history.is_some_and(|history| history.incomplete) {
             may_miss.push("there was no room in the state file for all images".to_owned());
         }

@@ -9,6 +9,7 @@ use super::clock::{KernelVersion, Machine};
 #[cfg(feature = "debug-log")]
 use super::debug_log::DebugLog;
 use super::resolve::{LoadBtfError, ResolveError, Resolved, load_btf, resolve};
+use super::skipped::Skipped;
 use super::uses::{OwnUse, UseMaps};
 use crate::model::privileges::habits;
 use crate::model::syscalls;
@@ -150,6 +151,8 @@ pub struct Loaded {
     /// What was used before they could see it.
     pub used_before: Option<OwnUse>,
     reported: BTreeMap<(u16, u32), u64>,
+    /// What the kernel left out.
+    pub skipped: Skipped,
     #[cfg(feature = "debug-log")]
     log: Option<DebugLog>,
 }
@@ -360,6 +363,7 @@ impl Loaded {
             uses,
             used_before,
             reported: BTreeMap::new(),
+            skipped: Skipped::default(),
         };
         loaded.attach_all(options);
         Ok(loaded)
@@ -594,6 +598,7 @@ impl Loaded {
     /// Gives back what only attaching needed: the kernel's types are large.
     pub fn settle(&mut self) {
         self.btf = None;
+        self.skipped = Skipped::new(&self.ebpf);
         // A diagnosis ends here.
         #[cfg(feature = "debug-log")]
         self.show_log();

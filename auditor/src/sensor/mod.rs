@@ -19,5 +19,6 @@ pub mod procfs;
 pub mod reader;
 pub mod resolve;
 pub mod selftest;
+pub mod skipped;
 pub mod snapshot;
 pub mod uses;

@@ -90,7 +90,7 @@ impl<'a> Teller<'a> {
         if let Event::Loss(mark) = event
             && mark.place != "sink"
         {
-            self.lost_events = self.lost_events.saturating_add(mark.count);
+            self.lost_events = self.lost_events.saturating_add(mark.events());
         }
     }
 

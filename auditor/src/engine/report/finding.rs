@@ -57,7 +57,7 @@ impl Engine {
             unexplained: false,
             message: draft.message,
             suppressed: 0,
-            lost_events: self.counters.lost_events,
+            lost_events: self.may_have_missed(),
         }
     }
 

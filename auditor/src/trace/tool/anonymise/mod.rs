@@ -40,7 +40,7 @@ pub enum Policies {
 }
 
 /// Places of losses that are ours.
-const PLACES: [&str; 4] = ["ring", "queue", "sink", "trace"];
+const PLACES: [&str; 5] = ["ring", "queue", "sink", "trace", LossMark::SKIPPED];
 /// Reasons of an end that are ours.
 const REASONS: [&str; 5] = ["signal", "duration", "exit_on", "hung_up", "cut"];
 /// Command names whose pseudonyms are remembered.

@@ -1,0 +1,84 @@
+//! Goal: what a kernel program was left out of is told, and makes unknown what it may have shown; a difference that a sweep
+//! then finds is no drift. It is no lost event: nobody knows whether there was one. Method: stories with made-up marks.
+
+use super::machine::Machine;
+use crate::engine::{Event, LossMark};
+use crate::model::facts::{EntityId, HOST};
+use crate::model::output::{Loss, Record};
+use auditor_common::hook;
+use std::collections::BTreeMap;
+
+const PATH: &str = "/machine/runc-a";
+
+fn skip(m: &mut Machine, index: u16) -> Loss {
+    let mark = LossMark {
+        boottime_ns: m.now_ns,
+        place: LossMark::SKIPPED.to_owned(),
+        by_hook: BTreeMap::from([(index, 2)]),
+        count: 2,
+        ..LossMark::default()
+    };
+    m.step(Event::Loss(&mark));
+    let mut losses = m.take(|record| match record {
+        Record::Loss(loss) => Some(*loss),
+        _ => None,
+    });
+    assert_eq!(losses.len(), 1);
+    losses.remove(0)
+}
+
+/// As text: what it is does not matter here.
+fn iota(m: &Machine) -> Option<String> {
+    let iota = m.engine.index().pair(HOST, EntityId(1)).iota;
+    iota.map(|iota| format!("{iota:?}"))
+}
+
+#[test]
+fn states_are_unknown_until_the_next_sweep() {
+    let mut m = Machine::new("");
+    m.name(PATH, "a");
+    let a = m.runc(50, PATH);
+    let before = iota(&m);
+    assert!(before.is_some());
+    let loss = skip(&mut m, hook::COMMIT_CREDS);
+    assert_eq!((loss.count, loss.total), (2, 2));
+    assert!(!loss.unknown.is_empty());
+    assert_eq!(iota(&m), None);
+    // Its record is what the program was left out of.
+    m.tasks.get_mut(&a).unwrap().creds.cap_permitted = 1;
+    m.sweep();
+    m.sweep();
+    assert_eq!(iota(&m), before);
+    assert_eq!(m.engine.counters().drifts, 0);
+    assert_eq!(m.engine.counters().lost_events, 0);
+    assert_eq!(m.engine.skipped(), 2);
+}
+
+#[test]
+fn acts_leave_the_model_as_it_is() {
+    let mut m = Machine::new("");
+    m.name(PATH, "a");
+    m.runc(50, PATH);
+    m.engine.take_renewal();
+    let before = iota(&m);
+    let loss = skip(&mut m, hook::FILE_OPEN);
+    assert!(loss.unknown.is_empty());
+    assert_eq!(iota(&m), before);
+    assert!(!m.engine.take_renewal());
+}
+
+/// Uses are told anew, but where programs are left out all the time this is not done all the time.
+#[test]
+fn uses_are_asked_for_again_at_times() {
+    let mut m = Machine::new("");
+    m.tick(100_000_000_000);
+    m.engine.take_renewal();
+    skip(&mut m, hook::CAPABLE);
+    assert!(m.engine.take_renewal());
+    m.tick(30_000_000_000);
+    skip(&mut m, hook::CAPABLE);
+    assert!(!m.engine.take_renewal());
+    m.tick(30_000_000_000);
+    skip(&mut m, hook::SYS_ENTER);
+    assert!(m.engine.take_renewal());
+}
