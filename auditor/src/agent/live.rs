@@ -298,16 +298,13 @@ impl Agent {
             self.flush(reader).await;
         }
         self.tick(reader.as_ref(), outputs);
-        self.note_skipped();
+        self.note_skipped(true);
     }
 
-    /// Tells what kernel programs were left out of.
-    fn note_skipped(&mut self) {
-        let Some(sensor) = &mut self.sensor else {
-            return;
-        };
-        let by_hook = sensor.loaded.skipped.take();
-        if !by_hook.is_empty() {
+    /// Tells what kernel programs were left out of. `ends`: there is no later.
+    fn note_skipped(&mut self, ends: bool) {
+        let sensor = self.sensor.as_mut();
+        if let Some(by_hook) = sensor.and_then(|s| s.loaded.skipped.take(ends)) {
             let mark = LossMark {
                 boottime_ns: clock::boottime_ns(),
                 place: LossMark::SKIPPED.to_owned(),
@@ -440,7 +437,7 @@ impl Agent {
         }
         self.find_shared(&mut found, begin_ns);
         // Before the comparison, which would take what was not seen for what nobody could have done.
-        self.note_skipped();
+        self.note_skipped(false);
         if self.sweeps.is_multiple_of(RENEW_EVERY) {
             self.renew_uses();
         }

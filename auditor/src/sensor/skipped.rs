@@ -4,16 +4,23 @@
 //! (`CONFIG_PREEMPT`, and any kernel since 7.0), whatever would run the same program there in between is left out. The
 //! kernel counts these (5.12), and tells nobody else of them.
 
-use auditor_common::hook::HOOKS;
+use auditor_common::hook::{HOOKS, bears_state};
 use aya::Ebpf;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// At most so often it is told what programs were left out of, unless that makes states unknown: it may go on and on.
+const REST: Duration = Duration::from_secs(60);
 
 /// What the kernel says of each program, and said the last time.
 #[derive(Debug, Default)]
 pub struct Skipped {
     programs: Vec<(u16, PathBuf, u64)>,
+    /// What is not told yet.
+    waiting: BTreeMap<u16, u64>,
+    told: Option<Instant>,
 }
 
 impl Skipped {
@@ -30,23 +37,38 @@ impl Skipped {
         let programs = hooks
             .filter_map(|(index, spec)| Some((index, place(spec.program)?, 0)))
             .collect();
-        let mut all = Self { programs };
-        let _before = all.take();
+        let mut all = Self {
+            programs,
+            ..Self::default()
+        };
+        all.read();
+        all.waiting.clear();
         all
     }
 
-    /// How often each hook's program was left out since the last call. Not those of kernels that do not say.
-    pub fn take(&mut self) -> BTreeMap<u16, u64> {
-        let mut new = BTreeMap::new();
+    /// How often each hook's program was left out, if that is to be told now: at once where the hook tells states, else from
+    /// time to time, and at the end.
+    pub fn take(&mut self, ends: bool) -> Option<BTreeMap<u16, u64>> {
+        self.read();
+        let of_states = self.waiting.keys().any(|&index| bears_state(index));
+        let is_due = self.told.is_none_or(|told| told.elapsed() >= REST);
+        if self.waiting.is_empty() || !(ends || of_states || is_due) {
+            return None;
+        }
+        self.told = Some(Instant::now());
+        Some(std::mem::take(&mut self.waiting))
+    }
+
+    /// Not those of kernels that do not say.
+    fn read(&mut self) {
         for (index, place, seen) in &mut self.programs {
             let text = std::fs::read_to_string(place).unwrap_or_default();
             let Some(count) = count(&text) else { continue };
             if count > *seen {
-                new.insert(*index, count - *seen);
+                *self.waiting.entry(*index).or_default() += count - *seen;
             }
             *seen = count;
         }
-        new
     }
 }
 
@@ -59,6 +81,7 @@ fn count(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use auditor_common::hook;
 
     const INFO: &str =
         "pos:\t0\nflags:\t02000002\nprog_type:\t26\nprog_jited:\t1\nrun_time_ns:\t0\nrun_cnt:\t0\n";
@@ -70,19 +93,30 @@ mod tests {
         assert_eq!(count("recursion_misses:\tmany\n"), None);
     }
 
-    /// Goal: what is new is told, once. Method: a file in the place of what the kernel says.
+    /// Goal: what is new is told, once, and not all the time where no state depends on it. Method: files in the place of what
+    /// the kernel says.
     #[test]
     fn what_is_new_is_told_once() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("info");
         let says = |count: u64| std::fs::write(&place, format!("recursion_misses:\t{count}\n"));
         says(3).unwrap();
-        let mut skipped = Skipped {
-            programs: vec![(4, place.clone(), 1), (5, directory.path().join("none"), 0)],
+        let of = |index| Skipped {
+            programs: vec![
+                (index, place.clone(), 1),
+                (hook::SCHED_EXIT, directory.path().join("none"), 0),
+            ],
+            ..Skipped::default()
         };
-        assert_eq!(skipped.take(), BTreeMap::from([(4, 2)]));
-        assert_eq!(skipped.take(), BTreeMap::new());
+        let (mut states, mut acts) = (of(hook::SCHED_EXEC), of(hook::FILE_OPEN));
+        let told = |index, count| Some(BTreeMap::from([(index, count)]));
+        assert_eq!(states.take(false), told(hook::SCHED_EXEC, 2));
+        assert_eq!(states.take(true), None);
+        assert_eq!(acts.take(false), told(hook::FILE_OPEN, 2));
         says(10).unwrap();
-        assert_eq!(skipped.take(), BTreeMap::from([(4, 7)]));
+        assert_eq!(states.take(false), told(hook::SCHED_EXEC, 7));
+        assert_eq!(acts.take(false), None);
+        says(11).unwrap();
+        assert_eq!(acts.take(true), told(hook::FILE_OPEN, 8));
     }
 }
