@@ -143,6 +143,8 @@ pub struct Engine {
     sweeping: Option<sweep::Sweep>,
     /// Events were lost since the last complete sweep.
     lossy: bool,
+    /// Hooks whose programs were left out since the last sweep, and before that one: a bit each.
+    left_out: [u64; 2],
     lost_total: BTreeMap<String, u64>,
     queries: VecDeque<Query>,
     pending: HashMap<u64, Pending>,
@@ -189,6 +191,7 @@ impl Engine {
             starting: false,
             sweeping: None,
             lossy: false,
+            left_out: [0; 2],
             lost_total: BTreeMap::new(),
             queries: VecDeque::new(),
             pending: HashMap::new(),
@@ -443,7 +446,11 @@ impl Engine {
             _ => false,
         };
         if model_hurt {
-            self.lossy = true;
+            match mark.place.as_str() {
+                // It says which hooks: only what these should have shown is explained.
+                LossMark::SKIPPED => self.leave_out(&mark.by_hook),
+                _ => self.lossy = true,
+            }
             for dimension in LOSSY {
                 self.index.mark_unknown(Scope::All, dimension);
             }

@@ -17,6 +17,7 @@ use crate::model::{Confidence, NsKind};
 use auditor_common::hook;
 use auditor_common::record::{TaskRecord, TaskState, cause, cgroup, known, ns, task_flags};
 use hashbrown::HashSet;
+use std::collections::BTreeMap;
 use zerocopy::IntoBytes;
 
 /// Inum of the initial pid namespace (`PROC_PID_INIT_INO`, the same since 3.8).
@@ -92,7 +93,7 @@ impl Engine {
         let confirmed = task
             .and_then(|t| t.suspect.as_ref())
             .is_some_and(|s| Difference::between(s, &kernel).is_empty());
-        if !self.started || self.lossy {
+        if !self.started || self.lossy || self.is_left_out(difference) {
             self.repair(record, &kernel, Difference::default(), out);
         } else if confirmed {
             self.repair(record, &kernel, difference, out);
@@ -261,9 +262,26 @@ impl Engine {
         self.report(drafts, &change, &before_iota, out);
     }
 
+    /// Programs of these hooks were left out.
+    pub(super) fn leave_out(&mut self, by_hook: &BTreeMap<u16, u64>) {
+        let bits = by_hook
+            .keys()
+            .map(|&index| 1_u64.checked_shl(u32::from(index)));
+        self.left_out[0] |= bits.flatten().fold(0, |all, bit| all | bit);
+    }
+
+    /// Whether all of a difference may be what programs that were left out would have shown.
+    fn is_left_out(&self, difference: Difference) -> bool {
+        self.left_out != [0; 2] && self.unexplained(difference).is_empty()
+    }
+
     /// The part of a difference that a working hook should have explained.
     fn unexplained(&self, mut difference: Difference) -> Difference {
-        let works = |hooks: &[u16]| hooks.iter().any(|h| self.config.working & (1 << h) != 0);
+        let left_out = self.left_out[0] | self.left_out[1];
+        let works = |hooks: &[u16]| {
+            let any = |mask: u64| hooks.iter().any(|h| mask & (1 << h) != 0);
+            any(self.config.working) && !any(left_out)
+        };
         if !works(&[hook::SWITCH_NS, hook::EXIT_SETNS]) {
             difference.ns = 0;
         }
@@ -306,7 +324,10 @@ impl Engine {
                 self.forget(tid);
                 self.counters.repaired += 1;
             }
-            let was_lossy = std::mem::take(&mut self.lossy);
+            let left_out = self.left_out[0] != 0;
+            // What one sweep suspects, the next one confirms.
+            self.left_out = [0, self.left_out[0]];
+            let was_lossy = std::mem::take(&mut self.lossy) || left_out;
             if was_lossy {
                 for dimension in super::LOSSY {
                     self.index.clear_unknown(Scope::All, dimension);

@@ -82,3 +82,22 @@ fn uses_are_asked_for_again_at_times() {
     skip(&mut m, hook::SYS_ENTER);
     assert!(m.engine.take_renewal());
 }
+
+/// What another hook was left out of explains nothing, and neither does what was long ago.
+#[test]
+fn what_was_not_left_out_is_drift_all_the_same() {
+    let mut m = Machine::new("");
+    m.name(PATH, "a");
+    let a = m.runc(50, PATH);
+    skip(&mut m, hook::SCHED_EXIT);
+    m.tasks.get_mut(&a).unwrap().creds.cap_permitted = 1;
+    m.sweep();
+    m.sweep();
+    assert_eq!(m.engine.counters().drifts, 1);
+    skip(&mut m, hook::COMMIT_CREDS);
+    (0..3).for_each(|_| m.sweep());
+    m.tasks.get_mut(&a).unwrap().creds.cap_permitted = 2;
+    m.sweep();
+    m.sweep();
+    assert_eq!(m.engine.counters().drifts, 2);
+}
