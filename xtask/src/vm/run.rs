@@ -290,7 +290,8 @@ const RESTARTS: u32 = 2;
 /// What a guest's time is made of.
 #[derive(Clone, Copy)]
 enum Clock {
-    /// The host's time; two processors.
+    /// The host's time; two processors, in one thread: in two, one may execute code that the other is just patching. With
+    /// two guests side by side it is not slower.
     Real,
     /// One nanosecond per instruction; one processor, because only then they have an order.
     Instructions,
