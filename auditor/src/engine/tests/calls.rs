@@ -3,7 +3,6 @@
 
 use super::machine::Machine;
 use crate::engine::Event;
-use crate::model::NsKind;
 use crate::model::calls::Calls;
 use auditor_common::hook;
 use auditor_common::limits::{ACT_NAME_LEN, FOREIGN_CALL};
@@ -56,17 +55,7 @@ fn it_is_charged_to_who_makes_it() {
     let (mut m, a) = machine();
     let host = m.fork(1, 0);
     call(&mut m, host, WRITE);
-    let sent = m.fork(1, 0);
-    m.attach(sent, sent, 50);
-    let kinds = [
-        NsKind::Mnt,
-        NsKind::Net,
-        NsKind::Ipc,
-        NsKind::Uts,
-        NsKind::Pid,
-    ];
-    m.setns(sent, a, &kinds);
-    let sent = m.fork(sent, 0);
+    let sent = m.send_in(50, a);
     call(&mut m, sent, WRITE);
     assert_eq!(of(&m, "a"), Some(Calls::none(true)));
     call(&mut m, a, READ);

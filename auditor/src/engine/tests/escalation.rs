@@ -7,7 +7,7 @@ use crate::engine::Event;
 use crate::inventory::container::{ContainerAnswer, DeclaredCapabilities, Runtime, SpecSummary};
 use crate::model::output::{Evidence, Finding, Record};
 use crate::model::policy::Policy;
-use crate::model::{NsKind, RuleId, Severity};
+use crate::model::{RuleId, Severity};
 use auditor_common::record::{capable, cause};
 
 const CHOWN: u64 = 0;
@@ -45,17 +45,7 @@ fn tamper(m: &mut Machine, tid: u32) {
 
 /// `docker exec --privileged`: a process of the host enters with all that it has, and runs a program.
 fn sent_in(m: &mut Machine, init: u32) -> u32 {
-    let sent = m.fork(1, 0);
-    m.attach(sent, sent, 50);
-    let kinds = [
-        NsKind::Mnt,
-        NsKind::Net,
-        NsKind::Ipc,
-        NsKind::Uts,
-        NsKind::Pid,
-    ];
-    m.setns(sent, init, &kinds);
-    let sent = m.fork(sent, 0);
+    let sent = m.send_in(50, init);
     m.exec(sent, "/bin/sh");
     sent
 }

@@ -287,6 +287,22 @@ impl Machine {
         self.step(Event::Task(&record));
     }
 
+    /// A process of the host goes into a container's cgroup and namespaces, as `exec` of a runtime does; it runs nothing of
+    /// the container yet.
+    pub(super) fn send_in(&mut self, cgroup_id: u64, init: u32) -> u32 {
+        let sent = self.fork(1, 0);
+        self.attach(sent, sent, cgroup_id);
+        let kinds = [
+            NsKind::Mnt,
+            NsKind::Net,
+            NsKind::Ipc,
+            NsKind::Uts,
+            NsKind::Pid,
+        ];
+        self.setns(sent, init, &kinds);
+        self.fork(sent, 0)
+    }
+
     pub(super) fn exec(&mut self, tid: u32, file: &str) {
         let mut filename = [0; FILENAME_LEN];
         filename[..file.len()].copy_from_slice(file.as_bytes());

@@ -196,17 +196,7 @@ fn what_a_runtime_uses_is_not_the_containers() {
     check(&mut m, runc, granted(SYS_ADMIN));
     let a = m.runc(50, PATH);
     // A process that is sent in: it becomes the container's before it runs the container's program.
-    let sent = m.fork(1, 0);
-    m.attach(sent, sent, 50);
-    let kinds = [
-        NsKind::Mnt,
-        NsKind::Net,
-        NsKind::Ipc,
-        NsKind::Uts,
-        NsKind::Pid,
-    ];
-    m.setns(sent, a, &kinds);
-    let sent = m.fork(sent, 0);
+    let sent = m.send_in(50, a);
     check(&mut m, sent, granted(SYS_ADMIN));
     assert_eq!(ways(&m), []);
     m.exec(sent, "/bin/id");
