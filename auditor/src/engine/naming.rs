@@ -90,7 +90,7 @@ impl Engine {
         let Some(place) = place else { return false };
         let answer = match self.naming.retries[place].pending {
             Pending::Name(id) => answer.filter(|a| !self.is_about_another(id, a)),
-            Pending::Start(_) | Pending::Resumed(_) => answer,
+            Pending::Start(_) | Pending::Resumed(_) | Pending::Found(_) => answer,
         };
         if answer.is_none() && self.naming.retries[place].left > 0 {
             self.naming.retries[place].asked = None;
@@ -102,7 +102,7 @@ impl Engine {
                 self.start(&compartment, answer);
                 self.gather_late(&compartment);
             }
-            Pending::Start(_) | Pending::Resumed(_) => {}
+            Pending::Start(_) | Pending::Resumed(_) | Pending::Found(_) => {}
             Pending::Name(id) => {
                 self.rename(id, answer);
                 self.release_held(id);

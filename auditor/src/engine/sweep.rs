@@ -334,7 +334,7 @@ impl Engine {
                 }
             }
             let sees_execs = self.config.working & (1 << hook::SCHED_EXEC) != 0;
-            if self.started && (was_lossy || !sees_execs) {
+            if self.started && (was_lossy || !sees_execs || self.found.is_open()) {
                 // Containers whose first exec was not seen.
                 self.discover();
             }

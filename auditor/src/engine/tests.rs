@@ -5,6 +5,7 @@ mod chain;
 mod checkpoint;
 mod confinement;
 mod danger;
+mod discover;
 mod escalation;
 mod examples;
 mod files;

@@ -22,15 +22,15 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const ROOM: usize = 108;
 /// Room for a family before it.
 const FAMILY: usize = 2;
+/// Where the container's own file is made.
+const OWN_DIRECTORY: &str = "/tmp/";
 
 /// One act. `own` and `other` are paths that take turns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "noise", rename_all = "kebab-case")]
 pub enum NoiseAct {
-    /// `open(path)` for reading, with the path rewritten.
+    /// `open(path)` for reading, with the path rewritten. The act makes a file of the container's by itself.
     Open {
-        /// The container's.
-        own: String,
         /// Somebody else's.
         other: String,
     },
@@ -57,7 +57,7 @@ impl NoiseAct {
     /// What was tried, and why it failed.
     pub fn perform(&self) -> Tried<()> {
         match self {
-            Self::Open { own, other } => tried(format!("open {own} or {other}"), open(own, other)),
+            Self::Open { other } => tried(format!("open {other} or another"), open(other)),
             Self::Connect { own, other } => {
                 tried(format!("connect to {own} or {other}"), connect(own, other))
             }
@@ -161,10 +161,19 @@ fn identity(file: &File) -> std::io::Result<(u64, u64)> {
     Ok((about.st_dev(), about.st_ino()))
 }
 
-fn open(own: &str, other: &str) -> std::io::Result<()> {
-    // Asking for it before would be an open of it.
-    let is_own = identity(&File::open(own)?)?;
-    let path = Shifting::new([own, other])?;
+/// A path of the container's that is as long as another one. So a text that is half of each never ends before both do:
+/// it would name a directory on the way to the other, and opening that would be another finding.
+fn own_path(other: &str) -> std::io::Result<String> {
+    let name = other.len().checked_sub(OWN_DIRECTORY.len());
+    let name = name.filter(|&length| length > 0);
+    let name = name.ok_or_else(|| Error::other(format!("{other} is too short")))?;
+    Ok([OWN_DIRECTORY, &"o".repeat(name)].concat())
+}
+
+fn open(other: &str) -> std::io::Result<()> {
+    let own = own_path(other)?;
+    let is_own = identity(&File::create(&own)?)?;
+    let path = Shifting::new([&own, other])?;
     while_disturbed(
         || path.shift(),
         || {
@@ -175,10 +184,6 @@ fn open(own: &str, other: &str) -> std::io::Result<()> {
             }
             // SAFETY: the kernel just gave us this descriptor.
             let file = unsafe { File::from_raw_fd(opened) };
-            // Half of a path may name a directory on the way.
-            if !file.metadata()?.is_file() {
-                return Ok(Met::Nothing);
-            }
             Ok(match identity(&file)? == is_own {
                 true => Met::Own,
                 false => Met::Other,

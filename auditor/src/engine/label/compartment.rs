@@ -9,11 +9,10 @@ use crate::engine::world::{Entity, Task};
 use crate::inventory::cgroup_path;
 use crate::inventory::container::ContainerAnswer;
 use crate::model::Confidence;
-use crate::model::facts::{EntityId, HOST, NsId};
+use crate::model::facts::{EntityId, HOST};
 use auditor_common::hook;
 use auditor_common::limits::CGROUP_SLOTS;
 use auditor_common::record::{TaskKey, TaskState, cause, known, ns};
-use std::collections::BTreeSet;
 
 /// Questions that may be open at once. A driver answers each before the next event, so more are a bug
 /// of the driver; they are dropped and their compartments stay the host's.
@@ -32,6 +31,8 @@ pub(in crate::engine) enum Pending {
     Start(Compartment),
     /// The same, of one that has executed nothing.
     Resumed(Compartment),
+    /// The same, of one that a sweep found.
+    Found(Compartment),
     /// It is one already.
     Name(EntityId),
 }
@@ -49,6 +50,11 @@ impl Compartment {
     /// Its task.
     pub(super) const fn key(&self) -> TaskKey {
         self.key
+    }
+
+    /// Whether it has a pid namespace of its own.
+    pub(super) const fn has_own_pid(&self) -> bool {
+        self.own_pid
     }
 }
 
@@ -79,11 +85,18 @@ impl Engine {
         let Some(task) = self.world.tasks.get(&tid) else {
             return;
         };
-        let Some(pending) = self.compartment(task) else {
+        if let Some(compartment) = self.compartment(task) {
+            self.ask(Pending::Start(compartment), &compartment);
+        }
+    }
+
+    /// Asks who a compartment is.
+    pub(super) fn ask(&mut self, pending: Pending, compartment: &Compartment) {
+        let Some(task) = self.world.task(&compartment.key) else {
             return;
         };
         let state = task.state;
-        if !pending.own_pid {
+        if !compartment.own_pid {
             // Services of the host with a private mount namespace look like this too, and exec often:
             // a cgroup whose tasks nobody knows is not asked about for ever.
             let slot = (0..CGROUP_SLOTS).find_map(|slot| self.world.cgroup_key(&state, slot));
@@ -95,23 +108,19 @@ impl Engine {
                 *asked += 1;
             }
         }
-        self.ask(pending, &state);
-    }
-
-    fn ask(&mut self, compartment: Compartment, state: &TaskState) {
         if self.pending.len() >= MAX_PENDING {
             return;
         }
         let id = self.next_query;
         self.next_query += 1;
-        self.pending.insert(id, Pending::Start(compartment));
+        self.pending.insert(id, pending);
         if compartment.label != HOST {
             // What a container calls its own containers is its claim: runtimes of the host know nothing
             // of them, and a name that one forges must not be looked up.
             self.on_answer(id, None);
             return;
         }
-        let cgroup_path = self.home_of(state);
+        let cgroup_path = self.home_of(&state);
         self.queries.push_back(Query {
             id,
             cgroup_path,
@@ -165,6 +174,7 @@ impl Engine {
         match self.pending.remove(&query) {
             Some(Pending::Start(compartment)) => self.start(&compartment, answer),
             Some(Pending::Resumed(compartment)) => self.resume(&compartment, answer),
+            Some(Pending::Found(compartment)) => self.find(&compartment, answer),
             Some(Pending::Name(id)) => {
                 let answer = answer.filter(|a| !self.is_about_another(id, a));
                 self.rename(id, answer);
@@ -255,29 +265,5 @@ impl Engine {
         let mut out = Vec::new();
         self.report(drafts, &change, &before, &mut out);
         self.tell_later(out);
-    }
-
-    /// After a sweep that may show what no event did: which compartments are there that no container is
-    /// known for? Their first exec was not seen, so each one's oldest task stands for its init.
-    pub(in crate::engine) fn discover(&mut self) {
-        let mut candidates: Vec<(u64, u32)> = self
-            .world
-            .tasks
-            .values()
-            .filter(|t| t.state.key.tid == t.state.key.tgid)
-            .filter(|t| self.compartment(t).is_some())
-            .map(|t| (t.state.key.start_boottime_ns, t.state.key.tid))
-            .collect();
-        candidates.sort_unstable();
-        let mut seen: BTreeSet<(NsId, NsId)> = BTreeSet::new();
-        for (_, tid) in candidates {
-            let Some(task) = self.world.tasks.get(&tid) else {
-                continue;
-            };
-            let ids = *self.world.ns.ids(task.set);
-            if seen.insert((ids[ns::MNT], ids[ns::PID])) {
-                self.consider(tid);
-            }
-        }
     }
 }

@@ -55,11 +55,6 @@ fn written(m: &mut Machine, init: u32, waits: Option<bool>) {
     m.specs.get_mut(PATH).unwrap().waits = waits;
 }
 
-fn label_of(m: &Machine, tid: u32) -> String {
-    let label = m.engine.world().label(&m.tasks[&tid].key);
-    m.engine.world().entities[&label].key.clone()
-}
-
 fn ticks(m: &mut Machine, count: usize) {
     for _ in 0..count {
         m.tick(TICK_NS);
@@ -73,20 +68,20 @@ fn a_restored_container_is_known_without_an_exec() {
     let (criu, init) = restoring(&mut m);
     let child = m.fork(init, 0);
     ticks(&mut m, 40);
-    assert_eq!(label_of(&m, init), "host");
+    assert_eq!(m.label_of(init), "host");
     written(&mut m, init, Some(false));
     let granted = m.capabilities;
     for permitted in [0x3f_ffff_ffff, granted] {
         m.tasks.get_mut(&init).unwrap().creds.cap_permitted = permitted;
         m.emit(init, init, cause::CRED, 0);
         m.tick(TICK_NS);
-        assert_eq!(label_of(&m, init), "host");
+        assert_eq!(m.label_of(init), "host");
     }
     ticks(&mut m, 3);
     for tid in [init, child] {
-        assert_eq!(label_of(&m, tid), "runc:restored");
+        assert_eq!(m.label_of(tid), "runc:restored");
     }
-    assert_eq!(label_of(&m, criu), "host");
+    assert_eq!(m.label_of(criu), "host");
     assert_eq!(m.violations(), []);
     let label = m.engine.world().label(&m.tasks[&init].key);
     assert_eq!(m.engine.world().entities[&label].permitted, granted);
@@ -110,7 +105,7 @@ fn unrest_does_not_hide() {
         m.emit(init, init, cause::CHDIR, 0);
         m.tick(TICK_NS);
     }
-    assert_eq!(label_of(&m, init), "runc:restored");
+    assert_eq!(m.label_of(init), "runc:restored");
 }
 
 /// A container that was made and waits to be started has not begun, however long it waits; nor has one of which nobody
@@ -122,9 +117,9 @@ fn a_created_container_has_not_begun() {
         let (_, init) = restoring(&mut m);
         written(&mut m, init, waits);
         ticks(&mut m, 200);
-        assert_eq!(label_of(&m, init), "host");
+        assert_eq!(m.label_of(init), "host");
         m.exec(init, "/bin/sh");
-        assert_eq!(label_of(&m, init), "runc:restored");
+        assert_eq!(m.label_of(init), "runc:restored");
     }
 }
 

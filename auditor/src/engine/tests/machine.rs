@@ -367,6 +367,20 @@ impl Machine {
     }
 
     fn runc_started(&mut self, starter: u32, cgroup_id: u64, path: &str, flags: u64) -> u32 {
+        let (runc, init) = self.runc_created(starter, cgroup_id, path, flags);
+        self.exec(init, "/bin/sh");
+        self.exit(runc);
+        init
+    }
+
+    /// `runc create`: the runtime and the first process of a container whose program was not started yet.
+    pub(super) fn runc_created(
+        &mut self,
+        starter: u32,
+        cgroup_id: u64,
+        path: &str,
+        flags: u64,
+    ) -> (u32, u32) {
         let runc = self.fork(starter, 0);
         self.exec(runc, "/usr/sbin/runc");
         let stage0 = self.fork(runc, 0);
@@ -407,9 +421,7 @@ impl Machine {
             state.creds.cap_bounding = bit;
             self.emit(init, init, cause::CRED, 0);
         }
-        self.exec(init, "/bin/sh");
-        self.exit(runc);
-        init
+        (runc, init)
     }
 
     pub(super) fn spec(&mut self, path: &str, id: &str, spec: SpecSummary) {
@@ -426,6 +438,12 @@ impl Machine {
     pub(super) fn name(&mut self, path: &str, id: &str) {
         let answer = ContainerAnswer::bare(path.to_owned(), Runtime::Runc, id.to_owned());
         self.specs.insert(path.to_owned(), answer);
+    }
+
+    /// The name of the entity that a task belongs to.
+    pub(super) fn label_of(&self, tid: u32) -> String {
+        let label = self.engine.world().label(&self.tasks[&tid].key);
+        self.engine.world().entities[&label].key.clone()
     }
 
     pub(super) fn violations(&mut self) -> Vec<Finding> {
