@@ -64,68 +64,68 @@ fn tell(hook: u16, act: u32, arg0: u64, arg1: u64) {
     deed.end();
 }
 
-/// bpf(2) is about to be done.
-#[fentry(function = "security_bpf")]
-pub fn kernel_bpf(ctx: FEntryContext) -> i32 {
-    if !is_let_go(hook::KERNEL_BPF) {
-        let command: u32 = ctx.arg(0);
-        tell(hook::KERNEL_BPF, act::BPF, u64::from(command), 0);
-    }
-    0
-}
-
-/// The kernel reads a file for its own use.
-#[fentry(function = "security_kernel_read_file")]
-pub fn kernel_read(ctx: FEntryContext) -> i32 {
-    if is_let_go(hook::KERNEL_READ) {
-        return 0;
-    }
-    let file: Ptr = ctx.arg(0);
-    let id: u32 = ctx.arg(1);
-    let loaded = if id == READING_MODULE.load() {
-        what::MODULE
-    } else if id == READING_KEXEC.load() {
-        what::KEXEC
-    } else {
-        return 0;
-    };
-    let Some(mut deed) = Deed::begin(hook::KERNEL_READ, act::KERNEL_LOAD) else {
-        return 0;
-    };
-    let record = deed.record();
-    // SAFETY: the function's argument is typed; the reservation is writable.
-    unsafe {
-        (*record).arg0 = loaded;
-        if !file.is_null() {
-            capture::file::<Direct>(file, record);
+security_hook! {
+    /// bpf(2) is about to be done.
+    kernel_bpf, lsm_bpf: "security_bpf", "bpf", |ctx| {
+        if !is_let_go(hook::KERNEL_BPF) {
+            let command: u32 = ctx.arg(0);
+            tell(hook::KERNEL_BPF, act::BPF, u64::from(command), 0);
         }
     }
-    deed.end();
-    0
 }
 
-/// The kernel takes data from memory for its own use.
-#[fentry(function = "security_kernel_load_data")]
-pub fn kernel_load(ctx: FEntryContext) -> i32 {
-    if is_let_go(hook::KERNEL_LOAD) {
-        return 0;
+security_hook! {
+    /// The kernel reads a file for its own use.
+    kernel_read, lsm_read_file: "security_kernel_read_file", "kernel_read_file", |ctx| {
+        if is_let_go(hook::KERNEL_READ) {
+            return 0;
+        }
+        let file: Ptr = ctx.arg(0);
+        let id: u32 = ctx.arg(1);
+        let loaded = if id == READING_MODULE.load() {
+            what::MODULE
+        } else if id == READING_KEXEC.load() {
+            what::KEXEC
+        } else {
+            return 0;
+        };
+        let Some(mut deed) = Deed::begin(hook::KERNEL_READ, act::KERNEL_LOAD) else {
+            return 0;
+        };
+        let record = deed.record();
+        // SAFETY: the function's argument is typed; the reservation is writable.
+        unsafe {
+            (*record).arg0 = loaded;
+            if !file.is_null() {
+                capture::file::<Direct>(file, record);
+            }
+        }
+        deed.end();
     }
-    let id: u32 = ctx.arg(0);
-    if id == LOADING_MODULE.load() {
-        tell(hook::KERNEL_LOAD, act::KERNEL_LOAD, what::MODULE, 0);
-    } else if id == LOADING_KEXEC.load() {
-        tell(hook::KERNEL_LOAD, act::KERNEL_LOAD, what::KEXEC, 0);
-    }
-    0
 }
 
-/// perf_event_open is asked for. Its arguments differ between kernels, and do not matter.
-#[fentry(function = "security_perf_event_open")]
-pub fn perf_open(_ctx: FEntryContext) -> i32 {
-    if !is_let_go(hook::PERF_OPEN) {
-        tell(hook::PERF_OPEN, act::PERF, 0, 0);
+security_hook! {
+    /// The kernel takes data from memory for its own use.
+    kernel_load, lsm_load_data: "security_kernel_load_data", "kernel_load_data", |ctx| {
+        if is_let_go(hook::KERNEL_LOAD) {
+            return 0;
+        }
+        let id: u32 = ctx.arg(0);
+        if id == LOADING_MODULE.load() {
+            tell(hook::KERNEL_LOAD, act::KERNEL_LOAD, what::MODULE, 0);
+        } else if id == LOADING_KEXEC.load() {
+            tell(hook::KERNEL_LOAD, act::KERNEL_LOAD, what::KEXEC, 0);
+        }
     }
-    0
+}
+
+security_hook! {
+    /// perf_event_open is asked for. Its arguments differ between kernels, and do not matter.
+    perf_open, lsm_perf_open: "security_perf_event_open", "perf_event_open", |_ctx| {
+        if !is_let_go(hook::PERF_OPEN) {
+            tell(hook::PERF_OPEN, act::PERF, 0, 0);
+        }
+    }
 }
 
 /// A syscall that reaches into the kernel begins.
@@ -178,15 +178,15 @@ fn watch_socket(hook: u16, family: u32, kind: u32, protocol: u32) {
     tell(hook, act::SOCKET, u64::from(family), arg1);
 }
 
-/// A socket is about to be made, for user space or for the kernel itself.
-#[fentry(function = "security_socket_create")]
-pub fn socket_create(ctx: FEntryContext) -> i32 {
-    let kernel: i32 = ctx.arg(3);
-    if kernel == 0 && !is_let_go(hook::SOCKET_CREATE) {
-        let (family, kind, protocol): (u32, u32, u32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
-        watch_socket(hook::SOCKET_CREATE, family, kind, protocol);
+security_hook! {
+    /// A socket is about to be made, for user space or for the kernel itself.
+    socket_create, lsm_socket: "security_socket_create", "socket_create", |ctx| {
+        let kernel: i32 = ctx.arg(3);
+        if kernel == 0 && !is_let_go(hook::SOCKET_CREATE) {
+            let (family, kind, protocol): (u32, u32, u32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
+            watch_socket(hook::SOCKET_CREATE, family, kind, protocol);
+        }
     }
-    0
 }
 
 /// socket(2), splice(2) or sendfile(2) begins. What is asked for stands in registers.
@@ -244,31 +244,31 @@ fn is_device(mode: u32) -> bool {
     matches!(mode & mode::TYPE, mode::CHARACTER | mode::BLOCK)
 }
 
-/// A node is about to be made, and nothing but the file system itself can refuse it any more.
-#[fentry(function = "security_inode_mknod")]
-pub fn inode_mknod(ctx: FEntryContext) -> i32 {
-    if is_let_go(hook::INODE_MKNOD) {
-        return 0;
+security_hook! {
+    /// A node is about to be made, and nothing but the file system itself can refuse it any more.
+    inode_mknod, lsm_mknod: "security_inode_mknod", "inode_mknod", |ctx| {
+        if is_let_go(hook::INODE_MKNOD) {
+            return 0;
+        }
+        let dentry: Ptr = ctx.arg(1);
+        let (mode, device): (u32, u32) = (ctx.arg(2), ctx.arg(3));
+        // An unsigned short: only its low half is defined.
+        let mode = mode & 0xffff;
+        if !is_device(mode) {
+            return 0;
+        }
+        let Some(mut deed) = Deed::begin(hook::INODE_MKNOD, act::MKNOD) else {
+            return 0;
+        };
+        let record = deed.record();
+        // SAFETY: the function's argument is typed and never null; the reservation is writable.
+        unsafe {
+            capture::path(dentry, record);
+            (*record).object.mode = mode;
+            (*record).object.rdev = device;
+        }
+        deed.end();
     }
-    let dentry: Ptr = ctx.arg(1);
-    let (mode, device): (u32, u32) = (ctx.arg(2), ctx.arg(3));
-    // An unsigned short: only its low half is defined.
-    let mode = mode & 0xffff;
-    if !is_device(mode) {
-        return 0;
-    }
-    let Some(mut deed) = Deed::begin(hook::INODE_MKNOD, act::MKNOD) else {
-        return 0;
-    };
-    let record = deed.record();
-    // SAFETY: the function's argument is typed and never null; the reservation is writable.
-    unsafe {
-        capture::path(dentry, record);
-        (*record).object.mode = mode;
-        (*record).object.rdev = device;
-    }
-    deed.end();
-    0
 }
 
 /// mknod or mknodat begins.

@@ -17,8 +17,8 @@ use crate::kernel::{Access, Direct, Probe, Ptr};
 use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::act;
-use aya_ebpf::macros::{fentry, tracepoint};
-use aya_ebpf::programs::{FEntryContext, TracePointContext};
+use aya_ebpf::macros::tracepoint;
+use aya_ebpf::programs::TracePointContext;
 
 /// `__FMODE_EXEC`, in `file.f_flags`: user space cannot set it.
 const EXEC: u32 = 0x20;
@@ -147,46 +147,46 @@ unsafe fn watch_code<A: Access>(file: Ptr, hook: u16, act: u32, protection: Opti
     }
 }
 
-/// A file is about to be opened, and nothing but the file system itself can refuse it any more.
-#[fentry(function = "security_file_open")]
-pub fn file_open(ctx: FEntryContext) -> i32 {
-    let file: Ptr = ctx.arg(0);
-    // SAFETY: the function's argument is typed and never null.
-    unsafe {
-        let flags = Direct::u32(file, &FILE_FLAGS);
-        if flags & EXEC != 0 {
-            watch_code::<Direct>(file, hook::FILE_OPEN, act::EXEC, None);
-        } else if marks::has_current() {
-            watch::<Direct>(file, flags, hook::FILE_OPEN, act::OPEN);
-        }
-    }
-    0
-}
-
-/// A descriptor came from another process.
-#[fentry(function = "security_file_receive")]
-pub fn file_receive(ctx: FEntryContext) -> i32 {
-    let file: Ptr = ctx.arg(0);
-    if marks::has_current() {
+security_hook! {
+    /// A file is about to be opened, and nothing but the file system itself can refuse it any more.
+    file_open, lsm_file_open: "security_file_open", "file_open", |ctx| {
+        let file: Ptr = ctx.arg(0);
         // SAFETY: the function's argument is typed and never null.
         unsafe {
             let flags = Direct::u32(file, &FILE_FLAGS);
-            watch::<Direct>(file, flags, hook::FILE_RECEIVE, act::RECEIVE);
+            if flags & EXEC != 0 {
+                watch_code::<Direct>(file, hook::FILE_OPEN, act::EXEC, None);
+            } else if marks::has_current() {
+                watch::<Direct>(file, flags, hook::FILE_OPEN, act::OPEN);
+            }
         }
     }
-    0
 }
 
-/// A file is mapped.
-#[fentry(function = "security_mmap_file")]
-pub fn mmap_file(ctx: FEntryContext) -> i32 {
-    let file: Ptr = ctx.arg(0);
-    let protection: u64 = ctx.arg(1);
-    if protection & PROT_EXEC != 0 && !file.is_null() {
-        // SAFETY: the function's argument is typed, and not null.
-        unsafe { watch_code::<Direct>(file, hook::MMAP_FILE, act::MAP, Some(protection)) }
+security_hook! {
+    /// A descriptor came from another process.
+    file_receive, lsm_receive: "security_file_receive", "file_receive", |ctx| {
+        let file: Ptr = ctx.arg(0);
+        if marks::has_current() {
+            // SAFETY: the function's argument is typed and never null.
+            unsafe {
+                let flags = Direct::u32(file, &FILE_FLAGS);
+                watch::<Direct>(file, flags, hook::FILE_RECEIVE, act::RECEIVE);
+            }
+        }
     }
-    0
+}
+
+security_hook! {
+    /// A file is mapped.
+    mmap_file, lsm_mmap_file: "security_mmap_file", "mmap_file", |ctx| {
+        let file: Ptr = ctx.arg(0);
+        let protection: u64 = ctx.arg(1);
+        if protection & PROT_EXEC != 0 && !file.is_null() {
+            // SAFETY: the function's argument is typed, and not null.
+            unsafe { watch_code::<Direct>(file, hook::MMAP_FILE, act::MAP, Some(protection)) }
+        }
+    }
 }
 
 /// A call that gives a descriptor succeeded.

@@ -15,8 +15,8 @@ use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::{ActRecord, act};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
-use aya_ebpf::macros::{fentry, fexit, tracepoint};
-use aya_ebpf::programs::{FEntryContext, FExitContext, TracePointContext};
+use aya_ebpf::macros::{fexit, tracepoint};
+use aya_ebpf::programs::{FExitContext, TracePointContext};
 
 /// Inum of a task's mount namespace; 0 where it has none.
 ///
@@ -56,25 +56,25 @@ fn tell(hook: u16) {
     deed.end();
 }
 
-/// mount(2), with all that it can do.
-#[fentry(function = "security_sb_mount")]
-pub fn sb_mount(_ctx: FEntryContext) -> i32 {
-    tell(hook::SB_MOUNT);
-    0
+security_hook! {
+    /// mount(2), with all that it can do.
+    sb_mount, lsm_sb_mount: "security_sb_mount", "sb_mount", |_ctx| {
+        tell(hook::SB_MOUNT);
+    }
 }
 
-/// `move_mount`: how a detached mount gets into a table.
-#[fentry(function = "security_move_mount")]
-pub fn move_mount(_ctx: FEntryContext) -> i32 {
-    tell(hook::MOVE_MOUNT);
-    0
+security_hook! {
+    /// `move_mount`: how a detached mount gets into a table.
+    move_mount, lsm_move_mount: "security_move_mount", "move_mount", |_ctx| {
+        tell(hook::MOVE_MOUNT);
+    }
 }
 
-/// umount(2).
-#[fentry(function = "security_sb_umount")]
-pub fn sb_umount(_ctx: FEntryContext) -> i32 {
-    tell(hook::SB_UMOUNT);
-    0
+security_hook! {
+    /// umount(2).
+    sb_umount, lsm_sb_umount: "security_sb_umount", "sb_umount", |_ctx| {
+        tell(hook::SB_UMOUNT);
+    }
 }
 
 /// `mount_setattr`, and it succeeded. The function takes one argument, the registers.

@@ -19,8 +19,8 @@ use auditor_common::hook;
 use auditor_common::record::{ActRecord, act};
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use aya_ebpf::macros::{fentry, tracepoint};
-use aya_ebpf::programs::{FEntryContext, TracePointContext};
+use aya_ebpf::macros::tracepoint;
+use aya_ebpf::programs::TracePointContext;
 
 /// `AF_UNIX`.
 const AF_UNIX: u16 = 1;
@@ -102,43 +102,43 @@ fn tell(hook: u16, act: u32, sk: Ptr, listener: Ptr) {
     deed.end();
 }
 
-/// A connection to a listening unix socket is about to be made.
-#[fentry(function = "security_unix_stream_connect")]
-pub fn unix_connect(ctx: FEntryContext) -> i32 {
-    let listening: Ptr = ctx.arg(1);
-    if !marks::has_current() || current::is_own() {
-        emit::filter(hook::UNIX_CONNECT);
-        return 0;
+security_hook! {
+    /// A connection to a listening unix socket is about to be made.
+    unix_connect, lsm_connect: "security_unix_stream_connect", "unix_stream_connect", |ctx| {
+        let listening: Ptr = ctx.arg(1);
+        if !marks::has_current() || current::is_own() {
+            emit::filter(hook::UNIX_CONNECT);
+            return 0;
+        }
+        // SAFETY: Probe takes any address.
+        let listener = unsafe { Probe::ptr(listening, &SOCK_PEER_PID) };
+        tell(hook::UNIX_CONNECT, act::CONNECT, listening, listener);
     }
-    // SAFETY: Probe takes any address.
-    let listener = unsafe { Probe::ptr(listening, &SOCK_PEER_PID) };
-    tell(hook::UNIX_CONNECT, act::CONNECT, listening, listener);
-    0
 }
 
-/// A message to a unix datagram socket is about to be sent, or it is connected to.
-#[fentry(function = "security_unix_may_send")]
-pub fn unix_send(ctx: FEntryContext) -> i32 {
-    let socket: Ptr = ctx.arg(1);
-    if !marks::has_current() || current::is_own() || socket.is_null() {
-        emit::filter(hook::UNIX_SEND);
-        return 0;
+security_hook! {
+    /// A message to a unix datagram socket is about to be sent, or it is connected to.
+    unix_send, lsm_send: "security_unix_may_send", "unix_may_send", |ctx| {
+        let socket: Ptr = ctx.arg(1);
+        if !marks::has_current() || current::is_own() || socket.is_null() {
+            emit::filter(hook::UNIX_SEND);
+            return 0;
+        }
+        // SAFETY: Probe takes any address; the helper has no preconditions.
+        let (sk, now) = unsafe { (Probe::ptr(socket, &SOCKET_SK), bpf_ktime_get_boot_ns()) };
+        let key = [current::pid_tgid() >> 32, sk as u64];
+        // SAFETY: copied at once.
+        let last = unsafe { SENT.get(key).copied() };
+        if let Some(last) = last
+            && now.wrapping_sub(last) < AGAIN_NS
+        {
+            emit::filter(hook::UNIX_SEND);
+            return 0;
+        }
+        let _kept = SENT.insert(key, now, 0);
+        // Whoever bound it left no process in it.
+        tell(hook::UNIX_SEND, act::SEND, sk, core::ptr::null());
     }
-    // SAFETY: Probe takes any address; the helper has no preconditions.
-    let (sk, now) = unsafe { (Probe::ptr(socket, &SOCKET_SK), bpf_ktime_get_boot_ns()) };
-    let key = [current::pid_tgid() >> 32, sk as u64];
-    // SAFETY: copied at once.
-    let last = unsafe { SENT.get(key).copied() };
-    if let Some(last) = last
-        && now.wrapping_sub(last) < AGAIN_NS
-    {
-        emit::filter(hook::UNIX_SEND);
-        return 0;
-    }
-    let _kept = SENT.insert(key, now, 0);
-    // Whoever bound it left no process in it.
-    tell(hook::UNIX_SEND, act::SEND, sk, core::ptr::null());
-    0
 }
 
 /// A connect begins: its descriptor is only told here.

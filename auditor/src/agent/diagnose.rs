@@ -15,6 +15,7 @@ use crate::report::doctor::{
 use crate::sensor::caps;
 use crate::sensor::cgroupfs::CgroupTree;
 use crate::sensor::clock::{self, Machine};
+use crate::sensor::preemption;
 use crate::sensor::procfs::ProcFs;
 use crate::sensor::resolve::{VMLINUX_BTF, load_btf};
 use std::collections::BTreeMap;
@@ -209,6 +210,18 @@ fn not_seen(
             h.hook
         ))
     }));
+    if tier.is_some() && preemption::is_preemptible() {
+        unseen.push(
+            "what a task does while another one is interrupted in the same program on its CPU: the kernel leaves the \
+             program out, unless it is asked as a security module, and a line says so (loss)"
+                .to_owned(),
+        );
+    }
+    if hooks.iter().any(|hook| hook.module) {
+        unseen.push(
+            "what another security module refuses, at the hooks that are asked as one".to_owned(),
+        );
+    }
     if tier.is_none() || !not_evaluated.is_empty() {
         unseen.push("open files of other containers and of the host (references)".to_owned());
     }
@@ -243,6 +256,15 @@ fn advice(
     if tier == Some(Tier::Tracepoint) && hooks.iter().any(refused_by_policy) {
         advice.push(
             "this kernel refuses trampolines; the tracepoint tier sees the same, at a small cost for every syscall"
+                .to_owned(),
+        );
+    }
+    if tier == Some(Tier::Trampoline)
+        && preemption::is_preemptible()
+        && !preemption::asks_programs()
+    {
+        advice.push(
+            "add bpf to the kernel's list of security modules (lsm= on its command line): its programs are never left out"
                 .to_owned(),
         );
     }

@@ -81,7 +81,10 @@ impl Sensor {
         if iterates {
             verify_iterator(&mut loaded, proc, tree)?;
         }
-        let states = states(&loaded.hooks, &fired, &replaced);
+        let mut states = states(&loaded.hooks, &fired, &replaced);
+        for (index, state) in (0_u16..).zip(&mut states) {
+            state.module = loaded.is_module(index);
+        }
         let working = states
             .iter()
             .enumerate()
@@ -360,6 +363,7 @@ pub(super) fn states(
                 hook: spec.name.to_owned(),
                 tier: engine::tier_of(index),
                 state: state.to_owned(),
+                module: false,
                 error,
                 not_seen: None,
             }

@@ -216,9 +216,14 @@ impl DoctorReport {
                 _ => Paint::Bad,
             };
             let state = style.paint(paint, &pad(&printable(&hook.state), 10));
+            let module = if hook.module {
+                " as a security module"
+            } else {
+                ""
+            };
             let _ = write!(
                 out,
-                "  {} {:<10} {state}",
+                "  {} {:<10} {state}{module}",
                 pad(&hook.hook, width),
                 hook.tier
             );
@@ -324,6 +329,7 @@ pub(crate) mod tests {
                 hook: "set_fs_root".to_owned(),
                 tier: Tier::Trampoline,
                 state: "failed".to_owned(),
+                module: false,
                 error: Some("operation not permitted".to_owned()),
                 not_seen: Some("chroot".to_owned()),
             }],

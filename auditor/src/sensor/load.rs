@@ -8,18 +8,19 @@ use super::cgroupfs::CgroupTree;
 use super::clock::{KernelVersion, Machine};
 #[cfg(feature = "debug-log")]
 use super::debug_log::DebugLog;
+use super::preemption;
 use super::resolve::{LoadBtfError, ResolveError, Resolved, load_btf, resolve};
 use super::skipped::Skipped;
 use super::uses::{OwnUse, UseMaps};
 use crate::model::privileges::habits;
 use crate::model::syscalls;
 use auditor_common::fields::FIELDS;
-use auditor_common::hook::{self, Attach, HOOKS, HookSpec};
+use auditor_common::hook::{self, Attach, HOOKS, HookSpec, MODULES, ModuleSpec};
 use auditor_common::limits::CGROUP_SLOTS;
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::trace_point::TracePointError;
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSysctl, FEntry, FExit, Iter, Program, ProgramError,
+    BtfTracePoint, CgroupAttachMode, CgroupSysctl, FEntry, FExit, Iter, Lsm, Program, ProgramError,
     TracePoint,
 };
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
@@ -139,6 +140,8 @@ pub struct Loaded {
     btf: Option<Btf>,
     /// By index in [`HOOKS`].
     pub hooks: Vec<Attached>,
+    /// Hooks whose programs the kernel asks as a security module; `None`: it is not asked to.
+    modules: Option<BTreeSet<u16>>,
     /// Fields that this kernel lacks.
     pub fields: Resolved,
     events: Option<RingBuf<MapData>>,
@@ -236,6 +239,11 @@ fn is_wanted(index: u16, options: &LoadOptions) -> bool {
         hook::Tier::Trampoline => options.want != Want::Tracepoint,
         hook::Tier::Tracepoint => options.want != Want::Trampoline,
     }
+}
+
+/// The program that takes the place of a hook's own where that could be left out.
+fn module_for(index: u16) -> Option<&'static ModuleSpec> {
+    MODULES.iter().find(|module| module.hook == index)
 }
 
 /// What a hook sees that those which take its place do not.
@@ -354,6 +362,7 @@ impl Loaded {
             ebpf,
             btf,
             hooks: vec![Attached::NotNeeded; HOOKS.len()],
+            modules: None,
             fields,
             events,
             bulk,
@@ -370,6 +379,8 @@ impl Loaded {
     }
 
     fn attach_all(&mut self, options: &LoadOptions) {
+        let wants_modules = preemption::is_preemptible() && preemption::asks_programs();
+        self.modules = wants_modules.then(BTreeSet::new);
         // First what sees which capabilities the rest takes.
         self.attach(hook::CAPABLE, options);
         if self.hooks[usize::from(hook::CAPABLE)] != Attached::Yes
@@ -455,7 +466,7 @@ impl Loaded {
         } else if index == hook::MOUNT_SETATTR && lacks_syscall("mount_setattr") {
             Attached::NotNeeded
         } else {
-            match self.try_attach(spec) {
+            match self.try_module(index).or_else(|_| self.try_attach(spec)) {
                 Ok(()) => {
                     if index == hook::EXIT_CRED && self.keep_creds.set(0, 1, 0).is_err() {
                         // Then each thread's first call looks like a change: noise, but nothing unseen.
@@ -473,8 +484,13 @@ impl Loaded {
         let place = &mut self.hooks[usize::from(index)];
         if *place == Attached::Yes {
             *place = Attached::NotNeeded;
+            let modules = self.modules.as_mut();
+            let is_module = modules.is_some_and(|modules| modules.remove(&index));
+            let module = module_for(index).filter(|_| is_module);
+            let program = module.map_or(spec.program, |module| module.program);
             // Unloading closes every link.
-            let result = match self.ebpf.program_mut(spec.program) {
+            let result = match self.ebpf.program_mut(program) {
+                Some(Program::Lsm(program)) => program.unload(),
                 Some(Program::FEntry(program)) => program.unload(),
                 Some(Program::FExit(program)) => program.unload(),
                 _ => Ok(()),
@@ -483,6 +499,23 @@ impl Loaded {
                 tracing::warn!(hook = spec.name, "cannot detach: {error}");
             }
         }
+    }
+
+    /// Attaches what the kernel leaves out for nobody, where there is such a program for the hook and it is needed.
+    fn try_module(&mut self, index: u16) -> Result<(), ProgramError> {
+        let (Some(modules), Some(module)) = (&mut self.modules, module_for(index)) else {
+            return Err(ProgramError::NotAttached);
+        };
+        let btf = self.btf.as_ref();
+        let program = self.ebpf.program_mut(module.program);
+        let program: &mut Lsm = program.ok_or(ProgramError::NotLoaded)?.try_into()?;
+        program.load(
+            module.asked,
+            btf.ok_or_else(|| ProgramError::Btf(no_btf()))?,
+        )?;
+        program.attach()?;
+        modules.insert(index);
+        Ok(())
     }
 
     fn try_attach(&mut self, spec: &HookSpec) -> Result<(), ProgramError> {
@@ -527,6 +560,14 @@ impl Loaded {
             }
             Attach::Agent => Ok(()),
         }
+    }
+
+    /// Whether a hook's program is one that the kernel asks as a security module.
+    #[must_use]
+    pub fn is_module(&self, index: u16) -> bool {
+        self.modules
+            .as_ref()
+            .is_some_and(|modules| modules.contains(&index))
     }
 
     /// Opens an iterator, over all tasks or all open files, for one walk.

@@ -15,6 +15,7 @@ pub mod handles;
 pub mod load;
 pub mod look;
 pub mod mountinfo;
+pub mod preemption;
 pub mod procfs;
 pub mod reader;
 pub mod resolve;

@@ -160,6 +160,7 @@ pub(crate) fn all() -> Vec<Record> {
                 hook: "set_fs_root".to_owned(),
                 tier: Tier::Trampoline,
                 state: "failed".to_owned(),
+                module: false,
                 error: Some("no such function".to_owned()),
                 not_seen: Some("chroot".to_owned()),
             }],

@@ -1,7 +1,7 @@
-//! Acts whose arguments another thread rewrites while the kernel reads them: what was asked for is no evidence of what was
-//! done.
-//!
-//! The act goes on until the call has met both objects, as the kernel says of what came of it.
+//! Acts that other threads disturb. Some rewrite its arguments while the kernel reads them: what was asked for is no
+//! evidence of what was done. Such an act goes on until the call has met both objects, as the kernel says of what came of
+//! it. Others do the like on the same processor all the time, so that the kernel interrupts one of them in the middle of
+//! what watches.
 
 use std::fs::File;
 use std::io::Error;
@@ -18,6 +18,10 @@ use crate::sys;
 
 /// For how long the two objects may take turns.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// Threads of a crowd.
+const CROWD: usize = 24;
+/// For how long a crowd is at it before and after the act.
+const MILLING: Duration = Duration::from_millis(100);
 /// Room for a path, its NUL included: that of a unix socket's address.
 const ROOM: usize = 108;
 /// Room for a family before it.
@@ -41,6 +45,11 @@ pub enum NoiseAct {
         /// Somebody else's.
         other: String,
     },
+    /// `open(path)` for reading, while a crowd of threads on the same processor opens files of the container's.
+    Crowd {
+        /// Somebody else's.
+        other: String,
+    },
     /// `setns(descriptor)` of host name namespaces, with what is behind the descriptor replaced.
     Join {
         /// The container's.
@@ -58,6 +67,7 @@ impl NoiseAct {
     pub fn perform(&self) -> Tried<()> {
         match self {
             Self::Open { other } => tried(format!("open {other} or another"), open(other)),
+            Self::Crowd { other } => tried(format!("open {other} in a crowd"), crowd(other)),
             Self::Connect { own, other } => {
                 tried(format!("connect to {own} or {other}"), connect(own, other))
             }
@@ -190,6 +200,44 @@ fn open(other: &str) -> std::io::Result<()> {
             })
         },
     )
+}
+
+fn crowd(other: &str) -> std::io::Result<()> {
+    let own = own_path(other)?;
+    drop(File::create(&own)?);
+    stay()?;
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..CROWD {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _is_closed_at_once = File::open(&own);
+                }
+            });
+        }
+        std::thread::sleep(MILLING);
+        let opened = File::open(other);
+        std::thread::sleep(MILLING);
+        over.store(true, Ordering::Relaxed);
+        opened.map(drop)
+    })
+}
+
+/// Keeps the calling thread, and those that it makes, on the processor where it is.
+fn stay() -> std::io::Result<()> {
+    // SAFETY: the set has the size that is given, and outlives the calls; its numbers are in range.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        match usize::try_from(libc::sched_getcpu()) {
+            Ok(processor) => libc::CPU_SET(processor, &mut set),
+            Err(_) => return Err(Error::last_os_error()),
+        }
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(Error::last_os_error()),
+    }
 }
 
 /// A text that was half of each names nothing.

@@ -1,4 +1,5 @@
-//! Arguments that change while the kernel reads them: the verdict follows the object that the kernel took.
+//! Others that disturb. Arguments change while the kernel reads them: the verdict follows the object that the kernel took.
+//! Or a crowd does the like all the time: who hides in it is seen.
 
 use super::{join, object, of_dimension, seen_by, step, violation, watcher};
 use crate::act::Act;
@@ -8,7 +9,40 @@ use crate::scenario::{Container, Deed, Expect, Places, Scenario, Script, Session
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![others(), own()]
+    vec![others(), own(), crowd()]
+}
+
+/// A file of the host's that is opened in a crowd.
+macro_rules! in_a_crowd {
+    ($($name:literal),+) => {
+        [$(go(
+            $name,
+            |places| {
+                let other = format!("{}/proc/{}", places.directory(Whom::Host), $name);
+                Act::Noise(NoiseAct::Crowd { other })
+            },
+            &[opened()],
+        )),+]
+    };
+}
+
+/// A file of the host's was opened.
+fn opened() -> Expect {
+    of_dimension(
+        violation("foreign-file", object(Whom::Host)),
+        "references",
+        "high",
+    )
+}
+
+/// Another process of the host's was reached on the way.
+fn reached() -> Expect {
+    let read = of_dimension(
+        violation("process-control", object(Whom::Host)),
+        "processes",
+        "high",
+    );
+    seen_by(read, "__ptrace_may_access")
 }
 
 fn go(id: &'static str, act: fn(&dyn Places) -> Act, expects: &[Expect]) -> Step {
@@ -33,16 +67,6 @@ fn join_uts(other: String) -> Act {
 
 /// One of the two objects that take turns is the host's: each call that met it is told, which is once.
 fn others() -> Scenario {
-    let reached = of_dimension(
-        violation("foreign-file", object(Whom::Host)),
-        "references",
-        "high",
-    );
-    let read = of_dimension(
-        violation("process-control", object(Whom::Host)),
-        "processes",
-        "high",
-    );
     let talked = of_dimension(
         violation("foreign-socket", object(Whom::Host)),
         "sockets",
@@ -63,7 +87,7 @@ fn others() -> Scenario {
                     let root = places.directory(Whom::Host);
                     open(format!("{root}/proc/uptime"))
                 },
-                &[reached, seen_by(read, "__ptrace_may_access")],
+                &[opened(), reached()],
             ),
             go(
                 "connect",
@@ -76,6 +100,30 @@ fn others() -> Scenario {
                 &[join(Kind::Uts, Whom::Host)],
             ),
         ],
+    }
+}
+
+/// Where the kernel interrupts whoever is in the middle of a program, nobody else may be missed for it. The silent
+/// neighbours are the crowd.
+fn crowd() -> Scenario {
+    let mut steps = Vec::from(in_a_crowd![
+        "uptime",
+        "version",
+        "cpuinfo",
+        "meminfo",
+        "stat",
+        "loadavg",
+        "filesystems",
+        "cmdline"
+    ]);
+    // The same process is on the way to all of them.
+    steps[0].expects.push(reached());
+    Scenario {
+        id: "crowd",
+        does: "a thread opens the host's files while many others of the same processor open their container's",
+        session: Session::Default,
+        containers: vec![watcher()],
+        steps,
     }
 }
 
