@@ -96,6 +96,10 @@ pub static LAST_CRED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_CR
 #[map]
 pub static KEEP_CREDS: Array<u32> = Array::with_max_entries(1, 0);
 
+/// 1 once the agent has walked over all tasks: who was born before has a mark from then on.
+#[map]
+pub static SETTLED: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Threads that are not, or once were not, in the host's first namespaces, or descend from such a one, by id; see
 /// [`crate::marks`]. Thread ids are below [`PID_LIMIT`], so there is always room.
 #[unsafe(no_mangle)]

@@ -5,16 +5,21 @@
 //! thread joins the host's namespaces again: an escaped task is looked at like before. It says "look", never "guilty":
 //! services of the host with a mount namespace of their own are marked too. Whose a task is, the engine knows.
 //!
+//! The kernel may leave out the program that tells of births. So another bit says that a thread was told of, and hooks that
+//! the kernel never leaves out look at it first: see [`is_current`].
+//!
 //! The rest of the byte tells apart who shares namespaces but not a label: a runtime that prepares a container, and the
 //! container's program. See [`program`].
 
 use crate::capture;
 use crate::kernel::globals::{
     CRED_USERNS, FS_ROOT_DENTRY, HOST_MNT, MM_EXE, MNT_INUM, NSPROXY_MNT, OWN_TGID, PID_LEVEL,
-    TASK_CRED, TASK_FS, TASK_MM, TASK_NSPROXY, TASK_PID, TASK_TID, USERNS_LEVEL,
+    TASK_CRED, TASK_FS, TASK_MM, TASK_NSPROXY, TASK_PARENT, TASK_PID, TASK_TGID, TASK_TID,
+    USERNS_LEVEL,
 };
 use crate::kernel::{Access, Probe, Ptr, current};
 use crate::maps::MARKS;
+use crate::programs::record;
 
 /// Bit of a mark: the thread is marked.
 const MARKED: u8 = 1;
@@ -22,8 +27,10 @@ const MARKED: u8 = 1;
 const AT_HOME: u8 = 1 << 1;
 /// Bit of a mark: the thread descends from the agent, marked or not. It keeps the bit whatever it executes.
 pub const OWN: u8 = 1 << 2;
+/// Bit of a mark: its birth was told, or a walk has found it, and its end was not told yet.
+const SEEN: u8 = 1 << 3;
 /// The other bits: a digest of its root directory when its program began.
-const ROOT_SHIFT: u32 = 3;
+const ROOT_SHIFT: u32 = 4;
 
 /// Whether a thread is marked.
 #[inline(always)]
@@ -41,6 +48,22 @@ pub const fn is_marked(mark: u8) -> bool {
 #[inline(always)]
 pub fn has_current() -> bool {
     is_marked(of_current())
+}
+
+/// As [`has_current`]. `LATE`: if nobody told of the running task's birth, it is told now.
+#[inline(always)]
+pub fn is_current<const LATE: bool>() -> bool {
+    let mark = of_current();
+    match LATE && mark & SEEN == 0 {
+        true => is_marked(record::tell_birth()),
+        false => is_marked(mark),
+    }
+}
+
+/// Whether a mark tells nothing of what its thread may be: it is one of the host's.
+#[inline(always)]
+pub const fn is_blank(mark: u8) -> bool {
+    mark & !SEEN == 0
 }
 
 /// The mark of the running task, or of its process.
@@ -127,10 +150,11 @@ pub unsafe fn find<A: Access>(task: Ptr) {
     // SAFETY: the caller's promise.
     unsafe {
         let tid = A::u32(task, &TASK_TID);
-        let mark = MARKS.get(tid);
+        let mut mark = MARKS.get(tid);
         if !is_marked(mark) && is_apart::<A>(task) {
-            MARKS.put(tid, mark & OWN | MARKED | program::<A>(task));
+            mark = mark & OWN | MARKED | program::<A>(task);
         }
+        MARKS.put(tid, mark | SEEN);
     }
 }
 
@@ -143,10 +167,11 @@ pub unsafe fn executed<A: Access>(task: Ptr, old_tid: u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let tid = A::u32(task, &TASK_TID);
-        let mark = MARKS.get(tid) | MARKS.get(old_tid);
+        let mut mark = MARKS.get(tid) | MARKS.get(old_tid);
         if is_marked(mark) || is_apart::<A>(task) {
-            MARKS.put(tid, mark & OWN | MARKED | program::<A>(task));
+            mark = mark & OWN | MARKED | program::<A>(task);
         }
+        MARKS.put(tid, mark | SEEN);
     }
 }
 
@@ -162,8 +187,34 @@ pub unsafe fn inherit<A: Access>(task: Ptr) {
         if !is_marked(mark) && is_apart::<A>(task) {
             mark |= MARKED;
         }
-        MARKS.put(A::u32(task, &TASK_TID), mark);
+        MARKS.put(A::u32(task, &TASK_TID), mark | SEEN);
     }
+}
+
+/// The running task was born unseen: it gets the mark that its process has, or else its parent.
+#[inline(always)]
+pub fn inherit_late() {
+    let id = current::pid_tgid();
+    let (tid, tgid) = (id as u32, (id >> 32) as u32);
+    let from = match tid == tgid {
+        // SAFETY: Probe takes any address.
+        true => unsafe {
+            let parent = Probe::ptr(current::untyped(), &TASK_PARENT);
+            Probe::u32(parent, &TASK_TGID)
+        },
+        false => tgid,
+    };
+    let mark = MARKS.get(from);
+    // What stands there may be left from a task that ended.
+    let mark = if mark & SEEN != 0 { mark } else { 0 };
+    MARKS.put(tid, mark | SEEN);
+}
+
+/// The running task ends. What its mark says otherwise stays true of it.
+#[inline(always)]
+pub fn end_current() {
+    let tid = current::pid_tgid() as u32;
+    MARKS.put(tid, MARKS.get(tid) & !SEEN);
 }
 
 /// What program a task runs, as far as that tells a container's tasks from those that prepare it or come into it from
@@ -189,7 +240,7 @@ unsafe fn program<A: Access>(task: Ptr) -> u8 {
         let fs = Probe::ptr(task, &TASK_FS);
         let root = Probe::ptr(fs, &FS_ROOT_DENTRY) as u64;
         // The upper bits of a product depend on all bits of the address.
-        let digest = (root.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59) as u8;
+        let digest = (root.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as u8;
         mark | digest << ROOT_SHIFT
     }
 }

@@ -1,7 +1,7 @@
 //! The few system calls that the standard library does not offer, each as one safe function.
 //!
-//! Callers are single-threaded at the time of `fork` and `clone3` (the actor always is; the runner uses
-//! `Command::pre_exec` instead), so the child may go on as an ordinary process.
+//! Callers are single-threaded at the time of `fork` and `clone3` (the actor nearly always is; the runner uses
+//! `Command::pre_exec` instead), so the child may go on as an ordinary process. Else it makes system calls and ends.
 
 use std::ffi::CString;
 use std::io::{Error, Result};

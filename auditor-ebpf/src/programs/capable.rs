@@ -48,7 +48,7 @@ struct Question {
 #[btf_tracepoint(function = "cap_capable")]
 pub fn capable(ctx: BtfTracePointContext) -> i32 {
     let (tid, mark) = marks::of_current_or_own();
-    if mark == 0 {
+    if marks::is_blank(mark) {
         return 0;
     }
     let short = || asked_at_tracepoint(&ctx, tid, mark);
@@ -63,7 +63,7 @@ pub fn capable(ctx: BtfTracePointContext) -> i32 {
 #[fexit(function = "cap_capable")]
 pub fn capable_exit(ctx: FExitContext) -> i32 {
     let (tid, mark) = marks::of_current_or_own();
-    if mark == 0 {
+    if marks::is_blank(mark) {
         return 0;
     }
     let short = || asked_at_exit(&ctx, tid, mark);

@@ -39,10 +39,10 @@ mod what {
     pub const KEXEC: u64 = 2;
 }
 
-/// Whether nobody needs to look: the host, or the agent itself.
+/// Whether nobody needs to look: the host, or the agent itself. `LATE`: see [`marks::is_current`].
 #[inline(always)]
-fn is_let_go(hook: u16) -> bool {
-    let let_go = !marks::has_current() || current::is_own();
+fn is_let_go<const LATE: bool>(hook: u16) -> bool {
+    let let_go = !marks::is_current::<LATE>() || current::is_own();
     if let_go {
         emit::filter(hook);
     }
@@ -67,7 +67,7 @@ fn tell(hook: u16, act: u32, arg0: u64, arg1: u64) {
 security_hook! {
     /// bpf(2) is about to be done.
     kernel_bpf, lsm_bpf: "security_bpf", "bpf", |ctx| {
-        if !is_let_go(hook::KERNEL_BPF) {
+        if !is_let_go::<LATE>(hook::KERNEL_BPF) {
             let command: u32 = ctx.arg(0);
             tell(hook::KERNEL_BPF, act::BPF, u64::from(command), 0);
         }
@@ -77,7 +77,7 @@ security_hook! {
 security_hook! {
     /// The kernel reads a file for its own use.
     kernel_read, lsm_read_file: "security_kernel_read_file", "kernel_read_file", |ctx| {
-        if is_let_go(hook::KERNEL_READ) {
+        if is_let_go::<LATE>(hook::KERNEL_READ) {
             return 0;
         }
         let file: Ptr = ctx.arg(0);
@@ -107,7 +107,7 @@ security_hook! {
 security_hook! {
     /// The kernel takes data from memory for its own use.
     kernel_load, lsm_load_data: "security_kernel_load_data", "kernel_load_data", |ctx| {
-        if is_let_go(hook::KERNEL_LOAD) {
+        if is_let_go::<LATE>(hook::KERNEL_LOAD) {
             return 0;
         }
         let id: u32 = ctx.arg(0);
@@ -122,7 +122,7 @@ security_hook! {
 security_hook! {
     /// perf_event_open is asked for. Its arguments differ between kernels, and do not matter.
     perf_open, lsm_perf_open: "security_perf_event_open", "perf_event_open", |_ctx| {
-        if !is_let_go(hook::PERF_OPEN) {
+        if !is_let_go::<LATE>(hook::PERF_OPEN) {
             tell(hook::PERF_OPEN, act::PERF, 0, 0);
         }
     }
@@ -182,7 +182,7 @@ security_hook! {
     /// A socket is about to be made, for user space or for the kernel itself.
     socket_create, lsm_socket: "security_socket_create", "socket_create", |ctx| {
         let kernel: i32 = ctx.arg(3);
-        if kernel == 0 && !is_let_go(hook::SOCKET_CREATE) {
+        if kernel == 0 && !is_let_go::<LATE>(hook::SOCKET_CREATE) {
             let (family, kind, protocol): (u32, u32, u32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
             watch_socket(hook::SOCKET_CREATE, family, kind, protocol);
         }
@@ -192,7 +192,7 @@ security_hook! {
 /// socket(2), splice(2) or sendfile(2) begins. What is asked for stands in registers.
 #[tracepoint]
 pub fn enter_socket(ctx: TracePointContext) -> i32 {
-    if is_let_go(hook::ENTER_SOCKET) {
+    if is_let_go::<false>(hook::ENTER_SOCKET) {
         return 0;
     }
     let argument = |index| syscall::argument(&ctx, index) as u32;
@@ -223,7 +223,7 @@ fn watch_splice(hook: u16, into: Ptr) {
 /// Something is spliced from a pipe or into one, by whatever call.
 #[fentry(function = "do_splice")]
 pub fn splice(ctx: FEntryContext) -> i32 {
-    if !is_let_go(hook::SPLICE) {
+    if !is_let_go::<false>(hook::SPLICE) {
         watch_splice(hook::SPLICE, ctx.arg(2));
     }
     0
@@ -232,7 +232,7 @@ pub fn splice(ctx: FEntryContext) -> i32 {
 /// The pages of a file go into another one without a pipe of the task's: by sendfile, or where a file is copied.
 #[fentry(function = "do_splice_direct")]
 pub fn splice_direct(ctx: FEntryContext) -> i32 {
-    if !is_let_go(hook::SPLICE_DIRECT) {
+    if !is_let_go::<false>(hook::SPLICE_DIRECT) {
         watch_splice(hook::SPLICE_DIRECT, ctx.arg(2));
     }
     0
@@ -247,7 +247,7 @@ fn is_device(mode: u32) -> bool {
 security_hook! {
     /// A node is about to be made, and nothing but the file system itself can refuse it any more.
     inode_mknod, lsm_mknod: "security_inode_mknod", "inode_mknod", |ctx| {
-        if is_let_go(hook::INODE_MKNOD) {
+        if is_let_go::<LATE>(hook::INODE_MKNOD) {
             return 0;
         }
         let dentry: Ptr = ctx.arg(1);

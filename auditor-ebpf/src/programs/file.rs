@@ -133,15 +133,23 @@ unsafe fn watch<A: Access>(file: Ptr, flags: u32, hook: u16, act: u32) {
 }
 
 /// What any task executes or maps to execute: told if it is somebody else's. Whether a mount is nobody's any more does
-/// not matter here.
+/// not matter here. `LATE`: see [`marks::is_current`]; who is told of must be known, marked or not.
 #[inline(always)]
-unsafe fn watch_code<A: Access>(file: Ptr, hook: u16, act: u32, protection: Option<u64>) {
+unsafe fn watch_code<A: Access, const LATE: bool>(
+    file: Ptr,
+    hook: u16,
+    act: u32,
+    protection: Option<u64>,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let whose = on_current!(capture::whose, capture::mount_ns::<A>(file));
         if whose != Whose::Foreign || current::is_own() {
             emit::filter(hook);
             return;
+        }
+        if LATE {
+            marks::is_current::<LATE>();
         }
         tell::<A>(file, hook, act, protection);
     }
@@ -155,8 +163,8 @@ security_hook! {
         unsafe {
             let flags = Direct::u32(file, &FILE_FLAGS);
             if flags & EXEC != 0 {
-                watch_code::<Direct>(file, hook::FILE_OPEN, act::EXEC, None);
-            } else if marks::has_current() {
+                watch_code::<Direct, LATE>(file, hook::FILE_OPEN, act::EXEC, None);
+            } else if marks::is_current::<LATE>() {
                 watch::<Direct>(file, flags, hook::FILE_OPEN, act::OPEN);
             }
         }
@@ -167,7 +175,7 @@ security_hook! {
     /// A descriptor came from another process.
     file_receive, lsm_receive: "security_file_receive", "file_receive", |ctx| {
         let file: Ptr = ctx.arg(0);
-        if marks::has_current() {
+        if marks::is_current::<LATE>() {
             // SAFETY: the function's argument is typed and never null.
             unsafe {
                 let flags = Direct::u32(file, &FILE_FLAGS);
@@ -184,7 +192,7 @@ security_hook! {
         let protection: u64 = ctx.arg(1);
         if protection & PROT_EXEC != 0 && !file.is_null() {
             // SAFETY: the function's argument is typed, and not null.
-            unsafe { watch_code::<Direct>(file, hook::MMAP_FILE, act::MAP, Some(protection)) }
+            unsafe { watch_code::<Direct, LATE>(file, hook::MMAP_FILE, act::MAP, Some(protection)) }
         }
     }
 }

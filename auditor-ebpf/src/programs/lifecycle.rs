@@ -111,6 +111,7 @@ pub fn sched_exit(ctx: BtfTracePointContext) -> i32 {
     // An absent entry is the usual case.
     let _absent = UNSHARING.remove(id);
     let _absent = LAST_CRED.remove(id as u32);
+    marks::end_current();
     // SAFETY: the tracepoint's task is typed and never null.
     unsafe {
         if is_ignored(task) {

@@ -1,12 +1,14 @@
 //! One program per hook, by subject. Names are those of `auditor_common::hook::HOOKS`.
 
 /// Two programs with one body: one in front of the function through which the kernel asks its security modules, and one
-/// that is asked itself (see `auditor_common::hook::MODULES`). Its answer is always yes.
+/// that is asked itself (see `auditor_common::hook::MODULES`), whose answer is always yes. `LATE` is true in this one: births
+/// can be left out where it is used.
 macro_rules! security_hook {
     ($(#[$doc:meta])* $program:ident, $module:ident: $function:literal, $hook:literal, |$ctx:ident| { $($body:tt)* }) => {
         $(#[$doc])*
         #[aya_ebpf::macros::fentry(function = $function)]
         pub fn $program($ctx: aya_ebpf::programs::FEntryContext) -> i32 {
+            const LATE: bool = false;
             $($body)*
             0
         }
@@ -14,6 +16,7 @@ macro_rules! security_hook {
         #[doc = concat!("As `", stringify!($program), "`, where that could be left out.")]
         #[aya_ebpf::macros::lsm(hook = $hook)]
         pub fn $module($ctx: aya_ebpf::programs::LsmContext) -> i32 {
+            const LATE: bool = true;
             $($body)*
             0
         }
@@ -36,7 +39,7 @@ mod mount;
 mod namespaces;
 mod proc_file;
 mod process;
-mod record;
+pub mod record;
 mod socket;
 mod syscall;
 mod sysctl;

@@ -38,10 +38,10 @@ unsafe fn mount_namespace<A: Access>(task: Ptr) -> u32 {
     }
 }
 
-/// Says that the running task changes its mount table, or has changed it.
+/// Says that the running task changes its mount table, or has changed it. `LATE`: see [`marks::is_current`].
 #[inline(always)]
-fn tell(hook: u16) {
-    if !marks::has_current() || current::is_own() {
+fn tell<const LATE: bool>(hook: u16) {
+    if !marks::is_current::<LATE>() || current::is_own() {
         emit::filter(hook);
         return;
     }
@@ -59,21 +59,21 @@ fn tell(hook: u16) {
 security_hook! {
     /// mount(2), with all that it can do.
     sb_mount, lsm_sb_mount: "security_sb_mount", "sb_mount", |_ctx| {
-        tell(hook::SB_MOUNT);
+        tell::<LATE>(hook::SB_MOUNT);
     }
 }
 
 security_hook! {
     /// `move_mount`: how a detached mount gets into a table.
     move_mount, lsm_move_mount: "security_move_mount", "move_mount", |_ctx| {
-        tell(hook::MOVE_MOUNT);
+        tell::<LATE>(hook::MOVE_MOUNT);
     }
 }
 
 security_hook! {
     /// umount(2).
     sb_umount, lsm_sb_umount: "security_sb_umount", "sb_umount", |_ctx| {
-        tell(hook::SB_UMOUNT);
+        tell::<LATE>(hook::SB_UMOUNT);
     }
 }
 
@@ -82,7 +82,7 @@ security_hook! {
 pub fn mount_setattr(ctx: FExitContext) -> i32 {
     let result: i64 = ctx.arg(1);
     if result == 0 {
-        tell(hook::MOUNT_SETATTR);
+        tell::<false>(hook::MOUNT_SETATTR);
     }
     0
 }
@@ -149,7 +149,7 @@ unsafe fn describe(root: Ptr, superblock: Ptr, out: *mut ActRecord) {
 #[tracepoint]
 pub fn exit_mount(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
-        tell(hook::EXIT_MOUNT);
+        tell::<false>(hook::EXIT_MOUNT);
     }
     0
 }

@@ -3,9 +3,10 @@
 use crate::capture;
 use crate::emit::{Slot, Urgency};
 use crate::kernel::current::{self, on_current};
-use crate::kernel::{Access, Ptr};
-use crate::maps::EVENTS;
+use crate::kernel::{Access, Probe, Ptr};
+use crate::maps::{EVENTS, SETTLED};
 use crate::marks;
+use auditor_common::hook;
 use auditor_common::record::{TaskKey, TaskRecord, cause, kind};
 use aya_ebpf::maps::RingBuf;
 
@@ -77,6 +78,24 @@ pub unsafe fn fill<A: Access>(task: Ptr, record: *mut TaskRecord, event: &Event)
             marks::note::<A>(task);
         }
     }
+}
+
+/// Tells of the running task's birth, which the kernel left the program for births out of; nothing before the agent has
+/// walked over all tasks once, or when the task ends. Gives the task's mark.
+#[inline(never)]
+pub fn tell_birth() -> u8 {
+    let task = current::untyped();
+    // SAFETY: Probe takes any address.
+    let is_told =
+        unsafe { !capture::is_kthread::<Probe>(task) && !capture::is_exiting::<Probe>(task) };
+    if is_told && SETTLED.get(0).is_some_and(|settled| *settled != 0) {
+        marks::inherit_late();
+        // Whose child it is, its state says; by whose act it was born, nobody knows any more.
+        let event = Event::new(hook::TASK_NEWTASK, cause::FORK, Urgency::Batched);
+        // SAFETY: current is typed where Direct needs it.
+        unsafe { on_current!(write_current, &event) }
+    }
+    marks::of_current()
 }
 
 /// Writes the state of `task`, which is the running task.

@@ -106,7 +106,7 @@ security_hook! {
     /// A connection to a listening unix socket is about to be made.
     unix_connect, lsm_connect: "security_unix_stream_connect", "unix_stream_connect", |ctx| {
         let listening: Ptr = ctx.arg(1);
-        if !marks::has_current() || current::is_own() {
+        if !marks::is_current::<LATE>() || current::is_own() {
             emit::filter(hook::UNIX_CONNECT);
             return 0;
         }
@@ -120,7 +120,7 @@ security_hook! {
     /// A message to a unix datagram socket is about to be sent, or it is connected to.
     unix_send, lsm_send: "security_unix_may_send", "unix_may_send", |ctx| {
         let socket: Ptr = ctx.arg(1);
-        if !marks::has_current() || current::is_own() || socket.is_null() {
+        if !marks::is_current::<LATE>() || current::is_own() || socket.is_null() {
             emit::filter(hook::UNIX_SEND);
             return 0;
         }

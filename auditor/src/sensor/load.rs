@@ -149,6 +149,7 @@ pub struct Loaded {
     lost: PerCpuArray<MapData, u64>,
     filtered: Array<MapData, Flags>,
     keep_creds: Array<MapData, u32>,
+    settled: Array<MapData, u32>,
     /// What the kernel programs know of uses of capabilities, and of system calls.
     pub uses: UseMaps,
     /// What was used before they could see it.
@@ -355,6 +356,13 @@ impl Loaded {
                 what: "map",
                 name: "KEEP_CREDS",
             })?;
+        let settled = ebpf
+            .take_map("SETTLED")
+            .and_then(|map| Array::try_from(map).ok())
+            .ok_or(LoadError::Missing {
+                what: "map",
+                name: "SETTLED",
+            })?;
         let uses = UseMaps::take(&mut ebpf)?;
         let mut loaded = Self {
             #[cfg(feature = "debug-log")]
@@ -369,6 +377,7 @@ impl Loaded {
             lost,
             filtered,
             keep_creds,
+            settled,
             uses,
             used_before,
             reported: BTreeMap::new(),
@@ -636,8 +645,14 @@ impl Loaded {
         }
     }
 
-    /// Gives back what only attaching needed: the kernel's types are large.
+    /// All is attached, and a walk over all tasks was made where there is an iterator for it. Gives back what only attaching
+    /// needed: the kernel's types are large.
     pub fn settle(&mut self) {
+        let walked = self.hooks[usize::from(hook::ITER_TASK)] == Attached::Yes;
+        if walked && self.settled.set(0, 1, 0).is_err() {
+            // Then a birth that was left out is found by the next walk only.
+            tracing::debug!("births that are left out are not made up for");
+        }
         self.btf = None;
         self.skipped = Skipped::new(&self.ebpf);
         // A diagnosis ends here.

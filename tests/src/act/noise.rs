@@ -50,6 +50,11 @@ pub enum NoiseAct {
         /// Somebody else's.
         other: String,
     },
+    /// The same by a child that ends at once, while a crowd of threads on the same processor makes more of them.
+    Births {
+        /// Somebody else's.
+        other: String,
+    },
     /// `setns(descriptor)` of host name namespaces, with what is behind the descriptor replaced.
     Join {
         /// The container's.
@@ -67,7 +72,13 @@ impl NoiseAct {
     pub fn perform(&self) -> Tried<()> {
         match self {
             Self::Open { other } => tried(format!("open {other} or another"), open(other)),
-            Self::Crowd { other } => tried(format!("open {other} in a crowd"), crowd(other)),
+            Self::Crowd { other } => {
+                tried(format!("open {other} in a crowd"), open_in_crowd(other))
+            }
+            Self::Births { other } => tried(
+                format!("open {other} by a child that is born in a crowd"),
+                be_born_in_crowd(other),
+            ),
             Self::Connect { own, other } => {
                 tried(format!("connect to {own} or {other}"), connect(own, other))
             }
@@ -202,25 +213,53 @@ fn open(other: &str) -> std::io::Result<()> {
     )
 }
 
-fn crowd(other: &str) -> std::io::Result<()> {
-    let own = own_path(other)?;
-    drop(File::create(&own)?);
+/// Acts while many threads of the same processor do the like.
+fn in_crowd(
+    like: impl Fn() + Sync,
+    act: impl FnOnce() -> std::io::Result<()>,
+) -> std::io::Result<()> {
     stay()?;
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..CROWD {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    let _is_closed_at_once = File::open(&own);
+                    like();
                 }
             });
         }
         std::thread::sleep(MILLING);
-        let opened = File::open(other);
+        let done = act();
         std::thread::sleep(MILLING);
         over.store(true, Ordering::Relaxed);
-        opened.map(drop)
+        done
     })
+}
+
+fn open_in_crowd(other: &str) -> std::io::Result<()> {
+    let own = own_path(other)?;
+    drop(File::create(&own)?);
+    in_crowd(|| drop(File::open(&own)), || File::open(other).map(drop))
+}
+
+fn be_born_in_crowd(other: &str) -> std::io::Result<()> {
+    // A child of a process with many threads may do next to nothing before it ends.
+    let path = std::ffi::CString::new(other)?;
+    in_crowd(
+        || drop(std::thread::spawn(|| {}).join()),
+        || {
+            let child = sys::fork()?;
+            if child == 0 {
+                // SAFETY: the path outlives the call.
+                let opened = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY) };
+                sys::exit_now(i32::from(opened < 0));
+            }
+            match sys::waitpid(child)? {
+                (_, 0) => Ok(()),
+                _ => Err(Error::other("the child could not open it")),
+            }
+        },
+    )
 }
 
 /// Keeps the calling thread, and those that it makes, on the processor where it is.

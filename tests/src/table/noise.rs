@@ -9,21 +9,26 @@ use crate::scenario::{Container, Deed, Expect, Places, Scenario, Script, Session
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![others(), own(), crowd()]
+    vec![others(), own(), crowd(), births()]
 }
 
-/// A file of the host's that is opened in a crowd.
+/// Eight files of the host's, each of which is opened in a crowd; the same process is on the way to all of them.
 macro_rules! in_a_crowd {
-    ($($name:literal),+) => {
-        [$(go(
+    ($crowd:ident) => {
+        in_a_crowd!($crowd: "uptime", "version", "cpuinfo", "meminfo", "stat", "loadavg", "filesystems", "cmdline")
+    };
+    ($crowd:ident: $($name:literal),+) => {{
+        let mut steps = vec![$(go(
             $name,
             |places| {
                 let other = format!("{}/proc/{}", places.directory(Whom::Host), $name);
-                Act::Noise(NoiseAct::Crowd { other })
+                Act::Noise(NoiseAct::$crowd { other })
             },
             &[opened()],
-        )),+]
-    };
+        )),+];
+        steps[0].expects.push(reached());
+        steps
+    }};
 }
 
 /// A file of the host's was opened.
@@ -106,24 +111,23 @@ fn others() -> Scenario {
 /// Where the kernel interrupts whoever is in the middle of a program, nobody else may be missed for it. The silent
 /// neighbours are the crowd.
 fn crowd() -> Scenario {
-    let mut steps = Vec::from(in_a_crowd![
-        "uptime",
-        "version",
-        "cpuinfo",
-        "meminfo",
-        "stat",
-        "loadavg",
-        "filesystems",
-        "cmdline"
-    ]);
-    // The same process is on the way to all of them.
-    steps[0].expects.push(reached());
     Scenario {
         id: "crowd",
         does: "a thread opens the host's files while many others of the same processor open their container's",
         session: Session::Default,
         containers: vec![watcher()],
-        steps,
+        steps: in_a_crowd!(Crowd),
+    }
+}
+
+/// The same of tasks that are born there.
+fn births() -> Scenario {
+    Scenario {
+        id: "crowd-births",
+        does: "children open the host's files and end, while many threads of the same processor make more of them",
+        session: Session::Default,
+        containers: vec![watcher()],
+        steps: in_a_crowd!(Births),
     }
 }
 
