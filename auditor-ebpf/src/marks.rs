@@ -14,8 +14,7 @@
 use crate::capture;
 use crate::kernel::globals::{
     CRED_USERNS, FS_ROOT_DENTRY, HOST_MNT, MM_EXE, MNT_INUM, NSPROXY_MNT, OWN_TGID, PID_LEVEL,
-    TASK_CRED, TASK_FS, TASK_MM, TASK_NSPROXY, TASK_PARENT, TASK_PID, TASK_TGID, TASK_TID,
-    USERNS_LEVEL,
+    TASK_CRED, TASK_FS, TASK_MM, TASK_NSPROXY, TASK_PID, TASK_TID, USERNS_LEVEL,
 };
 use crate::kernel::{Access, Probe, Ptr, current};
 use crate::maps::MARKS;
@@ -191,23 +190,18 @@ pub unsafe fn inherit<A: Access>(task: Ptr) {
     }
 }
 
-/// The running task was born unseen: it gets the mark that its process has, or else its parent.
+/// Whether a thread was told of, and has not ended.
 #[inline(always)]
-pub fn inherit_late() {
-    let id = current::pid_tgid();
-    let (tid, tgid) = (id as u32, (id >> 32) as u32);
-    let from = match tid == tgid {
-        // SAFETY: Probe takes any address.
-        true => unsafe {
-            let parent = Probe::ptr(current::untyped(), &TASK_PARENT);
-            Probe::u32(parent, &TASK_TGID)
-        },
-        false => tgid,
-    };
+pub fn is_seen(tid: u32) -> bool {
+    MARKS.get(tid) & SEEN != 0
+}
+
+/// A thread is told of now, and gets the mark of another one, its process or its parent; of nobody, if that is 0. What
+/// stands there may be left from a task that ended.
+#[inline(always)]
+pub fn see(tid: u32, from: u32) {
     let mark = MARKS.get(from);
-    // What stands there may be left from a task that ended.
-    let mark = if mark & SEEN != 0 { mark } else { 0 };
-    MARKS.put(tid, mark | SEEN);
+    MARKS.put(tid, if mark & SEEN != 0 { mark } else { SEEN });
 }
 
 /// The running task ends. What its mark says otherwise stays true of it.

@@ -1,7 +1,7 @@
 //! Changes of credentials. A container's start commits credentials over a hundred times, mostly the same ones:
 //! only what changes is sent.
 
-use super::record::{Event, fill, write_current};
+use super::record::{Event, fill, write_state};
 use super::syscall;
 use crate::capture;
 use crate::emit::{self, Slot, Urgency};
@@ -82,6 +82,6 @@ unsafe fn compare_address<A: Access>(task: Ptr) {
         // An LRU map makes room; a failure only means that an unchanged state is sent once more.
         let _again = LAST_CRED.insert(tid, cred, 0);
         let event = Event::new(hook::EXIT_CRED, cause::CRED, Urgency::Batched);
-        write_current::<A>(task, &event);
+        write_state::<A>(task, &event);
     }
 }

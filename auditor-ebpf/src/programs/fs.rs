@@ -3,7 +3,7 @@
 //! A chdir is frequent and harmless as long as it stays on mounts of the task's own mount namespace: only the
 //! others are sent, on the ring that may lose.
 
-use super::record::{Event, write_current};
+use super::record::{Event, write_state};
 use super::syscall;
 use crate::capture;
 use crate::emit::{self, Urgency};
@@ -22,7 +22,7 @@ unsafe fn write_if_own_fs<A: Access>(task: Ptr, fs: Ptr, event: Event) {
     // SAFETY: the caller's promise.
     unsafe {
         if A::ptr(task, &TASK_FS) == fs && !capture::is_kthread::<A>(task) {
-            write_current::<A>(task, &event);
+            write_state::<A>(task, &event);
         }
     }
 }
@@ -43,7 +43,7 @@ unsafe fn write_if_foreign<A: Access>(task: Ptr, fs: Option<Ptr>, hook: u16) {
         }
         let mut event = Event::new(hook, cause::CHDIR, Urgency::Batched);
         event.ring = &BULK;
-        write_current::<A>(task, &event);
+        write_state::<A>(task, &event);
     }
 }
 
@@ -76,7 +76,7 @@ pub fn chroot_fs_refs(_ctx: FExitContext) -> i32 {
     if !current::is_own() {
         let event = Event::new(hook::CHROOT_FS_REFS, cause::PIVOT_ROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, &event) }
+        unsafe { on_current!(write_state, &event) }
     }
     0
 }
@@ -87,7 +87,7 @@ pub fn exit_chroot(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_CHROOT, cause::CHROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, &event) }
+        unsafe { on_current!(write_state, &event) }
     }
     0
 }
@@ -98,7 +98,7 @@ pub fn exit_pivot(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_PIVOT, cause::PIVOT_ROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, &event) }
+        unsafe { on_current!(write_state, &event) }
     }
     0
 }

@@ -51,6 +51,8 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         if is_ignored(task) {
             return 0;
         }
+        // Whoever bears was born unseen itself, if nobody told of it.
+        marks::is_current::<true>();
         marks::inherit::<Direct>(task);
         let Some(mut slot) = Slot::<TaskRecord>::reserve(&EVENTS, hook::TASK_NEWTASK, kind::TASK)
         else {

@@ -1,7 +1,7 @@
 //! Switches to other namespaces. Joined or fresh follows from the operation, never from a number: the fresh
 //! nsproxy of an unshare is remembered until the switch to it.
 
-use super::record::{Event, fill, write_current};
+use super::record::{Event, fill, write_state};
 use crate::capture;
 use crate::emit::{Slot, Urgency, lose};
 use crate::kernel::current::{self, on_current};
@@ -70,7 +70,7 @@ pub fn switch_ns(ctx: FExitContext) -> i32 {
             Some(unsharing) if unsharing.nsproxy == new as u64 => write_unshared(task, &unsharing),
             _ => {
                 let event = Event::new(hook::SWITCH_NS, cause::SETNS, Urgency::Immediate);
-                write_current::<Direct>(task, &event);
+                write_state::<Direct>(task, &event);
             }
         }
     }
@@ -105,7 +105,7 @@ pub fn exit_setns(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_SETNS, cause::SETNS, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, &event) }
+        unsafe { on_current!(write_state, &event) }
     }
     0
 }
@@ -116,7 +116,7 @@ pub fn exit_unshare(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
         let event = Event::new(hook::EXIT_UNSHARE, cause::UNSHARE, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, &event) }
+        unsafe { on_current!(write_state, &event) }
     }
     0
 }

@@ -33,7 +33,9 @@ pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the tracepoint's task is typed and never null.
     unsafe {
         let tgid = Direct::u32(task, &TASK_TGID);
-        if !marks::has_current() || current::is_own() || tgid == (current::pid_tgid() >> 32) as u32
+        if !marks::is_current::<true>()
+            || current::is_own()
+            || tgid == (current::pid_tgid() >> 32) as u32
         {
             emit::filter(hook::SIGNAL_GENERATE);
             return 0;

@@ -3,6 +3,7 @@
 use crate::capture;
 use crate::emit::{Slot, Urgency};
 use crate::kernel::current::{self, on_current};
+use crate::kernel::globals::{TASK_LEADER, TASK_PARENT, TASK_TID};
 use crate::kernel::{Access, Probe, Ptr};
 use crate::maps::{EVENTS, SETTLED};
 use crate::marks;
@@ -61,7 +62,7 @@ pub unsafe fn actor(actor: *mut TaskKey) {
     unsafe { on_current!(capture::key, actor) }
 }
 
-/// Fills a record with the state of `task`, which is the running task. A subprogram of its own: most programs need it.
+/// Fills a record with the state of a task that acts on itself. A subprogram of its own: most programs need it.
 ///
 /// # Safety
 /// As for [`Access`]; `record` is writable, and zeroed but for its header.
@@ -80,30 +81,44 @@ pub unsafe fn fill<A: Access>(task: Ptr, record: *mut TaskRecord, event: &Event)
     }
 }
 
-/// Tells of the running task's birth, which the kernel left the program for births out of; nothing before the agent has
-/// walked over all tasks once, or when the task ends. Gives the task's mark.
+/// Tells of the running task's birth, which the kernel left the program for births out of, and before it of its parent's
+/// if that is unknown too; nothing before the agent has walked over all tasks once, or when the task ends. Gives the
+/// task's mark.
 #[inline(never)]
 pub fn tell_birth() -> u8 {
+    let id = current::pid_tgid();
+    let (tid, tgid) = (id as u32, (id >> 32) as u32);
     let task = current::untyped();
     // SAFETY: Probe takes any address.
-    let is_told =
-        unsafe { !capture::is_kthread::<Probe>(task) && !capture::is_exiting::<Probe>(task) };
-    if is_told && SETTLED.get(0).is_some_and(|settled| *settled != 0) {
-        marks::inherit_late();
-        // Whose child it is, its state says; by whose act it was born, nobody knows any more.
-        let event = Event::new(hook::TASK_NEWTASK, cause::FORK, Urgency::Batched);
-        // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_current, &event) }
+    unsafe {
+        let is_told = !capture::is_kthread::<Probe>(task)
+            && !capture::is_exiting::<Probe>(task)
+            && !current::is_own();
+        if is_told && SETTLED.get(0).is_some_and(|settled| *settled != 0) {
+            let parent = Probe::ptr(Probe::ptr(task, &TASK_PARENT), &TASK_LEADER);
+            let from = match tid == tgid {
+                true => Probe::u32(parent, &TASK_TID),
+                false => tgid,
+            };
+            // Whose child each is, its state says; by whose act it was born, nobody knows any more.
+            let event = Event::new(hook::TASK_NEWTASK, cause::FORK, Urgency::Batched);
+            if tid == tgid && !marks::is_seen(from) && !capture::is_kthread::<Probe>(parent) {
+                marks::see(from, 0);
+                write_state::<Probe>(parent, &event);
+            }
+            marks::see(tid, from);
+            write_state::<Probe>(task, &event);
+        }
     }
     marks::of_current()
 }
 
-/// Writes the state of `task`, which is the running task.
+/// Writes the state of a task that acts on itself.
 ///
 /// # Safety
 /// As for [`Access`].
 #[inline(always)]
-pub unsafe fn write_current<A: Access>(task: Ptr, event: &Event) {
+pub unsafe fn write_state<A: Access>(task: Ptr, event: &Event) {
     let Some(mut slot) = Slot::<TaskRecord>::reserve(event.ring, event.hook, kind::TASK) else {
         return;
     };
