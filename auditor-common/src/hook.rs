@@ -62,42 +62,54 @@ pub const fn bears_state(index: u16) -> bool {
     index >= TASK_NEWTASK && index <= EXIT_CHDIR
 }
 
-/// A program that the kernel asks as one of its security modules (`BPF_LSM_MAC`), in the place of one in front of the
-/// function through which it asks them all. It sees the same, but for what a module before it refused.
+/// A program that the kernel asks as one of its security modules (`BPF_LSM_MAC`). It is the last that is asked, so it sees
+/// what all others allow.
 #[derive(Clone, Copy, Debug)]
 pub struct ModuleSpec {
-    /// Index of the hook in [`HOOKS`] whose place it takes.
+    /// Index in [`HOOKS`] of the hook that it serves.
     pub hook: u16,
     /// Name of the program in the object: unique, at most 15 characters.
     pub program: &'static str,
     /// What the module is asked, as the kernel names it (`include/linux/lsm_hook_defs.h`).
     pub asked: &'static str,
+    /// Whether the hook's own program stays, and tells what was refused. Else this one takes its place.
+    pub beside: bool,
 }
 
 /// All of them. The kernel leaves such a program out for nobody, where it leaves others out while a task is interrupted
 /// in them.
 pub const MODULES: &[ModuleSpec] = &[
-    module(UNIX_CONNECT, "lsm_connect", "unix_stream_connect"),
-    module(UNIX_SEND, "lsm_send", "unix_may_send"),
-    module(FILE_OPEN, "lsm_file_open", "file_open"),
-    module(FILE_RECEIVE, "lsm_receive", "file_receive"),
-    module(MMAP_FILE, "lsm_mmap_file", "mmap_file"),
-    module(INODE_MKNOD, "lsm_mknod", "inode_mknod"),
-    module(SB_MOUNT, "lsm_sb_mount", "sb_mount"),
-    module(MOVE_MOUNT, "lsm_move_mount", "move_mount"),
-    module(SB_UMOUNT, "lsm_sb_umount", "sb_umount"),
-    module(KERNEL_BPF, "lsm_bpf", "bpf"),
-    module(KERNEL_READ, "lsm_read_file", "kernel_read_file"),
-    module(KERNEL_LOAD, "lsm_load_data", "kernel_load_data"),
-    module(PERF_OPEN, "lsm_perf_open", "perf_event_open"),
-    module(SOCKET_CREATE, "lsm_socket", "socket_create"),
+    beside(PTRACE_ACCESS, "lsm_ptrace", "ptrace_access_check"),
+    beside(TASK_SETSCHED, "lsm_setsched", "task_setscheduler"),
+    instead_of(UNIX_CONNECT, "lsm_connect", "unix_stream_connect"),
+    instead_of(UNIX_SEND, "lsm_send", "unix_may_send"),
+    instead_of(FILE_OPEN, "lsm_file_open", "file_open"),
+    instead_of(FILE_RECEIVE, "lsm_receive", "file_receive"),
+    instead_of(MMAP_FILE, "lsm_mmap_file", "mmap_file"),
+    instead_of(INODE_MKNOD, "lsm_mknod", "inode_mknod"),
+    instead_of(SB_MOUNT, "lsm_sb_mount", "sb_mount"),
+    instead_of(MOVE_MOUNT, "lsm_move_mount", "move_mount"),
+    instead_of(SB_UMOUNT, "lsm_sb_umount", "sb_umount"),
+    instead_of(KERNEL_BPF, "lsm_bpf", "bpf"),
+    instead_of(KERNEL_READ, "lsm_read_file", "kernel_read_file"),
+    instead_of(KERNEL_LOAD, "lsm_load_data", "kernel_load_data"),
+    instead_of(PERF_OPEN, "lsm_perf_open", "perf_event_open"),
+    instead_of(SOCKET_CREATE, "lsm_socket", "socket_create"),
 ];
 
-const fn module(hook: u16, program: &'static str, asked: &'static str) -> ModuleSpec {
+const fn instead_of(hook: u16, program: &'static str, asked: &'static str) -> ModuleSpec {
     ModuleSpec {
         hook,
         program,
         asked,
+        beside: false,
+    }
+}
+
+const fn beside(hook: u16, program: &'static str, asked: &'static str) -> ModuleSpec {
+    ModuleSpec {
+        beside: true,
+        ..instead_of(hook, program, asked)
     }
 }
 

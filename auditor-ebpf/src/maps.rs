@@ -15,6 +15,9 @@ const MAX_UNSHARING: u32 = 4096;
 /// Threads whose credentials are remembered, to tell changes from calls.
 const MAX_CREDS: u32 = 16384;
 
+/// Threads of which is remembered what namespaces were told.
+const MAX_TOLD: u32 = 16384;
+
 /// Threads that can be in a syscall whose arguments are kept.
 const MAX_ENTERED: u32 = 8192;
 /// Pairs of a process and a datagram socket that are remembered.
@@ -47,6 +50,11 @@ pub static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len()
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.filtered")]
 pub static FILTERED: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
+
+/// Hooks beside whose program another one tells what was allowed: set by the agent once that is attached.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.beside")]
+pub static BESIDE: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
 
 /// Number of the next event on each CPU.
 #[map]
@@ -90,6 +98,11 @@ pub static OWN_USES: HashMap<u32, u8> = HashMap::with_max_entries(MAX_OWN_USES, 
 /// Address of the credentials last seen, by thread id. It never leaves the kernel.
 #[map]
 pub static LAST_CRED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_CREDS, 0);
+
+/// Address of the nsproxy that a thread had when its state was last told, by its id; it never leaves the kernel. Only where
+/// programs are left out.
+#[map]
+pub static TOLD: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_TOLD, 0);
 
 /// Whether credentials are remembered at birth and exec, whose records tell them: 1 once the syscall tracepoints that
 /// compare with them are attached.

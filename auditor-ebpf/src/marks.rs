@@ -13,8 +13,8 @@
 
 use crate::capture;
 use crate::kernel::globals::{
-    CRED_USERNS, FS_ROOT_DENTRY, HOST_MNT, MM_EXE, MNT_INUM, NSPROXY_MNT, OWN_TGID, PID_LEVEL,
-    TASK_CRED, TASK_FS, TASK_MM, TASK_NSPROXY, TASK_PID, TASK_TID, USERNS_LEVEL,
+    CRED_USERNS, FS_ROOT_DENTRY, HOST_MNT, LEAVES_OUT, MM_EXE, MNT_INUM, NSPROXY_MNT, OWN_TGID,
+    PID_LEVEL, TASK_CRED, TASK_FS, TASK_MM, TASK_NSPROXY, TASK_PID, TASK_TID, USERNS_LEVEL,
 };
 use crate::kernel::{Access, Probe, Ptr, current};
 use crate::maps::MARKS;
@@ -49,14 +49,18 @@ pub fn has_current() -> bool {
     is_marked(of_current())
 }
 
-/// As [`has_current`]. `LATE`: if nobody told of the running task's birth, it is told now.
+/// As [`has_current`]. `LATE`: if nobody told of the running task's birth, or of the namespaces that it is in, it is told
+/// now.
 #[inline(always)]
 pub fn is_current<const LATE: bool>() -> bool {
     let mark = of_current();
-    match LATE && mark & SEEN == 0 {
-        true => is_marked(record::tell_birth()),
-        false => is_marked(mark),
+    if LATE && mark & SEEN == 0 {
+        return is_marked(record::tell_birth());
     }
+    if LATE && LEAVES_OUT.load() != 0 && is_marked(mark) {
+        record::follow();
+    }
+    is_marked(mark)
 }
 
 /// Whether a mark tells nothing of what its thread may be: it is one of the host's.

@@ -29,6 +29,9 @@ pub static WAKE_BYTES: Global<u32> = Global::new(256 << 10);
 /// Bit n: the controller of cgroup slot n is mounted as v1.
 #[unsafe(no_mangle)]
 pub static V1_SLOTS: Global<u32> = Global::new(0);
+/// Whether the kernel leaves programs out for whoever runs while a task is interrupted in them.
+#[unsafe(no_mangle)]
+pub static LEAVES_OUT: Global<u32> = Global::new(0);
 /// Inum of the machine's first mount namespace; 0: unknown.
 #[unsafe(no_mangle)]
 pub static HOST_MNT: Global<u32> = Global::new(0);

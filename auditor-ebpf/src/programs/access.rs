@@ -13,12 +13,12 @@ use crate::kernel::globals::{
     NR_VM_WRITEV, TASK_TGID, TASK_TID,
 };
 use crate::kernel::{Access, Direct, Ptr};
-use crate::maps::Entered;
+use crate::maps::{BESIDE, Entered};
 use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::act;
-use aya_ebpf::macros::{fentry, fexit, tracepoint};
-use aya_ebpf::programs::{FEntryContext, FExitContext, TracePointContext};
+use aya_ebpf::macros::{fentry, fexit, lsm, tracepoint};
+use aya_ebpf::programs::{FEntryContext, FExitContext, LsmContext, TracePointContext};
 
 /// Bits of the mode that access is asked for with (`include/linux/ptrace.h`).
 pub mod mode {
@@ -77,6 +77,28 @@ pub unsafe fn tell<A: Access>(hook: u16, act: u32, task: Ptr, mode: u64, result:
     deed.end();
 }
 
+/// A task asked for something that it may or may not do to another.
+///
+/// # Safety
+/// `task` is typed and not null.
+#[inline(always)]
+unsafe fn asked(hook: u16, act: u32, task: Ptr, mode: u64, result: i32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if mode & mode::NO_AUDIT != 0 || !matters::<Direct>(task) {
+            emit::filter(hook);
+            return;
+        }
+        tell::<Direct>(hook, act, task, mode, result);
+    }
+}
+
+/// Whether another program tells of what was allowed, and this was.
+#[inline(always)]
+fn is_told_beside(hook: u16, result: i32) -> bool {
+    result == 0 && BESIDE.has(u32::from(hook))
+}
+
 /// The kernel has decided whether a task may have access to another.
 #[fexit(function = "__ptrace_may_access")]
 pub fn ptrace_access(ctx: FExitContext) -> i32 {
@@ -84,14 +106,29 @@ pub fn ptrace_access(ctx: FExitContext) -> i32 {
     let mode: u32 = ctx.arg(1);
     // The return value stands behind the two arguments; the helper for it needs 5.17.
     let result: i32 = ctx.arg(2);
-    let mode = u64::from(mode);
-    // SAFETY: the function's first argument is typed and never null.
-    unsafe {
-        if mode & mode::NO_AUDIT != 0 || !matters::<Direct>(task) {
-            emit::filter(hook::PTRACE_ACCESS);
-            return 0;
+    if !is_told_beside(hook::PTRACE_ACCESS, result) {
+        // SAFETY: the function's first argument is typed and never null.
+        unsafe {
+            asked(
+                hook::PTRACE_ACCESS,
+                act::ACCESS,
+                task,
+                u64::from(mode),
+                result,
+            );
         }
-        tell::<Direct>(hook::PTRACE_ACCESS, act::ACCESS, task, mode, result);
+    }
+    0
+}
+
+/// All others allow a task to have access to another.
+#[lsm(hook = "ptrace_access_check")]
+pub fn lsm_ptrace(ctx: LsmContext) -> i32 {
+    let task: Ptr = ctx.arg(0);
+    let mode: u32 = ctx.arg(1);
+    // SAFETY: the hook's first argument is typed and never null.
+    unsafe {
+        asked(hook::PTRACE_ACCESS, act::ACCESS, task, u64::from(mode), 0);
     }
     0
 }
@@ -117,13 +154,22 @@ pub fn task_prlimit(ctx: FEntryContext) -> i32 {
 pub fn task_setsched(ctx: FExitContext) -> i32 {
     let task: Ptr = ctx.arg(0);
     let result: i32 = ctx.arg(1);
-    // SAFETY: the function's first argument is typed and never null.
-    unsafe {
-        if !matters::<Direct>(task) {
-            emit::filter(hook::TASK_SETSCHED);
-            return 0;
+    if !is_told_beside(hook::TASK_SETSCHED, result) {
+        // SAFETY: the function's first argument is typed and never null.
+        unsafe {
+            asked(hook::TASK_SETSCHED, act::CONTROL, task, 0, result);
         }
-        tell::<Direct>(hook::TASK_SETSCHED, act::CONTROL, task, 0, result);
+    }
+    0
+}
+
+/// All others allow a task's scheduling to be changed.
+#[lsm(hook = "task_setscheduler")]
+pub fn lsm_setsched(ctx: LsmContext) -> i32 {
+    let task: Ptr = ctx.arg(0);
+    // SAFETY: the hook's first argument is typed and never null.
+    unsafe {
+        asked(hook::TASK_SETSCHED, act::CONTROL, task, 0, 0);
     }
     0
 }

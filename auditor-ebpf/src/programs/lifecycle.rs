@@ -1,7 +1,7 @@
 //! Births, execs and ends of tasks.
 
 use super::file;
-use super::record::{Event, actor, describe};
+use super::record::{Event, actor, describe, keep_told};
 use crate::capture;
 use crate::emit::{Slot, Urgency};
 use crate::kernel::globals::{
@@ -66,6 +66,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         capture::state::<Direct>(task, &raw mut (*record).state);
         slot.submit(event.urgency);
         keep_creds(task);
+        keep_told::<Direct>(task);
     }
     0
 }
@@ -100,6 +101,7 @@ pub fn sched_exec(ctx: BtfTracePointContext) -> i32 {
         }
         slot.submit(event.urgency);
         keep_creds(task);
+        keep_told::<Direct>(task);
         file::executed(binary);
     }
     0

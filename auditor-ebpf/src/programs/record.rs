@@ -3,9 +3,9 @@
 use crate::capture;
 use crate::emit::{Slot, Urgency};
 use crate::kernel::current::{self, on_current};
-use crate::kernel::globals::{TASK_LEADER, TASK_PARENT, TASK_TID};
+use crate::kernel::globals::{LEAVES_OUT, TASK_LEADER, TASK_NSPROXY, TASK_PARENT, TASK_TID};
 use crate::kernel::{Access, Probe, Ptr};
-use crate::maps::{EVENTS, SETTLED};
+use crate::maps::{EVENTS, SETTLED, TOLD};
 use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::{TaskKey, TaskRecord, cause, kind};
@@ -73,6 +73,7 @@ pub unsafe fn fill<A: Access>(task: Ptr, record: *mut TaskRecord, event: &Event)
         describe(record, event);
         capture::key::<A>(task, &raw mut (*record).actor);
         capture::state::<A>(task, &raw mut (*record).state);
+        keep_told::<A>(task);
         if matches!(event.cause, cause::CHROOT | cause::PIVOT_ROOT) {
             marks::set((*record).state.key.tid);
         } else {
@@ -81,9 +82,50 @@ pub unsafe fn fill<A: Access>(task: Ptr, record: *mut TaskRecord, event: &Event)
     }
 }
 
+/// Whether the running task may be told of by others than the programs for what it does: not before the agent has walked
+/// over all tasks once, and not when it ends.
+#[inline(always)]
+fn may_be_told() -> bool {
+    let task = current::untyped();
+    // SAFETY: Probe takes any address.
+    let is_told =
+        unsafe { !capture::is_kthread::<Probe>(task) && !capture::is_exiting::<Probe>(task) };
+    is_told && !current::is_own() && SETTLED.get(0).is_some_and(|settled| *settled != 0)
+}
+
+/// A task's namespaces are told now.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+pub unsafe fn keep_told<A: Access>(task: Ptr) {
+    if LEAVES_OUT.load() != 0 {
+        // SAFETY: the caller's promise.
+        let (tid, proxy) = unsafe { (A::u32(task, &TASK_TID), A::ptr(task, &TASK_NSPROXY) as u64) };
+        // An LRU map makes room; a failure only means that an unchanged state is told once more.
+        let _again = TOLD.insert(tid, proxy, 0);
+    }
+}
+
+/// Tells of the running task's state if its namespaces are others than were told last: the kernel left out the program for
+/// the switch to them.
+#[inline(never)]
+pub fn follow() -> u8 {
+    let task = current::untyped();
+    // SAFETY: Probe takes any address; the value is copied at once.
+    unsafe {
+        let proxy = Probe::ptr(task, &TASK_NSPROXY) as u64;
+        let told = TOLD.get(current::pid_tgid() as u32).copied();
+        if told != Some(proxy) && may_be_told() {
+            let event = Event::new(hook::SWITCH_NS, cause::FOUND, Urgency::Batched);
+            write_state::<Probe>(task, &event);
+        }
+    }
+    0
+}
+
 /// Tells of the running task's birth, which the kernel left the program for births out of, and before it of its parent's
-/// if that is unknown too; nothing before the agent has walked over all tasks once, or when the task ends. Gives the
-/// task's mark.
+/// if that is unknown too. Gives the task's mark.
 #[inline(never)]
 pub fn tell_birth() -> u8 {
     let id = current::pid_tgid();
@@ -91,10 +133,7 @@ pub fn tell_birth() -> u8 {
     let task = current::untyped();
     // SAFETY: Probe takes any address.
     unsafe {
-        let is_told = !capture::is_kthread::<Probe>(task)
-            && !capture::is_exiting::<Probe>(task)
-            && !current::is_own();
-        if is_told && SETTLED.get(0).is_some_and(|settled| *settled != 0) {
+        if may_be_told() {
             let parent = Probe::ptr(Probe::ptr(task, &TASK_PARENT), &TASK_LEADER);
             let from = match tid == tgid {
                 true => Probe::u32(parent, &TASK_TID),

@@ -219,7 +219,7 @@ fn not_seen(
     }
     if hooks.iter().any(|hook| hook.module) {
         unseen.push(
-            "what another security module refuses, at the hooks that are asked as one".to_owned(),
+            "what another security module refuses, at most hooks that are asked as one".to_owned(),
         );
     }
     if tier.is_none() || !not_evaluated.is_empty() {

@@ -168,6 +168,8 @@ pub struct Engine {
     folded_until_ns: u64,
     /// What follows was found by a sweep.
     at_rest: bool,
+    /// The hook whose program was left out, where what follows was found without a sweep.
+    met: Option<u16>,
 }
 
 impl Engine {
@@ -214,6 +216,7 @@ impl Engine {
             last_heartbeat_ns: 0,
             folded_until_ns: 0,
             at_rest: false,
+            met: None,
         }
     }
 
@@ -286,6 +289,7 @@ impl Engine {
         if self.started && self.index.has_changed() {
             self.report_pairs(out);
         }
+        self.met = None;
         if self.started && self.sweeping.is_none() {
             self.at_rest = false;
         }

@@ -102,6 +102,31 @@ impl Engine {
         }
     }
 
+    /// A task was met in namespaces that nobody told of: the program that should have was left out.
+    pub(super) fn on_found(&mut self, record: &TaskRecord, out: &mut Vec<Record>) {
+        let tid = record.state.key.tid;
+        let Some(task) = self.world.task(&record.state.key) else {
+            if self.world.tasks.contains_key(&tid) {
+                self.forget(tid);
+            }
+            self.adopt(record);
+            return;
+        };
+        if self.is_stale(record) {
+            return;
+        }
+        let kernel = merge(&task.state, &record.state);
+        if Difference::between(&task.state, &kernel).is_empty() {
+            self.refresh(record, out);
+        } else {
+            self.met = Some(record.header.hook);
+            self.repair(record, &kernel, Difference::default(), out);
+        }
+        if let Some(task) = self.world.tasks.get_mut(&tid) {
+            task.seen_ns = record.header.boottime_ns;
+        }
+    }
+
     /// Pid 1 is what the host is. Where it may not be looked at, the oldest task of the initial pid
     /// namespace stands for it.
     fn learn_host(&mut self) {

@@ -148,6 +148,7 @@ pub struct Loaded {
     bulk: Option<RingBuf<MapData>>,
     lost: PerCpuArray<MapData, u64>,
     filtered: Array<MapData, Flags>,
+    beside: Array<MapData, Flags>,
     keep_creds: Array<MapData, u32>,
     settled: Array<MapData, u32>,
     /// What the kernel programs know of uses of capabilities, and of system calls.
@@ -299,6 +300,8 @@ impl Loaded {
         let (own, slots) = (std::process::id(), v1_slots(tree));
         let wake = options.ring_bytes / 8;
         let host_mnt = host_mount_namespace();
+        let leaves_out = preemption::is_preemptible();
+        let leaves_out_word = u32::from(leaves_out);
         // Typed programs name their targets by the running kernel's own types.
         let btf = Btf::from_sys_fs().ok();
         let mut loader = EbpfLoader::new();
@@ -310,6 +313,7 @@ impl Loaded {
             .override_global("OWN_TGID", &own, true)
             .override_global("V1_SLOTS", &slots, true)
             .override_global("HOST_MNT", &host_mnt, true)
+            .override_global("LEAVES_OUT", &leaves_out_word, true)
             .override_global("WAKE_BYTES", &wake, true)
             .override_global("THREAD_SIZE", &THREAD_SIZE, true)
             .override_global("NR_SETNS", &NR_SETNS, true)
@@ -326,6 +330,9 @@ impl Loaded {
         loader
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("BULK", BULK_BYTES.min(options.ring_bytes));
+        if !leaves_out {
+            loader.map_max_entries("TOLD", 1);
+        }
         #[cfg(feature = "debug-log")]
         let level = DebugLog::level();
         #[cfg(feature = "debug-log")]
@@ -342,27 +349,10 @@ impl Loaded {
                 what: "map",
                 name: "LOST",
             })?;
-        let filtered = ebpf
-            .take_map(".bss.filtered")
-            .and_then(|map| Array::try_from(map).ok())
-            .ok_or(LoadError::Missing {
-                what: "map",
-                name: ".bss.filtered",
-            })?;
-        let keep_creds = ebpf
-            .take_map("KEEP_CREDS")
-            .and_then(|map| Array::try_from(map).ok())
-            .ok_or(LoadError::Missing {
-                what: "map",
-                name: "KEEP_CREDS",
-            })?;
-        let settled = ebpf
-            .take_map("SETTLED")
-            .and_then(|map| Array::try_from(map).ok())
-            .ok_or(LoadError::Missing {
-                what: "map",
-                name: "SETTLED",
-            })?;
+        let filtered = take_array(&mut ebpf, ".bss.filtered")?;
+        let beside = take_array(&mut ebpf, ".bss.beside")?;
+        let keep_creds = take_array(&mut ebpf, "KEEP_CREDS")?;
+        let settled = take_array(&mut ebpf, "SETTLED")?;
         let uses = UseMaps::take(&mut ebpf)?;
         let mut loaded = Self {
             #[cfg(feature = "debug-log")]
@@ -376,6 +366,7 @@ impl Loaded {
             bulk,
             lost,
             filtered,
+            beside,
             keep_creds,
             settled,
             uses,
@@ -383,12 +374,12 @@ impl Loaded {
             reported: BTreeMap::new(),
             skipped: Skipped::default(),
         };
-        loaded.attach_all(options);
+        loaded.attach_all(options, leaves_out);
         Ok(loaded)
     }
 
-    fn attach_all(&mut self, options: &LoadOptions) {
-        let wants_modules = preemption::is_preemptible() && preemption::asks_programs();
+    fn attach_all(&mut self, options: &LoadOptions, leaves_out: bool) {
+        let wants_modules = leaves_out && preemption::asks_programs();
         self.modules = wants_modules.then(BTreeSet::new);
         // First what sees which capabilities the rest takes.
         self.attach(hook::CAPABLE, options);
@@ -475,7 +466,7 @@ impl Loaded {
         } else if index == hook::MOUNT_SETATTR && lacks_syscall("mount_setattr") {
             Attached::NotNeeded
         } else {
-            match self.try_module(index).or_else(|_| self.try_attach(spec)) {
+            match self.try_all(index) {
                 Ok(()) => {
                     if index == hook::EXIT_CRED && self.keep_creds.set(0, 1, 0).is_err() {
                         // Then each thread's first call looks like a change: noise, but nothing unseen.
@@ -496,18 +487,43 @@ impl Loaded {
             let modules = self.modules.as_mut();
             let is_module = modules.is_some_and(|modules| modules.remove(&index));
             let module = module_for(index).filter(|_| is_module);
-            let program = module.map_or(spec.program, |module| module.program);
-            // Unloading closes every link.
-            let result = match self.ebpf.program_mut(program) {
-                Some(Program::Lsm(program)) => program.unload(),
-                Some(Program::FEntry(program)) => program.unload(),
-                Some(Program::FExit(program)) => program.unload(),
-                _ => Ok(()),
-            };
-            if let Err(error) = result {
-                tracing::warn!(hook = spec.name, "cannot detach: {error}");
+            let own = module
+                .is_none_or(|module| module.beside)
+                .then_some(spec.program);
+            for program in own.into_iter().chain(module.map(|module| module.program)) {
+                // Unloading closes every link.
+                let result = match self.ebpf.program_mut(program) {
+                    Some(Program::Lsm(program)) => program.unload(),
+                    Some(Program::FEntry(program)) => program.unload(),
+                    Some(Program::FExit(program)) => program.unload(),
+                    _ => Ok(()),
+                };
+                if let Err(error) = result {
+                    tracing::warn!(hook = spec.name, "cannot detach: {error}");
+                }
             }
         }
+    }
+
+    /// Attaches what a hook has: a program that the kernel asks as a security module, its own, or both.
+    fn try_all(&mut self, index: u16) -> Result<(), ProgramError> {
+        let spec = &HOOKS[usize::from(index)];
+        if module_for(index).is_none_or(|module| module.beside) {
+            self.try_attach(spec)?;
+            if self.try_module(index).is_ok() {
+                self.tell_beside(index)?;
+            }
+            return Ok(());
+        }
+        self.try_module(index).or_else(|_| self.try_attach(spec))
+    }
+
+    /// The hook's own program tells no more of what another one beside it does.
+    fn tell_beside(&mut self, index: u16) -> Result<(), ProgramError> {
+        let mut flags = self.beside.get(&0, 0)?;
+        flags[usize::from(index)] = 1;
+        self.beside.set(0, flags, 0)?;
+        Ok(())
     }
 
     /// Attaches what the kernel leaves out for nobody, where there is such a program for the hook and it is needed.
@@ -707,6 +723,15 @@ fn cgroup_root() -> std::io::Result<std::fs::File> {
     let place = places.iter().find(|place| Path::new(place).exists());
     let root = place.and_then(|place| Path::new(place).parent());
     std::fs::File::open(root.ok_or(std::io::ErrorKind::NotFound)?)
+}
+
+fn take_array<T: aya::Pod>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<Array<MapData, T>, LoadError> {
+    let map = ebpf.take_map(name);
+    map.and_then(|map| Array::try_from(map).ok())
+        .ok_or(LoadError::Missing { what: "map", name })
 }
 
 fn take_ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {

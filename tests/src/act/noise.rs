@@ -50,7 +50,12 @@ pub enum NoiseAct {
         /// Somebody else's.
         other: String,
     },
-    /// The same by a child that ends at once, while a crowd of threads on the same processor makes more of them.
+    /// Reading a link to another process's program, while a crowd reads the link to its own.
+    Asks {
+        /// Somebody else's.
+        other: String,
+    },
+    /// Opening by a child that ends at once, while a crowd of threads on the same processor makes more of them.
     Births {
         /// Somebody else's.
         other: String,
@@ -75,6 +80,7 @@ impl NoiseAct {
             Self::Crowd { other } => {
                 tried(format!("open {other} in a crowd"), open_in_crowd(other))
             }
+            Self::Asks { other } => tried(format!("read {other} in a crowd"), ask_in_crowd(other)),
             Self::Births { other } => tried(
                 format!("open {other} by a child that is born in a crowd"),
                 be_born_in_crowd(other),
@@ -240,6 +246,16 @@ fn open_in_crowd(other: &str) -> std::io::Result<()> {
     let own = own_path(other)?;
     drop(File::create(&own)?);
     in_crowd(|| drop(File::open(&own)), || File::open(other).map(drop))
+}
+
+fn ask_in_crowd(other: &str) -> std::io::Result<()> {
+    let read = |link: &str| std::fs::read_link(link).map(drop);
+    in_crowd(
+        || {
+            let _own = read("/proc/self/exe");
+        },
+        || read(other),
+    )
 }
 
 fn be_born_in_crowd(other: &str) -> std::io::Result<()> {

@@ -9,7 +9,7 @@ use crate::scenario::{Container, Deed, Expect, Places, Scenario, Script, Session
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![others(), own(), crowd(), births()]
+    vec![others(), own(), crowd(), asks(), births()]
 }
 
 /// Eight files of the host's, each of which is opened in a crowd; the same process is on the way to all of them.
@@ -117,6 +117,24 @@ fn crowd() -> Scenario {
         session: Session::Default,
         containers: vec![watcher()],
         steps: in_a_crowd!(Crowd),
+    }
+}
+
+/// The same of who asks for access to another process.
+fn asks() -> Scenario {
+    Scenario {
+        id: "crowd-asks",
+        does: "a thread reads a link of a host's process while many others of the same processor read their own",
+        session: Session::Default,
+        containers: vec![watcher()],
+        steps: vec![go(
+            "link",
+            |places| {
+                let other = format!("/hostproc/{}/exe", places.pid(Whom::Host));
+                Act::Noise(NoiseAct::Asks { other })
+            },
+            &[reached()],
+        )],
     }
 }
 

@@ -199,7 +199,7 @@ impl Engine {
 
     /// Whether the first sweep read this task after the record was written: attaching comes before it, so
     /// what the rings collected meanwhile is older.
-    pub(super) fn is_stale(&self, record: &TaskRecord) -> bool {
+    pub(in crate::engine) fn is_stale(&self, record: &TaskRecord) -> bool {
         record.header.boottime_ns <= self.folded_until_ns
             && self
                 .world

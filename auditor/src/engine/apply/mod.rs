@@ -42,6 +42,7 @@ impl Engine {
             cause::SNAPSHOT => self.on_sweep_task(record, out),
             cause::FORK => self.on_fork(record, out),
             cause::ATTACH => self.on_attach(record, out),
+            cause::FOUND => self.on_found(record, out),
             _ => self.on_change(record, filename, out),
         }
     }

@@ -168,15 +168,16 @@ impl Engine {
         }
     }
 
-    /// A draft about what a sweep found.
+    /// A draft about what was found.
     fn emit_standing(&mut self, draft: Option<Draft>, who: TaskKey, out: &mut Vec<Record>) {
         let Some(draft) = draft else { return };
         let iterates = self.config.working & (1 << hook::ITER_TASK) != 0;
-        let eye = if iterates {
+        let sweep = if iterates {
             hook::ITER_TASK
         } else {
             hook::PROC
         };
+        let eye = self.met.unwrap_or(sweep);
         let witness = Witness {
             hook: HOOKS[usize::from(eye)].name.to_owned(),
             syscall: None,

@@ -8,7 +8,7 @@ use crate::model::facts::{EntityId, HOST};
 use crate::model::output::{Loss, Record};
 use crate::model::{Confidence, NsKind, RuleId};
 use auditor_common::hook;
-use auditor_common::record::cause;
+use auditor_common::record::{cause, ns};
 use std::collections::BTreeMap;
 
 const PATH: &str = "/machine/runc-a";
@@ -103,6 +103,34 @@ fn what_was_not_left_out_is_drift_all_the_same() {
     m.sweep();
     m.sweep();
     assert_eq!(m.engine.counters().drifts, 2);
+}
+
+/// Who goes to the host and comes back was there, although no program saw it go: the one that meets it says so.
+#[test]
+fn a_switch_that_was_left_out_is_told_by_who_meets_the_task() {
+    let mut m = Machine::new("");
+    m.name(PATH, "a");
+    let a = m.runc(50, PATH);
+    m.violations();
+    let (at_home, host) = (m.tasks[&a], m.tasks[&1]);
+    let task = m.tasks.get_mut(&a).unwrap();
+    task.ns[ns::MNT] = host.ns[ns::MNT];
+    (task.root, task.cwd) = (host.root, host.cwd);
+    m.emit(a, a, cause::FOUND, 0);
+    let found = m.violations();
+    let join = found
+        .iter()
+        .find(|f| f.rule == RuleId::NamespaceJoin)
+        .unwrap();
+    assert_eq!(join.witness.hook, "switch_task_namespaces");
+    m.tasks.insert(a, at_home);
+    m.emit(a, a, cause::FOUND, 0);
+    (0..2).for_each(|_| m.sweep());
+    assert_eq!(m.violations(), []);
+    assert_eq!(m.engine.counters().drifts, 0);
+    // Nothing new is told of nothing.
+    m.emit(a, a, cause::FOUND, 0);
+    assert_eq!(m.out, []);
 }
 
 /// Nobody knows by whose act it was born, so its record has itself as the actor.

@@ -24,6 +24,7 @@ pub(super) fn cause(number: u32) -> Name {
         cause::PIVOT_ROOT => "pivot_root",
         cause::CHDIR => "chdir",
         cause::ATTACH => "attach",
+        cause::FOUND => "found",
         other => return named(None, other),
     };
     name.into()
