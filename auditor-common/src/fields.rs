@@ -73,6 +73,7 @@ macro_rules! kernel_fields {
             TASK_FILTERS: ["task_struct.seccomp.filter_count"], Bytes(4), Optional, "numbers of seccomp filters";
             TASK_IO_WORKER: ["task_struct.worker_private", "task_struct.pf_io_worker"], Ptr, Optional, "io_uring workers as what they are";
             VHOST_TASK_SIZE: ["vhost_task"], SizeOf, Optional, "vhost workers as what they are";
+            TASK_EXEC_ID: ["task_struct.self_exec_id"], Int(8), Optional, "execs that the kernel left out";
             TASK_STACK: ["task_struct.stack"], Ptr, Optional, "syscall numbers before 5.15";
 
             TASK_NSPROXY: ["task_struct.nsproxy"], Ptr, Required, "namespaces";

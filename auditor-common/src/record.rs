@@ -49,9 +49,13 @@ pub mod cause {
     /// The task was moved into another cgroup; `arg0` holds the destination's id, `arg1` the
     /// hierarchy (0 for v2) and, in bit 32, whether the whole thread group moved.
     pub const ATTACH: u32 = 10;
-    /// A program met the task with other namespaces than were told of it: the kernel left out what should have told.
+    /// A program met the task with other namespaces than were told of it, or after an exec that was not: the kernel left
+    /// out what should have told. `arg0` holds whether it executed something.
     pub const FOUND: u32 = 11;
 }
+
+/// Bit of `arg0` of a [`cause::FOUND`] record: the task executed something that was not told.
+pub const FOUND_EXECUTED: u64 = 1;
 
 /// Bit of `arg1` of a [`cause::ATTACH`] record: the whole thread group moved.
 pub const ATTACH_THREADGROUP: u64 = 1 << 32;

@@ -99,10 +99,9 @@ pub static OWN_USES: HashMap<u32, u8> = HashMap::with_max_entries(MAX_OWN_USES, 
 #[map]
 pub static LAST_CRED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_CREDS, 0);
 
-/// Address of the nsproxy that a thread had when its state was last told, by its id; it never leaves the kernel. Only where
-/// programs are left out.
+/// What a thread was when its state was last told, by its id. Only where programs are left out.
 #[map]
-pub static TOLD: LruHashMap<u32, u64> = LruHashMap::with_max_entries(MAX_TOLD, 0);
+pub static TOLD: LruHashMap<u32, Told> = LruHashMap::with_max_entries(MAX_TOLD, 0);
 
 /// Whether credentials are remembered at birth and exec, whose records tell them: 1 once the syscall tracepoints that
 /// compare with them are attached.
@@ -207,6 +206,16 @@ impl Recent {
         }
         self.0.get().cast::<Asked>().wrapping_add(place).cast()
     }
+}
+
+/// What changes only by what must be told of.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// Address of the nsproxy. It never leaves the kernel.
+    pub nsproxy: u64,
+    /// Number of the task's exec.
+    pub exec_id: u64,
 }
 
 /// Key of [`USES`]: tasks that nothing but fork separates. They have the same label, for whoever enters or leaves a

@@ -3,12 +3,14 @@
 use crate::capture;
 use crate::emit::{Slot, Urgency};
 use crate::kernel::current::{self, on_current};
-use crate::kernel::globals::{LEAVES_OUT, TASK_LEADER, TASK_NSPROXY, TASK_PARENT, TASK_TID};
+use crate::kernel::globals::{
+    LEAVES_OUT, TASK_EXEC_ID, TASK_LEADER, TASK_NSPROXY, TASK_PARENT, TASK_TID,
+};
 use crate::kernel::{Access, Probe, Ptr};
-use crate::maps::{EVENTS, SETTLED, TOLD};
+use crate::maps::{EVENTS, SETTLED, TOLD, Told};
 use crate::marks;
 use auditor_common::hook;
-use auditor_common::record::{TaskKey, TaskRecord, cause, kind};
+use auditor_common::record::{FOUND_EXECUTED, TaskKey, TaskRecord, cause, kind};
 use aya_ebpf::maps::RingBuf;
 
 /// What a program knows of an event beside the state.
@@ -93,7 +95,22 @@ fn may_be_told() -> bool {
     is_told && !current::is_own() && SETTLED.get(0).is_some_and(|settled| *settled != 0)
 }
 
-/// A task's namespaces are told now.
+/// What is told of a task now.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+unsafe fn told<A: Access>(task: Ptr) -> Told {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Told {
+            nsproxy: A::ptr(task, &TASK_NSPROXY) as u64,
+            exec_id: A::u64(task, &TASK_EXEC_ID),
+        }
+    }
+}
+
+/// A task's state is told now.
 ///
 /// # Safety
 /// As for [`Access`].
@@ -101,23 +118,27 @@ fn may_be_told() -> bool {
 pub unsafe fn keep_told<A: Access>(task: Ptr) {
     if LEAVES_OUT.load() != 0 {
         // SAFETY: the caller's promise.
-        let (tid, proxy) = unsafe { (A::u32(task, &TASK_TID), A::ptr(task, &TASK_NSPROXY) as u64) };
+        let (tid, told) = unsafe { (A::u32(task, &TASK_TID), told::<A>(task)) };
         // An LRU map makes room; a failure only means that an unchanged state is told once more.
-        let _again = TOLD.insert(tid, proxy, 0);
+        let _again = TOLD.insert(tid, told, 0);
     }
 }
 
-/// Tells of the running task's state if its namespaces are others than were told last: the kernel left out the program for
-/// the switch to them.
+/// Tells of the running task's state if it is another than was told last: the kernel left out the program for a switch of
+/// namespaces, or for an exec.
 #[inline(never)]
 pub fn follow() -> u8 {
     let task = current::untyped();
-    // SAFETY: Probe takes any address; the value is copied at once.
+    // SAFETY: Probe takes any address; what was told is copied at once.
     unsafe {
-        let proxy = Probe::ptr(task, &TASK_NSPROXY) as u64;
-        let told = TOLD.get(current::pid_tgid() as u32).copied();
-        if told != Some(proxy) && may_be_told() {
-            let event = Event::new(hook::SWITCH_NS, cause::FOUND, Urgency::Batched);
+        let now = told::<Probe>(task);
+        let before = TOLD.get(current::pid_tgid() as u32).copied();
+        if before != Some(now) && may_be_told() {
+            let mut event = Event::new(hook::SWITCH_NS, cause::FOUND, Urgency::Batched);
+            if before.is_some_and(|before| before.exec_id != now.exec_id) {
+                event.hook = hook::SCHED_EXEC;
+                event.arg0 = FOUND_EXECUTED;
+            }
             write_state::<Probe>(task, &event);
         }
     }

@@ -15,7 +15,9 @@ use crate::model::isolation::Scope;
 use crate::model::output::Record;
 use crate::model::{Confidence, NsKind};
 use auditor_common::hook;
-use auditor_common::record::{TaskRecord, TaskState, cause, cgroup, known, ns, task_flags};
+use auditor_common::record::{
+    FOUND_EXECUTED, TaskRecord, TaskState, cause, cgroup, known, ns, task_flags,
+};
 use hashbrown::HashSet;
 use std::collections::BTreeMap;
 use zerocopy::IntoBytes;
@@ -102,7 +104,7 @@ impl Engine {
         }
     }
 
-    /// A task was met in namespaces that nobody told of: the program that should have was left out.
+    /// A task was met in namespaces that nobody told of, or after an exec: the program that should have was left out.
     pub(super) fn on_found(&mut self, record: &TaskRecord, out: &mut Vec<Record>) {
         let tid = record.state.key.tid;
         let Some(task) = self.world.task(&record.state.key) else {
@@ -122,8 +124,14 @@ impl Engine {
             self.met = Some(record.header.hook);
             self.repair(record, &kernel, Difference::default(), out);
         }
-        if let Some(task) = self.world.tasks.get_mut(&tid) {
-            task.seen_ns = record.header.boottime_ns;
+        let Some(task) = self.world.tasks.get_mut(&tid) else {
+            return;
+        };
+        task.seen_ns = record.header.boottime_ns;
+        if record.arg0 & FOUND_EXECUTED != 0 {
+            task.executed();
+            // It may be the first program of a container.
+            self.look_into(tid);
         }
     }
 

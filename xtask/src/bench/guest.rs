@@ -1,4 +1,5 @@
-//! The trampoline tier, in a guest whose clock counts instructions.
+//! The trampoline tier, in guests whose clocks count instructions: as it is, and where programs are left out so that some
+//! are asked as security modules.
 //!
 //! With `-icount shift=0` QEMU lets the guest's time pass one nanosecond per instruction, on one processor, and
 //! the same program takes the same number of instructions on any machine. That answers exactly what a stopwatch
@@ -14,18 +15,22 @@ use crate::vm;
 /// Emulation with counted instructions is slow.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Boots the guest and gives the numbers that it printed.
+/// Kernels, and what the names of their numbers begin with.
+const GUESTS: [(&str, &str); 2] = [("6.12", "trampoline"), ("7.2", "module")];
+
+/// Boots the guests and gives the numbers that they printed.
 pub(crate) fn run(artifacts: &Artifacts) -> Result<String> {
-    let results = vm::count_instructions(
-        artifacts,
-        "6.12",
-        "/bin/bench,guest,--auditor=/bin/auditor,--to=/dev/ttyS1",
-        TIMEOUT,
-    )?;
-    let numbers: Vec<&str> = results
-        .lines()
-        .filter(|line| line.contains("\"value\""))
-        .collect();
-    ensure!(!numbers.is_empty(), "the guest gave no number");
-    Ok(numbers.join("\n"))
+    let mut numbers = String::new();
+    for (kernel, named) in GUESTS {
+        let program =
+            format!("/bin/bench,guest,--auditor=/bin/auditor,--named={named},--to=/dev/ttyS1");
+        let results = vm::count_instructions(artifacts, kernel, &program, TIMEOUT)?;
+        let before = numbers.len();
+        for line in results.lines().filter(|line| line.contains("\"value\"")) {
+            numbers.push_str(line);
+            numbers.push('\n');
+        }
+        ensure!(numbers.len() > before, "the guest {kernel} gave no number");
+    }
+    Ok(numbers)
 }

@@ -88,9 +88,8 @@ impl Engine {
         task.event = event;
         task.suspect = None;
         task.pivoted |= matches!(record.cause, cause::PIVOT_ROOT | cause::CHROOT);
-        if task.arriving && record.cause == cause::EXEC {
-            task.arriving = false;
-            task.note_brought();
+        if record.cause == cause::EXEC {
+            task.executed();
         }
         if let Some(filename) = filename {
             task.exe = Some(self.world.names.name(filename));

@@ -47,12 +47,19 @@ impl Engine {
                 continue;
             };
             let ids = *self.world.ns.ids(task.set);
-            // One that was asked about before may be a container by now, and this one a task of it.
-            if let Some(compartment) = self.compartment(task)
-                && seen.insert((ids[ns::MNT], ids[ns::PID]))
-            {
-                self.ask(Pending::Found(compartment), &compartment);
+            if seen.insert((ids[ns::MNT], ids[ns::PID])) {
+                self.look_into(tid);
             }
+        }
+    }
+
+    /// Asks about a task whose exec nobody saw.
+    pub(in crate::engine) fn look_into(&mut self, tid: u32) {
+        let Some(task) = self.world.tasks.get(&tid) else {
+            return;
+        };
+        if let Some(compartment) = self.compartment(task) {
+            self.ask(Pending::Found(compartment), &compartment);
         }
     }
 

@@ -1,9 +1,10 @@
 //! Goal: after a loss a container that its runtime still makes does not begin, and one that runs does. Method: a loss in
-//! the middle of making one, and sweeps.
+//! the middle of making one, and sweeps, or somebody who meets it.
 
 use super::machine::{CLONE_NEW_ALL, Machine};
 use crate::engine::{Event, LossMark};
 use auditor_common::hook;
+use auditor_common::record::{FOUND_EXECUTED, cause};
 use std::collections::BTreeMap;
 
 const PATH: &str = "/machine/runc-a";
@@ -66,6 +67,38 @@ fn two_sweeps_find_one_of_which_nobody_knows_whether_it_runs() {
     assert_eq!(m.label_of(init), "host");
     m.sweep();
     assert_ne!(m.label_of(init), "host");
+}
+
+/// Its exec was left out, and something that it does then tells of it before any sweep.
+#[test]
+fn one_that_is_met_after_its_exec_begins() {
+    for (waits, label) in [
+        (Some(false), "runc:a"),
+        (Some(true), "host"),
+        (None, "host"),
+    ] {
+        let mut m = Machine::new("");
+        let init = created(&mut m, waits);
+        m.emit(init, init, cause::FOUND, FOUND_EXECUTED);
+        assert_eq!(m.label_of(init), label);
+        // Where nobody says whether it runs, a sweep finds it again.
+        m.sweep();
+        assert_eq!(m.label_of(init) == "host", waits == Some(true));
+    }
+}
+
+/// Until it executes something, who was sent into a container is its runtime's.
+#[test]
+fn one_that_is_met_after_its_exec_has_arrived() {
+    let mut m = Machine::new("");
+    m.name(PATH, "a");
+    let init = m.runc(CGROUP, PATH);
+    let sent = m.send_in(CGROUP, init);
+    assert!(m.engine.world().tasks[&sent].arriving);
+    m.emit(sent, sent, cause::FOUND, 0);
+    assert!(m.engine.world().tasks[&sent].arriving);
+    m.emit(sent, sent, cause::FOUND, FOUND_EXECUTED);
+    assert!(!m.engine.world().tasks[&sent].arriving);
 }
 
 /// What the agent finds when it starts.

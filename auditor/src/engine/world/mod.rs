@@ -99,6 +99,13 @@ impl Task {
         self.brought = has.map_or(u64::MAX, |has| has.may());
     }
 
+    /// It runs another program: it is no runtime's any more.
+    pub fn executed(&mut self) {
+        if std::mem::take(&mut self.arriving) {
+            self.note_brought();
+        }
+    }
+
     /// What is born of it: it is in the same namespaces, and has the same label and past.
     #[must_use]
     pub fn child(&self, record: &TaskRecord, event: u64) -> Box<Self> {

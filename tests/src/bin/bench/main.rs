@@ -22,6 +22,9 @@ struct Arguments {
     /// The auditor.
     #[arg(long, default_value = "auditor")]
     auditor: PathBuf,
+    /// What the names of a guest's numbers begin with.
+    #[arg(long, default_value = "trampoline")]
+    named: String,
     /// Where the numbers go instead of standard output.
     #[arg(long)]
     to: Option<PathBuf>,
@@ -60,7 +63,12 @@ enum Part {
 }
 
 fn main() -> ExitCode {
-    let Arguments { part, auditor, to } = Arguments::parse();
+    let Arguments {
+        part,
+        auditor,
+        named,
+        to,
+    } = Arguments::parse();
     if let Some(path) = to
         && let Err(error) = measure::redirect(&path)
     {
@@ -84,7 +92,7 @@ fn main() -> ExitCode {
         Part::Exec => host::execs(&auditor),
         Part::Unshare => host::unshares(&auditor),
         Part::Runc => host::containers(&auditor),
-        Part::Guest => guest::main(&auditor),
+        Part::Guest => guest::main(&auditor, &named),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

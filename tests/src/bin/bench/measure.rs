@@ -19,15 +19,15 @@ pub(crate) enum Goal {
 
 /// One number.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Measure {
+pub(crate) struct Measure<'a> {
     /// Part and what of it, as `part.what`.
-    pub(crate) name: &'static str,
+    pub(crate) name: &'a str,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
     pub(crate) goal: Goal,
 }
 
-impl Measure {
+impl Measure<'_> {
     /// Prints it as one line of JSON.
     pub(crate) fn print(&self) {
         if let Ok(line) = serde_json::to_string(self) {
@@ -69,7 +69,7 @@ pub(crate) fn processor_seconds_of_children() -> f64 {
 }
 
 /// Prints one number.
-pub(crate) fn say(name: &'static str, value: f64, unit: &'static str, goal: Goal) {
+pub(crate) fn say(name: &str, value: f64, unit: &'static str, goal: Goal) {
     Measure {
         name,
         value,
