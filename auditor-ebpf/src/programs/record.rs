@@ -128,10 +128,9 @@ pub unsafe fn keep_told<A: Access>(task: Ptr) {
 /// namespaces, or for an exec.
 #[inline(never)]
 pub fn follow() -> u8 {
-    let task = current::untyped();
-    // SAFETY: Probe takes any address; what was told is copied at once.
+    // SAFETY: current is typed where Direct needs it; what was told is copied at once.
     unsafe {
-        let now = told::<Probe>(task);
+        let now = on_current!(told);
         let before = TOLD.get(current::pid_tgid() as u32).copied();
         if before != Some(now) && may_be_told() {
             let mut event = Event::new(hook::SWITCH_NS, cause::FOUND, Urgency::Batched);
@@ -139,7 +138,7 @@ pub fn follow() -> u8 {
                 event.hook = hook::SCHED_EXEC;
                 event.arg0 = FOUND_EXECUTED;
             }
-            write_state::<Probe>(task, &event);
+            on_current!(write_state, &event);
         }
     }
     0
