@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use auditor_common::hook::{HOOKS, MODULES};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -90,6 +91,22 @@ pub fn disagreement(lines: &[Value]) -> Option<String> {
     Some(format!(
         "{wrong} witnessed a line, and does not work by the start line"
     ))
+}
+
+/// Says which hooks the kernel may leave out although it could ask their programs as security modules, by the start line.
+#[must_use]
+pub fn left_to_chance(lines: &[Value]) -> Option<String> {
+    let hooks = lines.first()?["hooks"].as_array()?;
+    let is_module = |name: &str| {
+        hooks
+            .iter()
+            .any(|hook| hook["hook"] == name && hook["module"] == true)
+    };
+    let names = MODULES
+        .iter()
+        .map(|module| HOOKS[usize::from(module.hook)].name);
+    let missing: Vec<&str> = names.filter(|name| !is_module(name)).collect();
+    (!missing.is_empty()).then(|| format!("not asked as security modules: {}", missing.join(", ")))
 }
 
 /// What results prove. What failed proves nothing.
@@ -260,8 +277,24 @@ not have the tools.
 mod tests {
     use std::path::Path;
 
-    use super::{Row, merge, parts, rows, table};
+    use super::{HOOKS, MODULES, Row, left_to_chance, merge, parts, rows, table};
     use crate::outcome::{Machine, Outcome, Shown, Verdict};
+
+    /// One hook that is not asked as a module is named, and nothing else.
+    #[test]
+    fn modules_are_counted() {
+        let names = MODULES
+            .iter()
+            .map(|module| HOOKS[usize::from(module.hook)].name);
+        let mut hooks: Vec<_> = names
+            .map(|name| serde_json::json!({"hook": name, "module": true}))
+            .collect();
+        let start = |hooks: &[serde_json::Value]| [serde_json::json!({ "hooks": hooks })];
+        assert_eq!(left_to_chance(&start(&hooks)), None);
+        hooks.retain(|hook| hook["hook"] != "security_bpf");
+        let problem = left_to_chance(&start(&hooks)).unwrap();
+        assert_eq!(problem, "not asked as security modules: security_bpf");
+    }
 
     fn outcome(case: &str, verdict: Verdict, lines: Vec<Shown>) -> Outcome {
         Outcome {

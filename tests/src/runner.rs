@@ -335,6 +335,15 @@ impl<'a> Stage<'a> {
         )?;
         let case = format!("{}/hooks-agree", session.name());
         report.check(case, took, coverage::disagreement(&ended.lines))?;
+        let has_trampolines = ended
+            .lines
+            .first()
+            .is_some_and(|line| line["tier"] == "trampoline");
+        if has_trampolines && kernel_is_at_least(7, 0) {
+            // These kernels always interrupt tasks within programs.
+            let case = format!("{}/modules", session.name());
+            report.check(case, took, coverage::left_to_chance(&ended.lines))?;
+        }
         let traces = traces_of(options, session);
         if let Some(auditor) = &options.auditor {
             let started = Instant::now();

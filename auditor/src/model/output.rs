@@ -461,8 +461,8 @@ pub struct HookState {
     pub tier: Tier,
     /// `fires`, `attached` (not exercised), `silent`, `failed`, `not_needed`.
     pub state: String,
-    /// Whether the kernel asks its program as one of its security modules, and so leaves it out for nobody. What another
-    /// module refuses it may not see.
+    /// Whether the kernel asks its program as one of its security modules, and so leaves it out for nobody. What was refused
+    /// before it is asked, it does not see.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub module: bool,
     /// What the kernel said, for a failed one.

@@ -510,12 +510,15 @@ impl Loaded {
         let spec = &HOOKS[usize::from(index)];
         if module_for(index).is_none_or(|module| module.beside) {
             self.try_attach(spec)?;
-            if self.try_module(index).is_ok() {
+            if self.try_module(index) {
                 self.tell_beside(index)?;
             }
             return Ok(());
         }
-        self.try_module(index).or_else(|_| self.try_attach(spec))
+        match self.try_module(index) {
+            true => Ok(()),
+            false => self.try_attach(spec),
+        }
     }
 
     /// The hook's own program tells no more of what another one beside it does.
@@ -527,20 +530,33 @@ impl Loaded {
     }
 
     /// Attaches what the kernel leaves out for nobody, where there is such a program for the hook and it is needed.
-    fn try_module(&mut self, index: u16) -> Result<(), ProgramError> {
-        let (Some(modules), Some(module)) = (&mut self.modules, module_for(index)) else {
-            return Err(ProgramError::NotAttached);
+    fn try_module(&mut self, index: u16) -> bool {
+        let Some(module) = module_for(index).filter(|_| self.modules.is_some()) else {
+            return false;
         };
+        match self.attach_module(module) {
+            Ok(()) => {
+                self.modules.get_or_insert_default().insert(index);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(
+                    asked = module.asked,
+                    "no security module: {}",
+                    brief(&error)
+                );
+                false
+            }
+        }
+    }
+
+    fn attach_module(&mut self, module: &ModuleSpec) -> Result<(), ProgramError> {
         let btf = self.btf.as_ref();
         let program = self.ebpf.program_mut(module.program);
         let program: &mut Lsm = program.ok_or(ProgramError::NotLoaded)?.try_into()?;
-        program.load(
-            module.asked,
-            btf.ok_or_else(|| ProgramError::Btf(no_btf()))?,
-        )?;
-        program.attach()?;
-        modules.insert(index);
-        Ok(())
+        let btf = btf.ok_or_else(|| ProgramError::Btf(no_btf()))?;
+        program.load(module.asked, btf)?;
+        program.attach().map(drop)
     }
 
     fn try_attach(&mut self, spec: &HookSpec) -> Result<(), ProgramError> {

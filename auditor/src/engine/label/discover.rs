@@ -71,7 +71,9 @@ impl Engine {
             // Without a pid namespace of its own it does not begin before it has a name.
             None if !self.started || !compartment.has_own_pid() => true,
             None => {
-                self.found.now.push(key);
+                if !self.found.now.contains(&key) {
+                    self.found.now.push(key);
+                }
                 self.found.before.contains(&key)
             }
         };
