@@ -67,7 +67,7 @@ pub enum Event<'a> {
 pub struct LossMark {
     /// When the loss was noticed.
     pub boottime_ns: u64,
-    /// `ring`, `queue`, `sink`, `trace`, or [`Self::SKIPPED`]. The first two touch the model, and the last where the hooks
+    /// `ring`, `queue`, `sink`, `trace`, [`Self::EARLY`], or [`Self::SKIPPED`]. The first two touch the model, and the last where the hooks
     /// tell states.
     pub place: String,
     /// Lost events by index of the hook. Empty where the place does not know.
@@ -82,6 +82,9 @@ impl LossMark {
     /// The place of what a kernel program was left out of, for a task was interrupted in it. Nobody knows whether it would
     /// have told anything, so these are no lost events.
     pub const SKIPPED: &str = "program";
+
+    /// The place of what a container did before it was known to be one, when that was too much to be kept.
+    pub const EARLY: &str = "early";
 
     /// Lost events, as far as they are events.
     #[must_use]

@@ -153,6 +153,7 @@ pub struct Engine {
     restored: label::Restored,
     resumed: label::Resumed,
     found: label::Found,
+    late: label::Late,
     growing: Vec<u32>,
     naming: naming::Naming,
     exits: exits::Exits,
@@ -203,6 +204,7 @@ impl Engine {
             restored: label::Restored::default(),
             resumed: label::Resumed::default(),
             found: label::Found::default(),
+            late: label::Late::default(),
             growing: Vec::new(),
             naming: naming::Naming::default(),
             exits: exits::Exits::default(),
@@ -484,6 +486,11 @@ impl Engine {
         } else if model_hurt {
             format!(
                 "{} events lost; verdicts are unknown until the sweep that follows",
+                mark.count
+            )
+        } else if mark.place == LossMark::EARLY {
+            format!(
+                "{} acts of a container were not judged: its runtime wrote it down only after them",
                 mark.count
             )
         } else if mark.place == "trace" {

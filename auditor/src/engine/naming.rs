@@ -13,7 +13,7 @@ use super::rule;
 use crate::inventory::container::ContainerAnswer;
 use crate::model::facts::{EntityId, HOST, ObjectKey};
 use crate::model::output::Record;
-use auditor_common::record::ns;
+use auditor_common::record::{TaskKey, ns};
 
 /// How often the inventory is asked about one compartment, a tick apart.
 const ATTEMPTS: u8 = 10;
@@ -51,6 +51,9 @@ impl Engine {
         init_pid: Option<u32>,
     ) {
         if self.naming.retries.len() < MAX_RETRIES {
+            if let Pending::Start(compartment) = &pending {
+                self.expect(compartment);
+            }
             self.naming.retries.push(Retry {
                 pending,
                 cgroup_path,
@@ -67,17 +70,34 @@ impl Engine {
         for retry in &mut retries {
             if retry.asked.is_none() && retry.left > 0 {
                 retry.left -= 1;
-                let id = self.next_query;
-                self.next_query += 1;
-                retry.asked = Some(id);
-                self.queries.push_back(Query {
-                    id,
-                    cgroup_path: retry.cgroup_path.clone(),
-                    init_pid: retry.init_pid,
-                });
+                self.ask_about(retry);
             }
         }
         self.naming.retries.append(&mut retries);
+    }
+
+    /// Asks about a first process before it is due.
+    pub(super) fn ask_now(&mut self, key: &TaskKey) {
+        let is_it = |retry: &Retry| {
+            let waits = retry.asked.is_none() && retry.left > 0;
+            waits && matches!(&retry.pending, Pending::Start(of) if of.key() == *key)
+        };
+        if let Some(place) = self.naming.retries.iter().position(is_it) {
+            let mut retry = self.naming.retries[place].clone();
+            self.ask_about(&mut retry);
+            self.naming.retries[place] = retry;
+        }
+    }
+
+    fn ask_about(&mut self, retry: &mut Retry) {
+        let id = self.next_query;
+        self.next_query += 1;
+        retry.asked = Some(id);
+        self.queries.push_back(Query {
+            id,
+            cgroup_path: retry.cgroup_path.clone(),
+            init_pid: retry.init_pid,
+        });
     }
 
     /// Takes the answer to a question asked again; false if it is none of those.
@@ -98,11 +118,11 @@ impl Engine {
         }
         let retry = self.naming.retries.swap_remove(place);
         match retry.pending {
-            Pending::Start(compartment) if answer.is_some() => {
-                self.start(&compartment, answer);
-                self.gather_late(&compartment);
-            }
-            Pending::Start(_) | Pending::Resumed(_) | Pending::Found(_) => {}
+            Pending::Start(compartment) => match answer {
+                Some(answer) => self.start_late(&compartment, answer),
+                None => self.give_up(&compartment.key()),
+            },
+            Pending::Resumed(_) | Pending::Found(_) => {}
             Pending::Name(id) => {
                 self.rename(id, answer);
                 self.release_held(id);

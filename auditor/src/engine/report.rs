@@ -190,7 +190,7 @@ impl Engine {
             self.remember(&draft);
         }
         self.note_thing(&draft, &who, witness.syscall.as_deref());
-        let task = self.task_info(&who);
+        let task = self.task_info(&who).or_else(|| self.late.doer(&who));
         let moment = self.moment(&who, hook, self.event);
         let named = (
             super::rule::name(&self.world, draft.subject),

@@ -13,6 +13,7 @@ mod grants;
 mod handles;
 mod kernel;
 mod knobs;
+mod late;
 mod lines;
 mod machine;
 mod mounts;

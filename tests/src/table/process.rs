@@ -10,7 +10,14 @@ use crate::scenario::{
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![signal(), reach(), refused(), proc_files(), listing()]
+    vec![
+        signal(),
+        reach(),
+        early(),
+        refused(),
+        proc_files(),
+        listing(),
+    ]
 }
 
 fn signal() -> Scenario {
@@ -107,6 +114,25 @@ fn reach() -> Scenario {
 
 const fn into(how: Reach, pid: i32) -> Act {
     Act::Process(ProcessAct::Reach { how, pid })
+}
+
+/// A runtime writes down only after its container runs that it is one. Who shares the host's pid namespace is known by
+/// that alone.
+fn early() -> Scenario {
+    Scenario {
+        id: "early",
+        does: "a task in the host's pid namespace reaches into a process of the host as soon as it runs",
+        session: Session::Default,
+        containers: vec![host_pid()],
+        steps: vec![step(
+            "host",
+            Deed::Do(Script(|places: &dyn Places| {
+                into(Reach::Trace, places.sleeper())
+            })),
+            &[],
+            &[reached(Whom::Host, "critical")],
+        )],
+    }
 }
 
 /// What the kernel refuses is written down, and is no violation.

@@ -7,9 +7,20 @@ use super::Engine;
 use crate::engine::report::Iotas;
 use crate::engine::rule::{self, Deed};
 use crate::engine::world::Task;
-use crate::model::facts::HOST;
+use crate::model::Confidence;
+use crate::model::facts::{EntityId, HOST};
 use crate::model::output::Record;
-use auditor_common::record::{ActRecord, act};
+use auditor_common::record::{ActRecord, TaskState, act};
+
+/// Who did something, as it was then.
+pub(in crate::engine) struct Doer {
+    pub(in crate::engine) label: EntityId,
+    pub(in crate::engine) state: TaskState,
+    /// It still runs the program that brought it into its container.
+    pub(in crate::engine) arriving: bool,
+    /// How sure the label is.
+    pub(in crate::engine) confidence: Confidence,
+}
 
 impl Engine {
     /// A task did something.
@@ -21,22 +32,41 @@ impl Engine {
         let Some(task) = self.doer(record) else {
             return;
         };
-        let (label, state, arriving) = (task.label, task.state, task.arriving);
-        let is_code = matches!(record.act, act::EXEC | act::MAP);
-        if label == HOST && !is_code {
-            return;
-        }
         // What the sweep read is older than what is known of the task by now.
         if record.act == act::HOLD && task.seen_ns > record.header.boottime_ns {
+            return;
+        }
+        let doer = Doer {
+            label: task.label,
+            state: task.state,
+            arriving: task.arriving,
+            confidence: task.confidence,
+        };
+        if doer.label == HOST {
+            self.keep_early(record, &doer.state);
+        }
+        self.judge_act(record, &doer, out);
+    }
+
+    /// Judges what somebody did.
+    pub(in crate::engine) fn judge_act(
+        &mut self,
+        record: &ActRecord,
+        doer: &Doer,
+        out: &mut Vec<Record>,
+    ) {
+        let (label, arriving) = (doer.label, doer.arriving);
+        let is_code = matches!(record.act, act::EXEC | act::MAP);
+        if label == HOST && !is_code {
             return;
         }
         let deed = Deed {
             record,
             event: self.event,
             label,
-            state: &state,
+            state: &doer.state,
             syscall: (self.config.syscalls)(record.syscall),
-            confidence: task.confidence,
+            confidence: doer.confidence,
         };
         let mut drafts = Vec::new();
         match record.act {

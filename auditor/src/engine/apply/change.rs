@@ -38,6 +38,9 @@ impl Engine {
         if self.is_stale(record) {
             return;
         }
+        if task.label == HOST {
+            self.late.note_change(record, self.event);
+        }
         let entity = self.world.entity(task.label);
         if self.is_quiet(task, entity, record) {
             // Nothing changes what kind of place it is in either, so it can be asked before.
@@ -104,7 +107,7 @@ impl Engine {
     /// Takes a change in and reports what the rules make of it. Apart from the quiet ones, so that those need no
     /// room for all that this needs.
     #[inline(never)]
-    fn judge_change(
+    pub(in crate::engine) fn judge_change(
         &mut self,
         record: &TaskRecord,
         filename: Option<&[u8]>,

@@ -1,8 +1,8 @@
 //! From a kernel record to a change of the world.
 //!
 //! Inside: `birth` and `change` take in what tasks do, `attach` what is done to them, `growth` holds credentials
-//! that grew until an exec explains them, `act` judges what tasks do to what is not theirs, `file` what of it they hold, `extra` says what a task makes its container hold beside namespaces, and
-//! `state` compares two states of a task.
+//! that grew until an exec explains them, `act` judges what tasks do to what is not theirs, `file` what of it they hold,
+//! `extra` says what a task makes its container hold beside namespaces, and `state` compares two states of a task.
 
 mod act;
 mod attach;
@@ -13,6 +13,7 @@ mod file;
 mod growth;
 mod state;
 
+pub(super) use act::Doer;
 pub(super) use file::Files;
 pub(super) use state::merge;
 
@@ -65,6 +66,7 @@ impl Engine {
     fn bury(&mut self, mut task: Box<Task>) {
         let extra = std::mem::take(&mut task.extra);
         self.files.forget(task.state.key.tid);
+        self.give_up(&task.state.key);
         self.disown(task.label, task.set, extra);
         self.world.ns.drop_set(task.set);
         self.bury_mounts();

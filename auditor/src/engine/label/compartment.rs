@@ -48,8 +48,13 @@ pub(in crate::engine) struct Compartment {
 
 impl Compartment {
     /// Its task.
-    pub(super) const fn key(&self) -> TaskKey {
+    pub(in crate::engine) const fn key(&self) -> TaskKey {
         self.key
+    }
+
+    /// Whose it is, until it is a container.
+    pub(super) const fn label(&self) -> EntityId {
+        self.label
     }
 
     /// Whether it has a pid namespace of its own.
@@ -236,11 +241,6 @@ impl Engine {
                 self.ask_again(Pending::Name(label), home, Some(state.key.tgid));
             }
         }
-    }
-
-    /// The compartment's name came late: see [`Self::gather_children`].
-    pub(in crate::engine) fn gather_late(&mut self, pending: &Compartment) {
-        self.gather_children(&pending.key, pending.label);
     }
 
     /// What the container's first program brought with it: a root or working directory that leaked.

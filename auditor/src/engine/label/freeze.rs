@@ -297,7 +297,7 @@ impl Engine {
     }
 
     /// Whether a task is a child, or a child of a child, of another.
-    fn descends(&self, state: &TaskState, from: &TaskKey) -> bool {
+    pub(super) fn descends(&self, state: &TaskState, from: &TaskKey) -> bool {
         let mut parent = state.parent;
         for _ in 0..MAX_DESCENT {
             if parent == *from {

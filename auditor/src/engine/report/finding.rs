@@ -95,7 +95,7 @@ impl Engine {
         party
     }
 
-    pub(super) fn task_info(&self, key: &TaskKey) -> Option<TaskInfo> {
+    pub(in crate::engine) fn task_info(&self, key: &TaskKey) -> Option<TaskInfo> {
         let task = self.world.task(key)?;
         let state = &task.state;
         let mut ancestry = Vec::new();

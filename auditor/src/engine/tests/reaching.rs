@@ -8,13 +8,13 @@ use crate::model::{NsKind, RuleId, Severity};
 use auditor_common::hook;
 use auditor_common::record::*;
 
-const ATTACH: u64 = 0x12;
+pub(super) const ATTACH: u64 = 0x12;
 const READ: u64 = 0x9;
-const PTRACE: i32 = 101;
+pub(super) const PTRACE: i32 = 101;
 const OPENAT: i32 = 257;
 
 impl Machine {
-    fn act(&mut self, actor: u32, act: u32, fill: impl FnOnce(&mut ActRecord)) {
+    pub(super) fn act(&mut self, actor: u32, act: u32, fill: impl FnOnce(&mut ActRecord)) {
         let mut record = ActRecord {
             header: self.header(kind::ACT),
             ..zerocopy::FromZeros::new_zeroed()
@@ -27,7 +27,7 @@ impl Machine {
         self.step(Event::Act(&record));
     }
 
-    fn access(&mut self, actor: u32, target: u32, syscall: i32, mode: u64, result: i32) {
+    pub(super) fn access(&mut self, actor: u32, target: u32, syscall: i32, mode: u64, result: i32) {
         let key = self.tasks[&target].key;
         self.act(actor, act::ACCESS, |record| {
             record.target = key;
