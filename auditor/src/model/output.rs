@@ -513,7 +513,7 @@ pub struct Loss {
     /// Common part.
     #[serde(flatten)]
     pub head: Head,
-    /// Where: `ring`, `queue`, `sink`.
+    /// Where: `ring`, `queue`, `sink`, `trace`, `program`, `early`.
     pub place: String,
     /// Lost since the last loss line.
     pub count: u64,
