@@ -152,6 +152,9 @@ pub mod task_flags {
     pub const EXITING: u32 = 1 << 3;
     /// An io_uring or vhost worker: a thread that user code never runs in (`PF_USER_WORKER`, `PF_IO_WORKER`).
     pub const USER_WORKER: u32 = 1 << 4;
+    /// Its program lies on no mount of its own mount namespace: a runtime that makes a container, or sends somebody in.
+    /// Only iterators say so.
+    pub const ABROAD: u32 = 1 << 5;
 }
 
 /// First bytes of every record.

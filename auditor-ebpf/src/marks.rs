@@ -215,6 +215,25 @@ pub fn end_current() {
     MARKS.put(tid, MARKS.get(tid) & !SEEN);
 }
 
+/// Whether a task's program lies on a mount of its own mount namespace; `None` where that is not known.
+///
+/// # Safety
+/// As for [`Access`].
+#[inline(always)]
+pub unsafe fn lies_at_home<A: Access>(task: Ptr) -> Option<bool> {
+    // SAFETY: the caller's promise; Probe takes any address.
+    unsafe {
+        let mm: Ptr = A::ptr(task, &TASK_MM);
+        let file = Probe::ptr(mm, &MM_EXE);
+        if file.is_null() {
+            return None;
+        }
+        let lies_on = capture::mount_ns::<Probe>(file).filter(|mount_ns| *mount_ns != 0)?;
+        let proxy = Probe::ptr(task, &TASK_NSPROXY);
+        Some(Probe::ptr(proxy, &NSPROXY_MNT) as u64 == lies_on)
+    }
+}
+
 /// What program a task runs, as far as that tells a container's tasks from those that prepare it or come into it from
 /// outside: these run a file of the host, or have another root. It holds until the next exec and is inherited.
 ///
@@ -224,17 +243,10 @@ pub fn end_current() {
 unsafe fn program<A: Access>(task: Ptr) -> u8 {
     // SAFETY: the caller's promise; Probe takes any address.
     unsafe {
-        let mut mark = 0;
-        let mm: Ptr = A::ptr(task, &TASK_MM);
-        let file = Probe::ptr(mm, &MM_EXE);
-        if !file.is_null()
-            && let Some(lies_on) = capture::mount_ns::<Probe>(file)
-        {
-            let proxy = Probe::ptr(task, &TASK_NSPROXY);
-            if lies_on != 0 && Probe::ptr(proxy, &NSPROXY_MNT) as u64 == lies_on {
-                mark = AT_HOME;
-            }
-        }
+        let mark = match lies_at_home::<A>(task) {
+            Some(true) => AT_HOME,
+            _ => 0,
+        };
         let fs = Probe::ptr(task, &TASK_FS);
         let root = Probe::ptr(fs, &FS_ROOT_DENTRY) as u64;
         // The upper bits of a product depend on all bits of the address.

@@ -8,7 +8,7 @@ use crate::kernel::{Access, Direct, Ptr};
 use crate::maps::{SCRATCH, SCRATCH_ACT};
 use crate::marks;
 use auditor_common::hook;
-use auditor_common::record::{ActRecord, TaskRecord, act, cause, kind};
+use auditor_common::record::{ActRecord, TaskRecord, act, cause, kind, task_flags};
 use aya_ebpf::helpers::generated::bpf_seq_write;
 
 /// Context of a task iterator: two pointers, fixed by the kernel's interface for iterators.
@@ -45,6 +45,9 @@ pub fn iter_task(ctx: *const IterTask) -> i32 {
         (*record).syscall = -1;
         capture::state::<Direct>(task, &raw mut (*record).state);
         (*record).actor = (*record).state.key;
+        if marks::lies_at_home::<Direct>(task) == Some(false) {
+            (*record).state.task_flags |= task_flags::ABROAD;
+        }
         marks::find::<Direct>(task);
         write(meta, record);
     }

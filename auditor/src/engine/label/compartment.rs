@@ -61,6 +61,11 @@ impl Compartment {
     pub(super) const fn has_own_pid(&self) -> bool {
         self.own_pid
     }
+
+    /// Whether an answer is about another container in the same cgroup; see [`names_another`].
+    pub(super) fn is_anothers(&self, answer: &ContainerAnswer, state: &TaskState) -> bool {
+        self.own_pid && names_another(answer, state)
+    }
 }
 
 /// Whether an answer is about another container in the same cgroup: its first process is another than this one,
@@ -202,7 +207,7 @@ impl Engine {
         }
         let state = task.state;
         let ids = *self.world.ns.ids(task.set);
-        let answer = answer.filter(|a| !(pending.own_pid && names_another(a, &state)));
+        let answer = answer.filter(|a| !pending.is_anothers(a, &state));
         let pid_is_anothers = self
             .world
             .ns

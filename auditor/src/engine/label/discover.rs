@@ -2,28 +2,47 @@
 //!
 //! What a sweep finds may also be one that its runtime still makes, with all of the runtime's capabilities and files.
 //! Such a one must not begin yet: runtimes write down whether the container waits to be started, and where none says so,
-//! two sweeps must find it. What was there before the agent is taken for a container at once.
+//! two sweeps must find it, and more while it runs a program that is not the container's. What was there before the agent
+//! is taken for a container at once.
 
 use super::Engine;
 use super::compartment::{Compartment, Pending};
 use crate::inventory::container::ContainerAnswer;
 use crate::model::facts::NsId;
-use auditor_common::record::{TaskKey, ns};
+use auditor_common::record::{TaskKey, ns, task_flags};
 use std::collections::BTreeSet;
+
+/// Sweeps that must find a compartment of which nobody says whether it runs.
+const SWEEPS: u32 = 2;
+/// The same, while its program lies outside of it: a runtime's mostly does, a container's hardly ever.
+const SWEEPS_ABROAD: u32 = 10;
 
 /// Compartments that a sweep found, of which nobody says whether they run.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Found {
-    /// By the sweep before.
-    before: Vec<TaskKey>,
+    /// By the sweep before, and by how many until then.
+    before: Vec<(TaskKey, u32)>,
     /// By the last one.
-    now: Vec<TaskKey>,
+    now: Vec<(TaskKey, u32)>,
 }
 
 impl Found {
     /// Whether another sweep is to look.
     pub(in crate::engine) fn is_open(&self) -> bool {
         !self.now.is_empty()
+    }
+
+    /// A sweep has found one; so many have by now.
+    fn again(&mut self, key: TaskKey) -> u32 {
+        let times = |found: &[(TaskKey, u32)]| {
+            let times = found.iter().find(|(of, _)| *of == key);
+            times.map_or(0, |(_, times)| *times)
+        };
+        let sweeps = times(&self.before) + 1;
+        if times(&self.now) == 0 {
+            self.now.push((key, sweeps));
+        }
+        sweeps
     }
 }
 
@@ -65,16 +84,18 @@ impl Engine {
 
     /// The inventory answered about one that a sweep found.
     pub(super) fn find(&mut self, compartment: &Compartment, answer: Option<&ContainerAnswer>) {
-        let key = compartment.key();
+        let Some(task) = self.world.task(&compartment.key()) else {
+            return;
+        };
+        let answer = answer.filter(|answer| !compartment.is_anothers(answer, &task.state));
         let runs = match answer.and_then(|answer| answer.waits) {
             Some(waits) => !waits,
             // Without a pid namespace of its own it does not begin before it has a name.
             None if !self.started || !compartment.has_own_pid() => true,
             None => {
-                if !self.found.now.contains(&key) {
-                    self.found.now.push(key);
-                }
-                self.found.before.contains(&key)
+                let is_abroad = task.state.task_flags & task_flags::ABROAD != 0;
+                let needs = if is_abroad { SWEEPS_ABROAD } else { SWEEPS };
+                self.found.again(compartment.key()) >= needs
             }
         };
         if runs {

@@ -4,7 +4,7 @@
 use super::machine::{CLONE_NEW_ALL, Machine};
 use crate::engine::{Event, LossMark};
 use auditor_common::hook;
-use auditor_common::record::{FOUND_EXECUTED, cause};
+use auditor_common::record::{FOUND_EXECUTED, cause, task_flags};
 use std::collections::BTreeMap;
 
 const PATH: &str = "/machine/runc-a";
@@ -116,4 +116,35 @@ fn one_that_waits_is_no_container_at_the_start_either() {
             "{waits:?}"
         );
     }
+}
+
+/// What runs its runtime's program is still being made, however long that takes, up to a point.
+#[test]
+fn one_that_runs_its_runtimes_program_is_waited_for() {
+    let mut m = Machine::new("");
+    let init = created(&mut m, None);
+    m.tasks.get_mut(&init).unwrap().task_flags |= task_flags::ABROAD;
+    leave_out(&mut m);
+    for _ in 0..9 {
+        m.sweep();
+        assert_eq!(m.label_of(init), "host");
+    }
+    m.sweep();
+    assert_ne!(m.label_of(init), "host");
+}
+
+/// That a container runs says nothing of another one that is being made in its cgroup.
+#[test]
+fn what_is_said_of_a_neighbour_does_not_count() {
+    let mut m = Machine::new("");
+    m.name(PATH, "first");
+    let first = m.runc(CGROUP, PATH);
+    m.names_init(PATH, first);
+    m.specs.get_mut(PATH).unwrap().waits = Some(false);
+    let (_, second) = m.runc_created(1, CGROUP, PATH, CLONE_NEW_ALL);
+    leave_out(&mut m);
+    m.sweep();
+    assert_eq!(m.label_of(second), "host");
+    m.sweep();
+    assert_ne!(m.label_of(second), "host");
 }

@@ -119,6 +119,7 @@ pub(super) const TASK_FLAGS: Bits = &[
     (task_flags::NO_NEW_PRIVS, "no_new_privs"),
     (task_flags::EXITING, "exiting"),
     (task_flags::USER_WORKER, "user_worker"),
+    (task_flags::ABROAD, "abroad"),
 ];
 
 /// What is special about a directory.
