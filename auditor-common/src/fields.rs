@@ -204,10 +204,19 @@ macro_rules! kernel_fields {
             UNIX_ADDR_NAME: ["unix_address.name"], Array, Optional, "names of unix sockets";
 
             TASK_CGROUPS: ["task_struct.cgroups"], Ptr, Optional, "cgroups";
+            TASK_CG_LIST: ["task_struct.cg_list"], Embedded, Optional, "whether a task that a walk meets has its cgroup yet";
             CSET_DFL: ["css_set.dfl_cgrp"], Ptr, Optional, "cgroups of the v2 hierarchy";
             CSET_SUBSYS: ["css_set.subsys"], Array, Optional, "cgroups of v1 hierarchies";
             CSS_CGROUP: ["cgroup_subsys_state.cgroup"], Ptr, Optional, "cgroups of v1 hierarchies";
             CGROUP_KN: ["cgroup.kn"], Ptr, Optional, "cgroups";
+            CGROUP_BPF: ["cgroup.bpf"], Embedded, Optional, "device rules of the v2 hierarchy";
+            CGROUP_EFFECTIVE: ["cgroup_bpf.effective"], Array, Optional, "device rules of the v2 hierarchy";
+            ATTACH_DEVICE: ["cgroup_bpf_attach_type.CGROUP_DEVICE", "bpf_attach_type.BPF_CGROUP_DEVICE"], Enumerator, Optional, "device rules of the v2 hierarchy";
+            PROGS_ITEMS: ["bpf_prog_array.items"], Array, Optional, "device rules of the v2 hierarchy";
+            PROGS_ITEM_SIZE: ["bpf_prog_array_item"], SizeOf, Optional, "device rules of the v2 hierarchy";
+            PROGS_ITEM: ["bpf_prog_array_item.prog"], Ptr, Optional, "device rules of the v2 hierarchy";
+            PROG_LEN: ["bpf_prog.len"], Int(4), Optional, "device rules of the v2 hierarchy";
+            PROG_INSNS: ["bpf_prog.insnsi"], Array, Optional, "device rules of the v2 hierarchy";
             CGROUP_ROOT: ["cgroup.root"], Ptr, Optional, "which hierarchy a cgroup is in";
             ROOT_HIERARCHY: ["cgroup_root.hierarchy_id"], Int(4), Optional, "which hierarchy a cgroup is in";
             KN_ID: ["kernfs_node.id"], Int(8), Optional, "cgroups";

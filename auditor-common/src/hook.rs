@@ -188,4 +188,5 @@ hooks! {
     GET_TREE = 60: "get_tree", "vfs_get_tree", Attach::Fexit("vfs_get_tree"), Trampoline, "devices that containers mount and unmount within a tick";
     SYS_ENTER = 61: "sys_calls", "sys_enter", Attach::TpBtf("sys_enter"), OnDemand, "system calls that containers make";
     SPLICE_DIRECT = 62: "splice_direct", "do_splice_direct", Attach::Fentry("do_splice_direct"), Trampoline, "containers that send files into sockets of the kernel's crypto";
+    ITER_DEVICE = 63: "iter_device", "iter/devices", Attach::Iter("task"), Both, "devices that version 2 cgroups let containers reach (taken from their specs instead)";
 }

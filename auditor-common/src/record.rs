@@ -23,6 +23,8 @@ pub mod kind {
     pub const ACT: u16 = 5;
     /// A [`super::HandleRecord`].
     pub const HANDLE: u16 = 6;
+    /// A [`super::CodeRecord`].
+    pub const CODE: u16 = 7;
 }
 
 /// Values of [`TaskRecord::cause`]: why this state was captured.
@@ -623,6 +625,43 @@ pub struct HandleRecord {
 }
 
 const _: () = assert!(size_of::<HandleRecord>() == 128);
+
+/// Bytes of an instruction of a kernel program (`struct bpf_insn`).
+pub const INSTRUCTION: usize = 8;
+/// Instructions in one [`CodeRecord`]. In bytes, a mask can bound them.
+pub const CODE_CHUNK: usize = 63;
+/// Records for one program at most: what is longer is cut.
+pub const CODE_CHUNKS: usize = 12;
+/// Programs that are written. The last task's fit into the kernel's buffer for iterators, 32 KiB.
+pub const CODE_PROGRAMS: usize = 4;
+
+/// Instructions of a kernel program that decides which devices a cgroup may reach, as an iterator writes them. The first
+/// record for a task has none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct CodeRecord {
+    /// Common header; `kind` is [`kind::CODE`].
+    pub header: RecordHeader,
+    /// Whose cgroup it is.
+    pub task: TaskKey,
+    /// Programs in effect; more than [`CODE_PROGRAMS`]: not all are written.
+    pub total: u32,
+    /// Which of them, from 1; 0: none, this is the first record.
+    pub program: u32,
+    /// Instructions of the whole program.
+    pub length: u32,
+    /// Number of the first one here.
+    pub first: u32,
+    /// How many are here.
+    pub count: u32,
+    /// For alignment.
+    pub padding: u32,
+    /// `struct bpf_insn` each.
+    pub code: [u64; CODE_CHUNK],
+}
+
+const _: () = assert!(size_of::<CodeRecord>() == 64 + CODE_CHUNK * INSTRUCTION);
+const _: () = assert!((1 + CODE_PROGRAMS * CODE_CHUNKS) * size_of::<CodeRecord>() <= 32 << 10);
 
 impl ActRecord {
     /// The bytes of `name` in use.

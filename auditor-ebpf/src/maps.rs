@@ -4,7 +4,7 @@
 
 use auditor_common::hook::HOOKS;
 use auditor_common::limits::{CALL_LIMIT, PID_LIMIT};
-use auditor_common::record::{ActRecord, HandleRecord, TaskRecord};
+use auditor_common::record::{ActRecord, CodeRecord, HandleRecord, TaskRecord};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use core::arch::asm;
@@ -126,6 +126,14 @@ pub static SCRATCH: PerCpuArray<TaskRecord> = PerCpuArray::with_max_entries(1, 0
 /// As [`SCRATCH`], for the iterator over files.
 #[map]
 pub static SCRATCH_ACT: PerCpuArray<ActRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// As [`SCRATCH`], for the iterator over device programs.
+#[map]
+pub static SCRATCH_CODE: PerCpuArray<CodeRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// The task whose device programs are asked for.
+#[map]
+pub static LOOKED_AT: Array<u32> = Array::with_max_entries(1, 0);
 
 /// As [`SCRATCH`], for the iterators over handles.
 #[map]

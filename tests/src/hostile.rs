@@ -90,7 +90,7 @@ pub fn records(bytes: &[u8]) {
                 Decoded::Exit(record) => Event::Exit(record),
                 Decoded::Cgroup(record) => Event::Cgroup(record),
                 Decoded::Act(record) => Event::Act(record),
-                Decoded::Handle(_) => continue,
+                Decoded::Handle(_) | Decoded::Code(_) => continue,
             },
             &mut out,
         );

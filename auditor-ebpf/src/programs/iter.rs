@@ -3,8 +3,8 @@
 
 use crate::capture::{self, Whose};
 use crate::emit;
-use crate::kernel::globals::{FILE_FLAGS, FILE_MODE, ITER_SEQ, TASK_TID};
-use crate::kernel::{Access, Direct, Ptr};
+use crate::kernel::globals::{FILE_FLAGS, FILE_MODE, ITER_SEQ, TASK_CG_LIST, TASK_TID, place};
+use crate::kernel::{Access, Direct, Probe, Ptr};
 use crate::maps::{SCRATCH, SCRATCH_ACT};
 use crate::marks;
 use auditor_common::hook;
@@ -14,8 +14,8 @@ use aya_ebpf::helpers::generated::bpf_seq_write;
 /// Context of a task iterator: two pointers, fixed by the kernel's interface for iterators.
 #[repr(C)]
 pub struct IterTask {
-    meta: Ptr,
-    task: Ptr,
+    pub(super) meta: Ptr,
+    pub(super) task: Ptr,
 }
 
 /// Writes one task. aya-ebpf has no macro for iterators; the section's name is all that it takes.
@@ -44,6 +44,9 @@ pub fn iter_task(ctx: *const IterTask) -> i32 {
         (*record).cause = cause::SNAPSHOT;
         (*record).syscall = -1;
         capture::state::<Direct>(task, &raw mut (*record).state);
+        if (*record).state.task_flags & task_flags::EXITING == 0 && is_unborn(ctx) {
+            return 0;
+        }
         (*record).actor = (*record).state.key;
         if marks::lies_at_home::<Direct>(task) == Some(false) {
             (*record).state.task_flags |= task_flags::ABROAD;
@@ -52,6 +55,25 @@ pub fn iter_task(ctx: *const IterTask) -> i32 {
         write(meta, record);
     }
     0
+}
+
+/// Whether a task that has not ended is in no list of a cgroup's tasks: it is about to be born, and still stands in the
+/// root. Its birth will be told, with the cgroup that it was given.
+#[inline(always)]
+unsafe fn is_unborn(ctx: *const IterTask) -> bool {
+    let Some(at) = place(&TASK_CG_LIST) else {
+        return false;
+    };
+    // SAFETY: the caller's context; Probe takes any address. Read by helper, the task's own address is a number, which
+    // can be compared.
+    unsafe {
+        let address: Option<u64> = Probe::read((&raw const (*ctx).task).cast());
+        let Some(list) = address.map(|address| address + at as u64) else {
+            return false;
+        };
+        let next: Option<u64> = Probe::read(list as *const u64);
+        next == Some(list)
+    }
 }
 
 /// Context of an iterator over open files, fixed likewise.

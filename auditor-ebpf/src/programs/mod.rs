@@ -30,6 +30,7 @@ mod capable;
 mod cgroup;
 mod code;
 mod creds;
+mod device;
 mod file;
 mod fs;
 mod handle;

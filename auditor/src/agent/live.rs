@@ -321,6 +321,7 @@ impl Agent {
         step(
             &mut self.engine,
             &mut self.sources,
+            self.sensor.as_mut().map(|sensor| &mut sensor.loaded),
             tape,
             event,
             &mut self.records,
@@ -347,7 +348,7 @@ impl Agent {
                 Ok(Decoded::Cgroup(r)) => self.step(Event::Cgroup(&r)),
                 Ok(Decoded::Act(r)) => self.step(Event::Act(&r)),
                 // What an iterator writes never comes through a ring.
-                Ok(Decoded::Handle(_)) => {}
+                Ok(Decoded::Handle(_) | Decoded::Code(_)) => {}
                 Err(error) => {
                     // The rest of the batch is unreadable: that is a loss like any other.
                     tracing::error!("{error}");

@@ -22,6 +22,7 @@ use crate::engine::{Engine, Event};
 use crate::inventory::state_dirs::{CgroupQuery, StateDirs};
 use crate::model::output::Record;
 use crate::model::text::unescape;
+use crate::sensor::load::Loaded;
 use crate::sensor::look::Looker;
 use crate::trace::{Answer, Item};
 use record::Recorder;
@@ -51,6 +52,7 @@ impl Sources {
 pub fn step(
     engine: &mut Engine,
     sources: &mut Sources,
+    mut kernel: Option<&mut Loaded>,
     mut tape: Option<&mut Recorder>,
     event: Event<'_>,
     out: &mut Vec<Record>,
@@ -61,7 +63,7 @@ pub fn step(
     engine.step(event, out);
     answer(engine, &sources.dirs, tape.as_deref_mut(), out);
     while let Some(look) = engine.next_look() {
-        let Some(setup) = sources.looker.look(&look) else {
+        let Some(setup) = sources.looker.look(&look, kernel.as_deref_mut()) else {
             continue;
         };
         if let Some(tape) = &mut tape {

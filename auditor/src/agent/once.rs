@@ -72,6 +72,7 @@ impl Scan {
             &mut self.engine,
             &mut self.sources,
             None,
+            None,
             event,
             &mut records,
         );

@@ -257,6 +257,7 @@ fn note_fired(record: &Decoded, mine: &BTreeSet<u32>, fired: &mut BTreeSet<u16>)
         Decoded::Cgroup(r) => (r.header.hook, r.actor, r.actor),
         Decoded::Act(r) => (r.header.hook, r.actor, r.actor),
         Decoded::Handle(r) => (r.header.hook, r.task, r.task),
+        Decoded::Code(r) => (r.header.hook, r.task, r.task),
     };
     let ours = mine.contains(&actor.tgid) || mine.contains(&subject.tgid);
     // The kernel may release a cgroup on a worker of its own.

@@ -67,7 +67,7 @@ const LOSSY: [Dimension; 11] = [
 ];
 
 // Sets of hooks are the bits of one number.
-const _: () = assert!(HOOKS.len() < 64);
+const _: () = assert!(HOOKS.len() <= 64);
 
 /// What an engine is told once.
 #[derive(Clone, Debug)]
@@ -115,7 +115,7 @@ impl Default for Config {
             arch: String::new(),
             tier: Tier::Scan,
             hooks: Vec::new(),
-            working: (1 << HOOKS.len()) - 1,
+            working: u64::MAX >> (64 - HOOKS.len()),
             not_evaluated: Vec::new(),
             hierarchies: [None; CGROUP_SLOTS],
             heartbeat_ns: 0,

@@ -72,7 +72,7 @@ pub struct IdRange {
 }
 
 /// What may be done with some devices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceRule {
     /// Block devices only, or character devices only; absent for both.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,8 @@
 //! they are not, that is an error with its place and not a panic.
 
 use auditor_common::record::{
-    ActRecord, CgroupRecord, ExecRecord, ExitRecord, HandleRecord, RecordHeader, TaskRecord, kind,
+    ActRecord, CgroupRecord, CodeRecord, ExecRecord, ExitRecord, HandleRecord, RecordHeader,
+    TaskRecord, kind,
 };
 use zerocopy::FromBytes;
 
@@ -21,6 +22,8 @@ pub enum Decoded {
     Act(ActRecord),
     /// A handle that a task has: only iterators write it.
     Handle(HandleRecord),
+    /// Instructions of a device program.
+    Code(CodeRecord),
 }
 
 /// Bytes that are no record.
@@ -108,6 +111,9 @@ fn decode(bytes: &[u8], offset: usize) -> Result<(Decoded, usize), DecodeError> 
             .map_err(|_| wrong(())),
         kind::ACT => ActRecord::read_from_bytes(record)
             .map(Decoded::Act)
+            .map_err(|_| wrong(())),
+        kind::CODE => CodeRecord::read_from_bytes(record)
+            .map(Decoded::Code)
             .map_err(|_| wrong(())),
         kind::HANDLE => HandleRecord::read_from_bytes(record)
             .map(Decoded::Handle)

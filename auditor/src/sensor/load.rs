@@ -151,6 +151,7 @@ pub struct Loaded {
     beside: Array<MapData, Flags>,
     keep_creds: Array<MapData, u32>,
     settled: Array<MapData, u32>,
+    pub(super) looked_at: Array<MapData, u32>,
     /// What the kernel programs know of uses of capabilities, and of system calls.
     pub uses: UseMaps,
     /// What was used before they could see it.
@@ -353,6 +354,7 @@ impl Loaded {
         let beside = take_array(&mut ebpf, ".bss.beside")?;
         let keep_creds = take_array(&mut ebpf, "KEEP_CREDS")?;
         let settled = take_array(&mut ebpf, "SETTLED")?;
+        let looked_at = take_array(&mut ebpf, "LOOKED_AT")?;
         let uses = UseMaps::take(&mut ebpf)?;
         let mut loaded = Self {
             #[cfg(feature = "debug-log")]
@@ -369,6 +371,7 @@ impl Loaded {
             beside,
             keep_creds,
             settled,
+            looked_at,
             uses,
             used_before,
             reported: BTreeMap::new(),

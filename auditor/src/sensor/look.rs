@@ -5,6 +5,7 @@
 //! compared before and after: an id that another process has got meanwhile says nothing. No path is followed that a
 //! container controls, and nothing is asked of a file system that it may serve itself.
 
+use super::load::Loaded;
 use super::mountinfo;
 use super::procfs::{parse_cgroup, parse_stat, same_task};
 use crate::engine::Look;
@@ -50,10 +51,11 @@ pub struct Looker {
 }
 
 impl Looker {
-    /// What the engine asks for; `None` where the process is gone, cannot be read, or nothing has changed.
-    pub fn look(&mut self, look: &Look) -> Option<SetUp> {
+    /// What the engine asks for; `None` where the process is gone, cannot be read, or nothing has changed. The kernel's
+    /// programs, where they are loaded, tell what version 2 cgroups do not.
+    pub fn look(&mut self, look: &Look, kernel: Option<&mut Loaded>) -> Option<SetUp> {
         let hierarchy = self.device_hierarchy.get_or_init(device_hierarchy);
-        let read = match read(look, hierarchy.as_ref()) {
+        let read = match read(look, hierarchy.as_ref(), kernel) {
             Ok(read) => read?,
             Err(error) => {
                 tracing::debug!(pid = look.key.tgid, "cannot look: {error}");
@@ -81,7 +83,7 @@ struct Seen {
     devices: Option<Vec<DeviceNode>>,
     uid_map: Vec<u8>,
     gid_map: Vec<u8>,
-    device_rules: Option<Vec<u8>>,
+    device_rules: Option<Vec<DeviceRule>>,
 }
 
 impl Seen {
@@ -119,13 +121,17 @@ impl Seen {
             devices: self.devices.clone(),
             uid_map: ranges(&self.uid_map),
             gid_map: ranges(&self.gid_map),
-            device_rules: self.device_rules.as_deref().and_then(device_rules),
+            device_rules: self.device_rules.clone(),
             repeats: None,
         })
     }
 }
 
-fn read(look: &Look, hierarchy: Option<&OwnedFd>) -> io::Result<Option<Seen>> {
+fn read(
+    look: &Look,
+    hierarchy: Option<&OwnedFd>,
+    kernel: Option<&mut Loaded>,
+) -> io::Result<Option<Seen>> {
     let key = &look.key;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory: OwnedFd = openat(CWD, format!("/proc/{}", key.tgid), flags, Mode::empty())?;
@@ -148,7 +154,10 @@ fn read(look: &Look, hierarchy: Option<&OwnedFd>) -> io::Result<Option<Seen>> {
         devices: devices.flatten(),
         uid_map: map("uid_map"),
         gid_map: map("gid_map"),
-        device_rules: hierarchy.and_then(|at| read_device_rules(directory, at)),
+        device_rules: match hierarchy {
+            Some(at) => read_device_rules(directory, at).and_then(|text| device_rules(&text)),
+            None => kernel.and_then(|kernel| kernel.device_rules(key)),
+        },
     };
     Ok(is(directory, key)?.then_some(read))
 }
@@ -366,14 +375,14 @@ mod tests {
     #[test]
     fn what_did_not_change_is_not_told() {
         let mut looker = Looker::default();
-        let seen = looker.look(&look(false)).unwrap();
+        let seen = looker.look(&look(false), None).unwrap();
         assert!(seen.mounts.iter().any(|mount| mount.point == "/"));
         assert_eq!(seen.present, ["/proc/self"]);
-        assert_eq!(looker.look(&look(false)), None);
-        assert!(looker.look(&look(true)).is_some());
+        assert_eq!(looker.look(&look(false), None), None);
+        assert!(looker.look(&look(true), None).is_some());
         let mut other = look(true);
         other.key.start_boottime_ns += 1_000_000_000;
-        assert_eq!(looker.look(&other), None);
+        assert_eq!(looker.look(&other, None), None);
     }
 
     /// Goal: maps and device rules are read as the kernel writes them, and what is none is passed over. Method: its

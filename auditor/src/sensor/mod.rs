@@ -10,6 +10,7 @@ pub mod clock;
 #[cfg(feature = "debug-log")]
 mod debug_log;
 pub mod decode;
+pub mod device_code;
 pub mod files;
 pub mod handles;
 pub mod load;
