@@ -1,6 +1,7 @@
 //! What `auditor privileges` says of containers whose use of capabilities is known, live and from its own recording.
 
 mod calls;
+mod devices;
 mod layers;
 
 use std::collections::BTreeSet;
@@ -35,7 +36,7 @@ const EARLY: Scene = Scene {
 };
 
 /// Containers that are seen to start: an ordinary one, one with a user namespace, one of an ordinary user, one that
-/// mounts, and two that other layers hold.
+/// mounts, two that other layers hold, and one that may reach every device.
 const SCENE: Scene = Scene {
     id: "privileges",
     containers: || {
@@ -52,6 +53,10 @@ const SCENE: Scene = Scene {
             Container::plain("m"),
             layers::FILTERED,
             layers::SEALED,
+            Container {
+                all_devices: true,
+                ..Container::plain("d")
+            },
         ]
     },
 };
@@ -180,6 +185,8 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
         let (container, pid) = (of(cast, index)?, cast.running[index].pid);
         cases.check("granted", is_granted(&container, pid));
         cases.check("layers", layers::layers_agree(&container.layers, pid));
+        let agree = devices::agree(&container.layers, pid, &options.work);
+        cases.check("devices", agree);
         let mut entities = scanned.entities.iter();
         let entity = entities.find(|entity| entity.id == container.id);
         let entity = entity.with_context(|| format!("no scan of {}", container.id))?;

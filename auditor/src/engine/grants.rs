@@ -133,9 +133,11 @@ impl Engine {
     #[must_use]
     pub fn powers(&self, id: EntityId) -> Option<Powers> {
         let granted = self.granted_to(id)?;
+        let all_devices = self.devices(id).all() == Some(true);
         Some(dangerous_capability::powers(
             id,
             &granted,
+            all_devices,
             &self.world,
             &self.index,
         ))

@@ -34,23 +34,31 @@ impl Engine {
             .chain(pod)
             .collect();
         let setup = self.setups.table(id);
-        let rules = setup.and_then(|setup| setup.device_rules.clone());
-        let declared = || {
-            spec.map(|spec| Devices::Declared {
-                all: spec.all_devices,
-            })
-        };
         Some(Layers {
             granted,
             confined,
             refused: spec
                 .filter(|spec| spec.seccomp)
                 .and_then(|spec| spec.seccomp_refuses.clone()),
-            devices: rules
-                .map(Devices::Rules)
-                .or_else(declared)
-                .unwrap_or_default(),
+            devices: self.devices(id),
             worn: setup.map(|setup| Worn::of(setup, self.setups.table(HOST), &ids)),
+        })
+    }
+
+    /// The devices that a container may reach: by the rules of its cgroup, or by its spec where nobody has read those.
+    pub(super) fn devices(&self, id: EntityId) -> Devices {
+        let rules = self
+            .setups
+            .table(id)
+            .and_then(|setup| setup.device_rules.clone());
+        if let Some(rules) = rules {
+            return Devices::Rules(rules);
+        }
+        let entity = self.world.entities.get(&id);
+        let answer = entity.and_then(|entity| entity.answer.as_ref());
+        let spec = answer.and_then(|answer| answer.spec.as_ref());
+        spec.map_or(Devices::Unknown, |spec| Devices::Declared {
+            all: spec.all_devices,
         })
     }
 }

@@ -141,6 +141,20 @@ pub enum Devices {
     },
 }
 
+impl Devices {
+    /// Whether every device may be reached, for reading and writing; `None`: not known.
+    #[must_use]
+    pub fn all(&self) -> Option<bool> {
+        match self {
+            Self::Unknown => None,
+            Self::Declared { all } => Some(*all),
+            Self::Rules(rules) => Some(rules.iter().any(|rule| {
+                (rule.block, rule.major, rule.minor) == (None, None, None) && rule.write
+            })),
+        }
+    }
+}
+
 /// What a process is set up with, as far as it is a layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Worn {

@@ -26,7 +26,7 @@ impl Circumstances {
     pub const HOST_IPC: Self = Self(1 << 4);
     /// A hierarchy of cgroup version 1 is mounted on the machine.
     pub const CGROUP_V1: Self = Self(1 << 5);
-    /// Its specification lets it use every device.
+    /// Its cgroup lets it use every device, or its specification does where nobody has read that.
     pub const ALL_DEVICES: Self = Self(1 << 6);
     /// It was granted `PERFMON` too.
     pub const PERFMON: Self = Self(1 << 7);

@@ -283,22 +283,15 @@ impl LsmLayer {
 
 impl DeviceLayer {
     fn of(devices: &Devices) -> Option<Self> {
-        let every = |rule: &DeviceRule| {
-            rule.block.is_none() && rule.major.is_none() && rule.minor.is_none() && rule.write
+        let rules = match devices {
+            Devices::Rules(rules) => Some(rules.clone()),
+            _ => None,
         };
-        match devices {
-            Devices::Unknown => None,
-            Devices::Rules(rules) => Some(Self {
-                from: "kernel".to_owned(),
-                all: rules.iter().any(every),
-                rules: Some(rules.clone()),
-            }),
-            Devices::Declared { all } => Some(Self {
-                from: "spec".to_owned(),
-                all: *all,
-                rules: None,
-            }),
-        }
+        Some(Self {
+            from: if rules.is_some() { "kernel" } else { "spec" }.to_owned(),
+            all: devices.all()?,
+            rules,
+        })
     }
 }
 

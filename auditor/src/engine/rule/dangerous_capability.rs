@@ -21,9 +21,15 @@ pub struct Powers {
     pub others: Vec<EntityId>,
 }
 
-/// What its grant gives a container, as it is set up.
+/// What its grant gives a container, as it is set up; `all_devices`: its cgroup lets it reach every device.
 #[must_use]
-pub fn powers(id: EntityId, granted: &Granted, world: &World, index: &IsolationIndex) -> Powers {
+pub fn powers(
+    id: EntityId,
+    granted: &Granted,
+    all_devices: bool,
+    world: &World,
+    index: &IsolationIndex,
+) -> Powers {
     let nothing = Powers {
         powers: Vec::new(),
         others: Vec::new(),
@@ -43,7 +49,6 @@ pub fn powers(id: EntityId, granted: &Granted, world: &World, index: &IsolationI
     let others: Vec<EntityId> = others
         .filter(|&other| other != HOST && !world.contains(id, other) && is_below(other))
         .collect();
-    let spec = entity.answer.as_ref().and_then(|a| a.spec.as_ref());
     let v1 = world.hierarchies.iter().enumerate();
     let v1 = v1.filter(|(slot, hierarchy)| *slot != cgroup::V2 && hierarchy.is_some());
     let host_pid = is_hosts(NsKind::Pid);
@@ -54,10 +59,7 @@ pub fn powers(id: EntityId, granted: &Granted, world: &World, index: &IsolationI
         .and(Circumstances::HOST_NET, is_hosts(NsKind::Net))
         .and(Circumstances::HOST_IPC, is_hosts(NsKind::Ipc))
         .and(Circumstances::CGROUP_V1, v1.count() > 0)
-        .and(
-            Circumstances::ALL_DEVICES,
-            spec.is_some_and(|spec| spec.all_devices),
-        )
+        .and(Circumstances::ALL_DEVICES, all_devices)
         .and(Circumstances::PERFMON, granted.may() >> PERFMON & 1 == 1);
     Powers {
         powers: power::of(granted, circumstances).collect(),

@@ -6,6 +6,7 @@ use crate::engine::Event;
 use crate::inventory::container::{ContainerAnswer, Runtime, SpecSummary};
 use crate::model::output::{Evidence, Finding, Record};
 use crate::model::policy::Policy;
+use crate::model::setup::{DeviceRule, SetUp};
 use crate::model::{NsKind, RuleId, Severity, capability};
 use auditor_common::limits::CGROUP_SLOTS;
 use auditor_common::record::cgroup;
@@ -130,6 +131,37 @@ fn every_device_takes_a_device_policy() {
         let mut m = granting(&["MKNOD"], "");
         m.spec(WEB, "web", spec(all));
         m.runc(30, WEB);
+        assert_eq!(told(&mut m).len(), expected);
+    }
+}
+
+/// What the rules of its cgroup let it reach counts, whatever was declared.
+#[test]
+fn every_device_may_be_what_the_kernel_says() {
+    let all = DeviceRule {
+        write: true,
+        mknod: true,
+        ..DeviceRule::default()
+    };
+    let null = DeviceRule {
+        major: Some(1),
+        minor: Some(3),
+        ..all
+    };
+    for (rule, expected) in [(null, 0), (all, 1)] {
+        let mut m = granting(&["MKNOD"], "");
+        m.runc(30, WEB);
+        assert_eq!(told(&mut m), []);
+        while let Some(look) = m.engine.next_look() {
+            let seen = SetUp {
+                pid: look.key.tgid,
+                start_boottime_ns: look.key.start_boottime_ns,
+                mnt_ns: look.mnt_ns,
+                device_rules: Some(vec![rule]),
+                ..SetUp::default()
+            };
+            m.step(Event::Looked(&seen));
+        }
         assert_eq!(told(&mut m).len(), expected);
     }
 }
