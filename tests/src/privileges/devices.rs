@@ -56,7 +56,8 @@ pub(super) fn agree(layers: &LayersReport, pid: i32, work: &Path) -> Result<()> 
 }
 
 fn bits(rule: &DeviceRule) -> i32 {
-    i32::from(rule.read) * READ | i32::from(rule.write) * WRITE | i32::from(rule.mknod) * MKNOD
+    let bit = |allowed: bool, bit| if allowed { bit } else { 0 };
+    bit(rule.read, READ) | bit(rule.write, WRITE) | bit(rule.mknod, MKNOD)
 }
 
 /// Asks for a device from within the cgroups of a process.
