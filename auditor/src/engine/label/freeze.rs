@@ -16,7 +16,7 @@ use auditor_common::record::{TaskKey, TaskState, ns};
 use std::collections::BTreeSet;
 
 /// Generations that are looked through for an ancestor.
-const MAX_DESCENT: usize = 64;
+pub(super) const MAX_DESCENT: usize = 64;
 
 impl Engine {
     /// A container starts: what its first task has now is its baseline.
@@ -297,7 +297,7 @@ impl Engine {
     }
 
     /// Whether a task is a child, or a child of a child, of another.
-    pub(super) fn descends(&self, state: &TaskState, from: &TaskKey) -> bool {
+    fn descends(&self, state: &TaskState, from: &TaskKey) -> bool {
         let mut parent = state.parent;
         for _ in 0..MAX_DESCENT {
             if parent == *from {

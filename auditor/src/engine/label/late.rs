@@ -7,14 +7,17 @@
 
 use super::Engine;
 use super::compartment::Compartment;
+use super::freeze::MAX_DESCENT;
 use crate::engine::apply::Doer;
 use crate::engine::event::LossMark;
 use crate::engine::world::namespaces::SetId;
 use crate::inventory::container::ContainerAnswer;
 use crate::model::Confidence;
-use crate::model::facts::{EntityId, HOST};
+use crate::model::facts::EntityId;
 use crate::model::output::{Record, TaskInfo};
 use auditor_common::record::{ActRecord, TaskKey, TaskRecord, TaskState, cause};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Acts that wait for one compartment at most: about 250 KiB.
 const MAX_ACTS: usize = 256;
@@ -24,7 +27,6 @@ const MAX_ALL_ACTS: usize = 4096;
 /// A compartment that may turn out to be a container.
 #[derive(Debug)]
 struct Expected {
-    key: TaskKey,
     /// Its first process, when its first program began.
     state: Box<TaskState>,
     /// The namespaces of then, which are held.
@@ -49,7 +51,8 @@ struct Early {
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Late {
-    expected: Vec<Expected>,
+    /// By the key of its first process.
+    expected: BTreeMap<TaskKey, Expected>,
     /// Acts that wait.
     acts: usize,
     /// Who did what is judged now; it may be gone.
@@ -71,8 +74,7 @@ impl Late {
 
     /// A task of the host changed.
     pub(in crate::engine) fn note_change(&mut self, record: &TaskRecord, event: u64) {
-        let key = &record.state.key;
-        if let Some(one) = self.expected.iter_mut().find(|one| one.key == *key) {
+        if let Some(one) = self.expected.get_mut(&record.state.key) {
             one.change = Some((event, Box::new(*record)));
         }
     }
@@ -85,30 +87,32 @@ impl Engine {
         let Some(task) = self.world.task(&key) else {
             return;
         };
-        if self.late.expected.iter().any(|one| one.key == key) {
-            return;
+        // Its first exec counts.
+        if let Entry::Vacant(place) = self.late.expected.entry(key) {
+            place.insert(Expected {
+                state: Box::new(task.state),
+                set: task.set,
+                change: None,
+                acts: Vec::new(),
+                lost: LossMark::default(),
+            });
+            let set = task.set;
+            self.world.ns.share_set(set);
         }
-        let (state, set) = (task.state, task.set);
-        self.world.ns.share_set(set);
-        self.late.expected.push(Expected {
-            key,
-            state: Box::new(state),
-            set,
-            change: None,
-            acts: Vec::new(),
-            lost: LossMark::default(),
-        });
     }
 
     /// Keeps an act of a task that may turn out to be a container's.
     pub(in crate::engine) fn keep_early(&mut self, record: &ActRecord, state: &TaskState) {
-        let mut keys = self.late.expected.iter().map(|one| one.key);
-        let place = keys.position(|key| state.key == key || self.descends(state, &key));
-        let Some(place) = place else {
+        if self.late.expected.is_empty() {
+            return;
+        }
+        let Some(key) = self.expected_around(state) else {
             return;
         };
         let doer = self.task_info(&state.key);
-        let one = &mut self.late.expected[place];
+        let Some(one) = self.late.expected.get_mut(&key) else {
+            return;
+        };
         if one.acts.len() >= MAX_ACTS || self.late.acts >= MAX_ALL_ACTS {
             one.lost.count += 1;
             *one.lost.by_hook.entry(record.header.hook).or_default() += 1;
@@ -123,9 +127,21 @@ impl Engine {
         });
         // What is written down by now need not wait for the next tick.
         if one.acts.len().is_power_of_two() {
-            let key = one.key;
             self.ask_now(&key);
         }
+    }
+
+    /// The first process of a compartment that may turn out to be a container, which a task is or descends from.
+    fn expected_around(&self, state: &TaskState) -> Option<TaskKey> {
+        let leader = self.world.tasks.get(&state.key.tgid)?;
+        let mut at = leader.state.key;
+        for _ in 0..MAX_DESCENT {
+            if self.late.expected.contains_key(&at) {
+                return Some(at);
+            }
+            at = self.world.task(&at)?.state.parent;
+        }
+        None
     }
 
     /// The runtime has written a compartment down: it becomes a container as it was, and what happened since is judged.
@@ -139,15 +155,9 @@ impl Engine {
             return;
         };
         let mut out = Vec::new();
-        let now = self.world.task(&key).map(|task| task.state);
-        if let Some((event, last)) = &one.change {
-            self.take_back(&one);
-            self.start(compartment, Some(answer));
-            self.catch_up(*event, last, now, &one.state, &mut out);
-        } else {
-            self.start(compartment, Some(answer));
+        if self.world.task(&key).is_some() && self.world.label(&key) == compartment.label() {
+            self.begin_as_it_was(compartment, answer, &one, &mut out);
         }
-        self.gather_children(&key, compartment.label());
         let label = self.world.label(&key);
         if label != compartment.label() {
             self.judge_early(label, one.acts, &mut out);
@@ -164,28 +174,38 @@ impl Engine {
         self.tell_later(out);
     }
 
-    /// Makes a first process what it was when its first program began.
-    fn take_back(&mut self, one: &Expected) {
-        if let Some(task) = self.world.tasks.get_mut(&one.key.tid)
-            && task.state.key == one.key
-        {
-            task.state = *one.state;
-            self.set_namespaces(one.key.tid, *self.world.ns.ids(one.set));
+    /// A container begins with what its first process had when its first program began.
+    fn begin_as_it_was(
+        &mut self,
+        compartment: &Compartment,
+        answer: &ContainerAnswer,
+        one: &Expected,
+        out: &mut Vec<Record>,
+    ) {
+        let key = compartment.key();
+        let change = one.change.as_ref();
+        let now = change.and_then(|(event, last)| {
+            let task = self.world.tasks.get_mut(&key.tid)?;
+            let now = std::mem::replace(&mut task.state, *one.state);
+            self.set_namespaces(key.tid, *self.world.ns.ids(one.set));
+            Some((*event, last, now))
+        });
+        self.start(compartment, Some(answer));
+        if let Some((event, last, now)) = now {
+            self.catch_up(event, last, now, &one.state, out);
         }
+        self.gather_children(&key, compartment.label());
     }
 
-    /// Makes it what it is now, by one change that stands for all there were.
+    /// Makes a first process what it is now, by one change that stands for all there were.
     fn catch_up(
         &mut self,
         event: u64,
         last: &TaskRecord,
-        now: Option<TaskState>,
+        state: TaskState,
         then: &TaskState,
         out: &mut Vec<Record>,
     ) {
-        let Some(state) = now else {
-            return;
-        };
         let is_exec = last.cause == cause::EXEC && state.ns == then.ns;
         let record = TaskRecord {
             cause: if is_exec { cause::EXEC } else { cause::FOUND },
@@ -210,17 +230,13 @@ impl Engine {
     }
 
     fn take_expected(&mut self, key: &TaskKey) -> Option<Expected> {
-        let place = self.late.expected.iter().position(|one| one.key == *key)?;
-        let one = self.late.expected.swap_remove(place);
+        let one = self.late.expected.remove(key)?;
         self.late.acts -= one.acts.len();
         Some(one)
     }
 
     /// Judges what a container's tasks did before it was known to be one.
     fn judge_early(&mut self, label: EntityId, acts: Vec<Early>, out: &mut Vec<Record>) {
-        if label == HOST {
-            return;
-        }
         let event = self.event;
         for act in acts {
             let key = &act.state.key;
