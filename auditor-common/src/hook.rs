@@ -144,7 +144,7 @@ hooks! {
     CHROOT_FS_REFS = 16: "chroot_fs_refs", "chroot_fs_refs", Attach::Fexit("chroot_fs_refs"), Trampoline, "pivot_root";
     EXIT_SETNS = 17: "exit_setns", "sys_exit_setns", Attach::SyscallExit(&["setns"]), Tracepoint, "setns";
     EXIT_UNSHARE = 18: "exit_unshare", "sys_exit_unshare", Attach::SyscallExit(&["unshare"]), Tracepoint, "unshare";
-    EXIT_CRED = 19: "exit_cred", "sys_exit_cred", Attach::SyscallExit(&["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "capset", "prctl"]), Tracepoint, "credential changes";
+    EXIT_CRED = 19: "exit_cred", "sys_exit_cred", Attach::SyscallExit(&["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "capset", "prctl", "landlock_restrict_self"]), Tracepoint, "credential changes";
     EXIT_CHROOT = 20: "exit_chroot", "sys_exit_chroot", Attach::SyscallExit(&["chroot"]), Tracepoint, "chroot";
     EXIT_PIVOT = 21: "exit_pivot", "sys_exit_pivot_root", Attach::SyscallExit(&["pivot_root"]), Tracepoint, "pivot_root";
     EXIT_CHDIR = 22: "exit_chdir", "sys_exit_chdir", Attach::SyscallExit(&["chdir", "fchdir"]), Tracepoint, "chdir, fchdir";

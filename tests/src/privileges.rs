@@ -152,6 +152,7 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     act(&mut cast, 1, CapabilityAct::ListenLow)?;
     act(&mut cast, 1, CapabilityAct::Reboot)?;
     act(&mut cast, 2, CapabilityAct::Reboot)?;
+    act(&mut cast, 1, CapabilityAct::Landlock)?;
     let path = "/sys".to_owned();
     act(&mut cast, 3, CapabilityAct::Mount { path })?;
     let called = calls::makes_32_bit_call(&mut cast, 2)?;
@@ -176,6 +177,7 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     cases.check("calls-32-bit", calls::of_32_bit(&of(&cast, 2)?, called));
     cases.check("layers-plain", layers::is_plain(&plain));
     cases.check("layers-within", layers::is_within(&of(&cast, 1)?));
+    cases.check("landlock", layers::is_restricted(&plain, &of(&cast, 1)?));
     let share = cast.shared().context("nothing is shared")?;
     let filtered = layers::is_filtered(&of(&cast, 4)?, share);
     cases.check("layers-filtered", filtered);

@@ -1,8 +1,8 @@
 //! The task that runs the program, and the syscall that it is in.
 
 use super::globals::{
-    HELPER_TASK_BTF, HELPER_TASK_REGS, NR_SETNS, NR_UNSHARE, OWN_TGID, REGS_ORIG_AX, REGS_SIZE,
-    REGS_SYSCALLNO, TASK_STACK, THREAD_SIZE, has,
+    HELPER_TASK_BTF, HELPER_TASK_REGS, NR_LANDLOCK, NR_SETNS, NR_UNSHARE, OWN_TGID, REGS_ORIG_AX,
+    REGS_SIZE, REGS_SYSCALLNO, TASK_STACK, THREAD_SIZE, has,
 };
 use super::{Access, Direct, Probe, Ptr};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
@@ -88,6 +88,12 @@ pub fn in_setns() -> bool {
 #[inline(always)]
 pub fn in_unshare() -> bool {
     syscall() == NR_UNSHARE.load()
+}
+
+/// Whether the running task is in landlock_restrict_self, by the same argument.
+#[inline(always)]
+pub fn in_landlock() -> bool {
+    syscall() == NR_LANDLOCK.load()
 }
 
 #[inline(always)]

@@ -79,6 +79,10 @@ pub static NR_SPLICE: Global<i32> = Global::new(-2);
 #[unsafe(no_mangle)]
 pub static NR_SENDFILE: Global<i32> = Global::new(-2);
 
+/// Number of landlock_restrict_self in the machine's native table; -2: unknown.
+#[unsafe(no_mangle)]
+pub static NR_LANDLOCK: Global<i32> = Global::new(-2);
+
 /// System calls that usually only probe for a capability, a bit each by their numbers in the machine's native table.
 #[unsafe(no_mangle)]
 pub static HABITS: [u64; HABIT_WORDS] = [0; HABIT_WORDS];

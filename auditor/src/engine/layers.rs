@@ -15,6 +15,7 @@ pub(super) fn confined(state: &TaskState) -> Confined {
             mode: state.seccomp_mode,
             filters: state.seccomp_filters,
         }),
+        landlock: None,
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Engine, layers};
 use crate::model::RuleId;
 use crate::model::calls::Calls;
 use crate::model::facts::{EntityId, HOST};
-use crate::model::layers::Confined;
+use crate::model::layers::{Confined, Landlock};
 use crate::model::privileges::{
     Account, Earlier, First, Granted, Privileges, Scope, Way, is_habit,
 };
@@ -114,6 +114,24 @@ impl Engine {
         );
         // What it did before was thought to be the host's.
         self.ledger.renew |= !whole;
+    }
+
+    /// A task has restricted itself by Landlock.
+    pub(super) fn note_landlock(&mut self, key: &TaskKey) {
+        let label = self.world.label(key);
+        let first = self
+            .world
+            .entities
+            .get(&label)
+            .map(|entity| entity.init.tgid);
+        let who = match first {
+            Some(first) if first == key.tgid => Landlock::First,
+            _ => Landlock::Some,
+        };
+        if let Some(open) = self.ledger.open.get_mut(&label) {
+            let landlock = &mut open.confined.landlock;
+            *landlock = (*landlock).max(Some(who));
+        }
     }
 
     /// What an earlier run of the agent knew of a container.

@@ -117,6 +117,26 @@ pub struct Seccomp {
     pub filters: u32,
 }
 
+/// Who of a container was seen to restrict itself by Landlock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Landlock {
+    /// Some task, and so what descends from it.
+    Some,
+    /// Its first task: whatever descends from that is restricted likewise.
+    First,
+}
+
+impl Landlock {
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Some => "some_task",
+            Self::First => "first_task",
+        }
+    }
+}
+
 /// What the first task of a container was confined by when it began, or was first seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Confined {
@@ -124,6 +144,8 @@ pub struct Confined {
     pub securebits: Option<u32>,
     /// Filters of system calls; `None`: not readable.
     pub seccomp: Option<Seccomp>,
+    /// Who has restricted itself since; `None`: nobody was seen to, and nothing tells who did before.
+    pub landlock: Option<Landlock>,
 }
 
 /// What is known of the devices that a container may reach.
@@ -298,7 +320,7 @@ mod tests {
             devices in devices(),
         ) -> Layers {
             let seccomp = seccomp.map(|(mode, filters)| Seccomp { mode, filters });
-            let confined = Confined { securebits: None, seccomp };
+            let confined = Confined { seccomp, ..Confined::default() };
             Layers { granted, confined, refused, devices, worn: None }
         }
     }
@@ -350,8 +372,8 @@ mod tests {
         let with = |mode, refused: Option<&[&str]>| {
             let layers = Layers {
                 confined: Confined {
-                    securebits: None,
                     seccomp: Some(Seccomp { mode, filters: 1 }),
+                    ..Confined::default()
                 },
                 refused: refused.map(|calls| calls.iter().map(|&c| c.to_owned()).collect()),
                 ..Layers::default()

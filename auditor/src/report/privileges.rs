@@ -815,6 +815,7 @@ pub(crate) mod tests {
                     mode: 2,
                     filters: 1,
                 }),
+                landlock: None,
             },
             refused: Some(
                 vec!["chown", "reboot"]

@@ -56,6 +56,7 @@ const REACHING: &[(&str, i32)] = &[
     ("NR_MKNODAT", libc::SYS_mknodat as i32),
     ("NR_SPLICE", libc::SYS_splice as i32),
     ("NR_SENDFILE", libc::SYS_sendfile as i32),
+    ("NR_LANDLOCK", libc::SYS_landlock_restrict_self as i32),
 ];
 
 /// Inum of the machine's first mount namespace; 0: not known, and every task is looked at, which is slow.

@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use serde::{Deserialize, Serialize};
 
 use super::{Tried, tried};
+use crate::sys;
 
 /// One act. None changes anything on the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub enum CapabilityAct {
     },
     /// Asks for a restart of the machine by wrong numbers: `SYS_BOOT`. It is refused, for want of that or for the numbers.
     Reboot,
+    /// Restricts itself by Landlock, in a child: no task of its may execute anything any more. Where there is no Landlock,
+    /// nothing.
+    Landlock,
 }
 
 impl CapabilityAct {
@@ -58,6 +62,7 @@ impl CapabilityAct {
                 // The address of any interface: the loopback device may be down.
                 tried("listen", TcpListener::bind("0.0.0.0:99")).map(drop)
             }
+            Self::Landlock => restrict(),
             Self::MountInside { path } => mount_inside(path),
             Self::Mount { path } => mount(path),
             Self::Reboot => {
@@ -75,6 +80,43 @@ impl CapabilityAct {
             }
         }
     }
+}
+
+/// Whether this kernel has Landlock.
+#[must_use]
+pub fn has_landlock() -> bool {
+    const VERSION: u32 = 1;
+    let nothing = std::ptr::null::<u8>();
+    // SAFETY: no memory is passed.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0, VERSION) };
+    version >= 1
+}
+
+fn restrict() -> Tried<()> {
+    // That it handles executing, and no rule allows any.
+    let handled = 1_u64;
+    if !has_landlock() {
+        return Ok(());
+    }
+    let child = tried("fork", sys::fork())?;
+    if child == 0 {
+        // SAFETY: the rule set outlives the call, and its size is given; nothing else is passed.
+        let restricted = unsafe {
+            let size = size_of_val(&handled);
+            let rules = libc::syscall(
+                libc::SYS_landlock_create_ruleset,
+                &raw const handled,
+                size,
+                0,
+            );
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            libc::syscall(libc::SYS_landlock_restrict_self, rules, 0)
+        };
+        sys::exit_now(i32::from(restricted != 0));
+    }
+    let (_, status) = tried("wait for the child", sys::waitpid(child))?;
+    let refused = (status != 0).then(|| Error::other("it was refused"));
+    tried("restrict itself", refused.map_or(Ok(()), Err))
 }
 
 fn mount_inside(path: &str) -> Tried<()> {

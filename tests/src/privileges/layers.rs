@@ -14,6 +14,7 @@ use auditor::report::privileges::ContainerPrivileges;
 use auditor::report::scan::{ScanEntity, ScanReport};
 
 use super::is_set;
+use crate::act::capability::has_landlock;
 use crate::scenario::Container;
 
 /// A container of root whose filter refuses calls: all that make nodes, and one of two that change the root. Nothing of
@@ -204,6 +205,21 @@ pub(super) fn layers_agree(layers: &LayersReport, pid: i32) -> Result<()> {
         "{lsm:?} instead of {label}"
     );
     ensure!(layers.devices.is_some(), "nothing of devices");
+    Ok(())
+}
+
+/// A task of the second has restricted itself, where that is possible; nobody of the first has.
+pub(super) fn is_restricted(free: &ContainerPrivileges, other: &ContainerPrivileges) -> Result<()> {
+    let who = |of: &ContainerPrivileges| of.layers.landlock.clone();
+    let want = has_landlock().then(|| "some_task".to_owned());
+    ensure!(
+        (who(free), who(other)) == (None, want.clone()),
+        "{:?} and {:?}, not {want:?}",
+        who(free),
+        who(other)
+    );
+    let hides = other.layers.not_shown.iter().any(|name| name == "landlock");
+    ensure!(hides == want.is_none(), "{:?}", other.layers.not_shown);
     Ok(())
 }
 

@@ -100,8 +100,13 @@ impl Engine {
         match record.cause {
             cause::EXEC => self.resumed.forget(state.key.tid),
             cause::PIVOT_ROOT | cause::CHROOT => self.note_root(state.key.tid),
+            cause::CRED if self.is_in_landlock(record.syscall) => self.note_landlock(&state.key),
             _ => {}
         }
+    }
+
+    fn is_in_landlock(&self, syscall: i32) -> bool {
+        (self.config.syscalls)(syscall) == Some("landlock_restrict_self")
     }
 
     /// Takes a change in and reports what the rules make of it. Apart from the quiet ones, so that those need no

@@ -5,7 +5,7 @@ use super::machine::{CLONE_NEW_ALL, Machine};
 use crate::engine::{Event, LossMark};
 use crate::inventory::container::SpecSummary;
 use crate::model::NsKind;
-use crate::model::layers::{Devices, Layer};
+use crate::model::layers::{Devices, Landlock, Layer};
 use crate::model::privileges::{First, Privileges, Scope, Way};
 use crate::model::setup::{Mount, SetUp};
 use auditor_common::hook;
@@ -67,6 +67,7 @@ fn machine() -> (Machine, u32) {
     m.engine.config.syscalls = |number| match number {
         9 => Some("mmap"),
         92 => Some("chown"),
+        446 => Some("landlock_restrict_self"),
         _ => None,
     };
     m.name(PATH, "a");
@@ -370,4 +371,29 @@ fn what_is_touched_is_in_the_account() {
     assert_eq!(thing.name, "net (the machine's)");
     assert_eq!(thing.kind.as_str(), "namespace");
     assert_eq!(first.pid, init);
+}
+
+/// Who restricts itself by Landlock is seen doing so, and nothing else tells of it.
+#[test]
+fn restrictions_by_landlock_are_noted() {
+    let (mut m, a) = machine();
+    let child = m.fork(a, 0);
+    let restrict = |m: &mut Machine, tid: u32| {
+        let state = m.tasks[&tid];
+        let record = TaskRecord {
+            header: m.header(kind::TASK),
+            actor: state.key,
+            cause: cause::CRED,
+            syscall: 446,
+            arg0: 0,
+            arg1: 0,
+            state,
+        };
+        m.step(Event::Task(&record));
+        only(m).layers.confined.landlock
+    };
+    assert_eq!(only(&m).layers.confined.landlock, None);
+    assert_eq!(restrict(&mut m, child), Some(Landlock::Some));
+    assert_eq!(restrict(&mut m, a), Some(Landlock::First));
+    assert_eq!(restrict(&mut m, child), Some(Landlock::First));
 }
