@@ -44,7 +44,7 @@ fn is_witness(name: &str) -> bool {
 }
 
 /// In order.
-const WITNESSES: [&str; 66] = [
+const WITNESSES: [&str; 67] = [
     "bpf",
     "capset",
     "chdir",
@@ -65,6 +65,7 @@ const WITNESSES: [&str; 66] = [
     "kexec_load",
     "keyctl",
     "kill",
+    "landlock_restrict_self",
     "migrate_pages",
     "mknod",
     "mknodat",
