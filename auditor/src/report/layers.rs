@@ -65,6 +65,17 @@ pub struct LayersReport {
     pub not_shown: Vec<String>,
 }
 
+/// Layers of several containers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TogetherLayers {
+    /// What is the same for all of them. What differs, or is not known of one, is null or empty; `blocks` has what is blocked
+    /// in each.
+    #[serde(flatten)]
+    pub same: LayersReport,
+    /// What differs, by the names of fields: containers of one image that are confined in different ways.
+    pub differs: Vec<String>,
+}
+
 /// What one layer blocks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Blocks {
@@ -249,6 +260,68 @@ impl LayersReport {
     }
 }
 
+impl TogetherLayers {
+    /// Of these containers; `None` where there are none.
+    #[must_use]
+    pub fn of(all: &[LayersReport]) -> Option<Self> {
+        let mut same = all.first()?.clone();
+        let mut differs = Vec::new();
+        macro_rules! known {
+            ($($field:ident)+) => { $(
+                if all.iter().any(|one| one.$field.is_none()) {
+                    same.$field = None;
+                } else if all.iter().any(|one| one.$field != same.$field) {
+                    same.$field = None;
+                    differs.push(stringify!($field).to_owned());
+                }
+            )+ };
+        }
+        for blocks in &mut same.blocks {
+            let layer = &blocks.layer;
+            let is_blocked = |one: &LayersReport, name: &String| {
+                let mut same = one.blocks.iter().filter(|blocks| blocks.layer == *layer);
+                same.any(|blocks| blocks.capabilities.contains(name))
+            };
+            let by_all = |name: &String| all.iter().all(|one| is_blocked(one, name));
+            blocks.capabilities.retain(by_all);
+        }
+        same.blocks.retain(|blocks| !blocks.capabilities.is_empty());
+        // What is there for one alone is another one's neither.
+        let shared = |one: &LayersReport| -> Option<Vec<Surface>> {
+            let list = one.surfaces.as_ref()?.iter();
+            Some(list.filter(|surface| !surface.own).cloned().collect())
+        };
+        let all: Vec<LayersReport> = all
+            .iter()
+            .map(|one| LayersReport {
+                surfaces: shared(one),
+                ..one.clone()
+            })
+            .collect();
+        same.surfaces = shared(&same);
+        known! {
+            remaining no_new_privs uid_map gid_map securebits seccomp landlock lsm devices surfaces
+        }
+        same.surfaces_omitted = all.iter().map(|one| one.surfaces_omitted).max()?;
+        for name in all.iter().flat_map(|one| &one.not_shown) {
+            if !same.not_shown.contains(name) {
+                same.not_shown.push(name.clone());
+            }
+        }
+        Some(Self { same, differs })
+    }
+
+    /// Lines of a table, behind so many spaces.
+    pub(super) fn rows(&self, indent: usize, style: Style, out: &mut String) {
+        self.same.rows(indent, style, out);
+        if !self.differs.is_empty() {
+            let word = style.paint(Paint::Dim, &pad("differ in", WORD));
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{:indent$}{word}  {}", "", self.differs.join(", "));
+        }
+    }
+}
+
 impl LsmLayer {
     fn of(label: Option<&str>) -> Self {
         let Some(text) = label else {
@@ -342,7 +415,7 @@ const fn mode(seccomp: u32) -> &'static str {
 mod tests {
     //! Goal: the report says what is known, and says so where nothing is; the rows tell each capability once.
 
-    use super::{DeviceLayer, LayersReport, LsmLayer};
+    use super::{DeviceLayer, LayersReport, LsmLayer, TogetherLayers};
     use crate::model::capability::{self, ALL};
     use crate::model::layers::{Confined, Devices, Landlock, Layers, Seccomp};
     use crate::model::privileges::Granted;
@@ -434,5 +507,47 @@ mod tests {
         assert_eq!(all(Devices::Rules(vec![blocks])), Some(false));
         assert_eq!(all(Devices::Declared { all: true }), Some(true));
         assert_eq!(all(Devices::Unknown), None);
+    }
+
+    /// What is the same for all is said, what differs is named, and what is not known of one is not said.
+    #[test]
+    fn several_are_taken_together() {
+        let null = DeviceRule {
+            major: Some(1),
+            minor: Some(3),
+            read: true,
+            ..DeviceRule::default()
+        };
+        let one = |filters, devices| {
+            LayersReport::of(&Layers {
+                confined: Confined {
+                    seccomp: Some(Seccomp { mode: 2, filters }),
+                    ..Confined::default()
+                },
+                devices,
+                ..Layers::default()
+            })
+        };
+        let rules = || Devices::Rules(vec![null]);
+        assert_eq!(TogetherLayers::of(&[]), None);
+        let same = [one(1, rules()), one(1, rules())];
+        let together = TogetherLayers::of(&same).unwrap();
+        assert_eq!(
+            (together.same, together.differs.len()),
+            (same[0].clone(), 0)
+        );
+        let other = [one(1, rules()), one(2, rules()), one(1, Devices::Unknown)];
+        let together = TogetherLayers::of(&other).unwrap();
+        assert_eq!(together.differs, ["seccomp"]);
+        assert_eq!(
+            (&together.same.seccomp, &together.same.devices),
+            (&None, &None)
+        );
+        assert!(together.same.not_shown.contains(&"device_rules".to_owned()));
+        // That a rule forbids to make nodes is known of two.
+        assert_eq!((same[0].blocks.len(), together.same.blocks.len()), (1, 0));
+        let mut out = String::new();
+        together.rows(2, Style::Plain, &mut out);
+        assert_eq!(out, "  differ in      seccomp\n");
     }
 }

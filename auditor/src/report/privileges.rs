@@ -4,7 +4,7 @@
 
 use super::confidence::{AdviceConfidence, Evidence};
 use super::history::{History, Learned};
-use super::layers::LayersReport;
+use super::layers::{LayersReport, TogetherLayers};
 use super::syscalls::SyscallsMade;
 use super::words::pad;
 use crate::model::calls::Calls;
@@ -99,6 +99,8 @@ pub struct TogetherPrivileges {
     /// Their capabilities.
     #[serde(flatten)]
     pub capabilities: CapabilitySets,
+    /// What confines them all; null: only what they used was kept, of earlier runs.
+    pub layers: Option<TogetherLayers>,
 }
 
 /// What was granted, used, and left over.
@@ -317,6 +319,7 @@ fn learned(
         containers: learned.containers(),
         runs: learned.runs(),
         capabilities: sets(&learned.account(), learned.evidence(), 0),
+        layers: None,
     };
     wanted.map(one).collect()
 }
@@ -410,6 +413,10 @@ fn together(containers: &[Observed]) -> Vec<TogetherPrivileges> {
         }
         let evidence = members.iter().map(|member| member.evidence());
         let evidence = evidence.reduce(Evidence::and).unwrap_or_default();
+        let layers = members
+            .iter()
+            .map(|member| LayersReport::of(&member.privileges.layers));
+        let layers: Vec<LayersReport> = layers.collect();
         let runs: BTreeSet<&str> = members.iter().map(|member| member.run.as_str()).collect();
         Some(TogetherPrivileges {
             of: of.to_owned(),
@@ -417,6 +424,7 @@ fn together(containers: &[Observed]) -> Vec<TogetherPrivileges> {
             containers: members.len(),
             runs: runs.len(),
             capabilities: sets(&account, evidence, 0),
+            layers: TogetherLayers::of(&layers),
         })
     };
     several.filter_map(joined).collect()
@@ -560,13 +568,18 @@ impl PrivilegesReport {
             if several_nodes {
                 title = format!("{title} on {}", printable(&container.node));
             }
-            let layers = Some(&container.layers);
-            section(&title, &container.capabilities, layers, style, &mut out);
+            section(&title, &container.capabilities, style, &mut out);
+            container.layers.rows(2, style, &mut out);
+            let _ = writeln!(out);
         }
         for group in &self.together {
             let of = style.paint(Paint::Strong, &printable(&group.of));
             let title = format!("{of}: {}", group.in_words());
-            section(&title, &group.capabilities, None, style, &mut out);
+            section(&title, &group.capabilities, style, &mut out);
+            if let Some(layers) = &group.layers {
+                layers.rows(2, style, &mut out);
+            }
+            let _ = writeln!(out);
         }
         if self.containers.is_empty() {
             let _ = writeln!(out, "no container was seen");
@@ -624,13 +637,7 @@ type Fits = fn(&CapabilityUse) -> bool;
 /// Columns of the words before a list.
 const WORD: usize = 9;
 
-fn section(
-    title: &str,
-    sets: &CapabilitySets,
-    layers: Option<&LayersReport>,
-    style: Style,
-    out: &mut String,
-) {
+fn section(title: &str, sets: &CapabilitySets, style: Style, out: &mut String) {
     let began = match sets.from_start {
         true => ", from its start",
         false => "",
@@ -693,10 +700,6 @@ fn section(
         let list = printable(&names.join(" ")).into_owned();
         let _ = writeln!(out, "  {word} {:>3}  {list}", made.used.len());
     }
-    if let Some(layers) = layers {
-        layers.rows(2, style, out);
-    }
-    let _ = writeln!(out);
 }
 
 /// A thing with the call and the command that reached it first.
