@@ -96,6 +96,11 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
         if scenarios.is_empty() && !silence {
             continue;
         }
+        if session == Session::Unborn && !kernel_is_at_least(7, 0) {
+            let why = "needs a kernel that interrupts tasks within programs, so that births are made up for";
+            report.skip(session.name(), why.to_owned())?;
+            continue;
+        }
         let mut stage = Stage::open(options, session)?;
         report.on = stage.auditor.as_ref().and_then(coverage::machine);
         for runtime in &options.runtimes {
@@ -160,6 +165,9 @@ impl<'a> Stage<'a> {
             let path = options.work.join(format!("{}.toml", session.name()));
             std::fs::write(&path, policy).with_context(|| format!("write {}", path.display()))?;
             arguments.extend(["--policy".to_owned(), path.display().to_string()]);
+        }
+        for hook in session.without() {
+            arguments.extend(["--without-hook".to_owned(), (*hook).to_owned()]);
         }
         arguments.extend(contract::arguments(&traces_of(options, session))?);
         let start = |binary: &PathBuf| Auditor::start(binary, &arguments, options.patience * 10);

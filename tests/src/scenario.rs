@@ -12,11 +12,13 @@ pub enum Session {
     Default,
     /// Nested namespaces are declared, every privilege gain is a violation, and roles limit some containers.
     Declared,
+    /// None given, and nothing tells of births: as if the kernel had left that program out each time.
+    Unborn,
 }
 
 impl Session {
     /// Every session.
-    pub const ALL: [Self; 2] = [Self::Default, Self::Declared];
+    pub const ALL: [Self; 3] = [Self::Default, Self::Declared, Self::Unborn];
 
     /// Name in results.
     #[must_use]
@@ -24,6 +26,16 @@ impl Session {
         match self {
             Self::Default => "default",
             Self::Declared => "declared",
+            Self::Unborn => "unborn",
+        }
+    }
+
+    /// Hooks that the auditor does without.
+    #[must_use]
+    pub const fn without(self) -> &'static [&'static str] {
+        match self {
+            Self::Default | Self::Declared => &[],
+            Self::Unborn => &["task_newtask"],
         }
     }
 
@@ -31,7 +43,7 @@ impl Session {
     #[must_use]
     pub const fn policy(self) -> Option<&'static str> {
         match self {
-            Self::Default => None,
+            Self::Default | Self::Unborn => None,
             Self::Declared => Some(
                 "[defaults]\nprivilege_gain = \"violation\"\n\n\
                  [[allow]]\nrule = \"namespace-nest\"\nsubject = \"*\"\nreason = \"builds\"\n\n\

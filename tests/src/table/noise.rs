@@ -9,7 +9,7 @@ use crate::scenario::{Container, Deed, Expect, Places, Scenario, Script, Session
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![others(), own(), crowd(), asks(), births()]
+    vec![others(), own(), crowd(), asks(), births(), unborn()]
 }
 
 /// Eight files of the host's, each of which is opened in a crowd; the same process is on the way to all of them.
@@ -144,6 +144,17 @@ fn births() -> Scenario {
         id: "crowd-births",
         does: "children open the host's files and end, while many threads of the same processor make more of them",
         session: Session::Default,
+        containers: vec![watcher()],
+        steps: in_a_crowd!(Births),
+    }
+}
+
+/// The same of tasks whose births nothing told of at all: whoever meets one tells of it.
+fn unborn() -> Scenario {
+    Scenario {
+        id: "unborn",
+        does: "children of whose birth nobody told open the host's files and end",
+        session: Session::Unborn,
         containers: vec![watcher()],
         steps: in_a_crowd!(Births),
     }
