@@ -67,8 +67,8 @@ pub enum Event<'a> {
 pub struct LossMark {
     /// When the loss was noticed.
     pub boottime_ns: u64,
-    /// `ring`, `queue`, `sink`, `trace`, [`Self::EARLY`], or [`Self::SKIPPED`]. The first two touch the model, and the last where the hooks
-    /// tell states.
+    /// `ring`, `queue`, `sink`, `trace`, [`Self::EARLY`], or [`Self::SKIPPED`]. The first two touch the model, and the last
+    /// where the hooks tell states.
     pub place: String,
     /// Lost events by index of the hook. Empty where the place does not know.
     pub by_hook: BTreeMap<u16, u64>,
