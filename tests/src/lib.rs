@@ -15,6 +15,7 @@ pub mod contract;
 pub mod coverage;
 mod disk;
 pub mod guest;
+mod handed;
 mod host_side;
 pub mod hostile;
 pub mod identity;

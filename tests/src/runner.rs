@@ -20,7 +20,9 @@ use crate::outcome::{Report, Shown};
 use crate::runtime::{Layout, Runtime};
 use crate::scenario::{LineKind, Need, Requires, STANDING, Scenario, Session, Step};
 use crate::stream::{Auditor, Ended};
-use crate::{contract, coverage, interrupt, own, privileges, sharing, silence, survive, table};
+use crate::{
+    contract, coverage, handed, interrupt, own, privileges, sharing, silence, survive, table,
+};
 
 /// What to run, with what.
 #[derive(Clone, Debug)]
@@ -123,6 +125,7 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
     }
     privileges::run(options, report)?;
     sharing::run(options, report)?;
+    handed::run(options, report)?;
     own::run(options, report)?;
     survive::run(options, report)
 }

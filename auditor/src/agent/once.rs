@@ -18,6 +18,7 @@ use crate::report::scan::{
 };
 use crate::sensor::cgroupfs::CgroupTree;
 use crate::sensor::clock::Machine;
+use crate::sensor::handles::looked;
 use crate::sensor::procfs::ProcFs;
 use crate::sensor::snapshot::Snapshot;
 use crate::sensor::{files, handles};
@@ -154,7 +155,7 @@ pub fn report(engine: &Engine, boottime_ns: u64) -> ScanReport {
             })
             .collect(),
         not_evaluated: config.not_evaluated.clone(),
-        may_miss: may_miss(config.tier),
+        may_miss: may_miss(engine),
         summary: ScanSummary {
             entities: summary.entities,
             pairs: summary.pairs,
@@ -166,13 +167,26 @@ pub fn report(engine: &Engine, boottime_ns: u64) -> ScanReport {
 }
 
 /// What is evaluated in part only.
-fn may_miss(tier: Tier) -> Vec<String> {
-    let at_rest = "handles: /proc tells neither which ends of a unix connection belong together nor which descriptors \
-                   are one open file";
-    match tier {
-        Tier::Scan => vec![at_rest.to_owned()],
-        Tier::Trampoline | Tier::Tracepoint => Vec::new(),
+fn may_miss(engine: &Engine) -> Vec<String> {
+    if engine.config().tier != Tier::Scan {
+        return Vec::new();
     }
+    let looked = engine.looked_at_handles();
+    let all = [
+        (
+            looked::OPEN_FILES,
+            "handles: not all open files could be compared (kcmp)",
+        ),
+        (
+            looked::PEERS,
+            "handles: the kernel did not say everywhere which ends of unix connections belong together (sock_diag)",
+        ),
+    ];
+    let missing = all.iter().filter(|(bit, _)| looked & bit == 0);
+    let always =
+        "handles: what has no inode of its own (eventfd, epoll and their like) is not compared";
+    let missing = missing.map(|(_, sentence)| *sentence);
+    missing.chain([always]).map(str::to_owned).collect()
 }
 
 fn entity(engine: &Engine, facts: &Facts) -> ScanEntity {

@@ -81,12 +81,15 @@ pub(super) struct Handles {
     next: u32,
     /// Something looks at handles here.
     evaluated: bool,
+    /// What the last sweep looked at: bits of [`act::HANDLES`].
+    looked: u64,
 }
 
 impl Engine {
     /// A sweep looked for handles, or found one.
     pub(super) fn on_handle(&mut self, record: &ActRecord) {
         if record.act == act::HANDLES {
+            self.handles.looked = record.arg0;
             self.handles.found = (record.arg0 & FILES != 0).then(Vec::new);
             return;
         }
@@ -113,6 +116,12 @@ impl Engine {
             hook: record.header.hook,
             event,
         });
+    }
+
+    /// What the last sweep looked at: bits of [`act::HANDLES`].
+    #[must_use]
+    pub const fn looked_at_handles(&self) -> u64 {
+        self.handles.looked
     }
 
     /// A sweep was cut short: what it found is not all.

@@ -6,6 +6,8 @@
 //! decides the engine.
 
 pub mod at_rest;
+mod open_files;
+mod unix_peers;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -50,6 +52,8 @@ pub mod looked {
     pub const MAPPINGS: u64 = 2;
     /// Which end of a unix socket belongs to which.
     pub const PEERS: u64 = 4;
+    /// Which descriptors are one open file.
+    pub const OPEN_FILES: u64 = 8;
 }
 
 /// Whose a task is, as far as it matters here. 0 is the host.
@@ -107,7 +111,10 @@ impl Held {
 pub fn iterate(loaded: &mut Loaded, working: u64) -> io::Result<Held> {
     let mut held = Held::default();
     let eyes = [
-        (hook::ITER_HANDLE, looked::FILES | looked::PEERS),
+        (
+            hook::ITER_HANDLE,
+            looked::FILES | looked::PEERS | looked::OPEN_FILES,
+        ),
         (hook::ITER_VMA, looked::MAPPINGS),
     ];
     for (iterator, sees) in eyes {

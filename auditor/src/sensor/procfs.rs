@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use auditor_common::limits::COMM_LEN;
 use auditor_common::record::{Creds, NsRef, PathRef, TaskKey, TaskState, known, ns, task_flags};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, readlinkat, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, fstat, openat, readlinkat, statx};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -420,6 +420,26 @@ impl ProcFs {
             .map_err(io::Error::from)
             .and_then(|dir| read_at(dir.as_fd(), file));
         gone_is_none(text, tgid, file)
+    }
+
+    /// Opens a process's namespace, by its name in `ns/`. `None` when the process is gone, or in another one by now.
+    ///
+    /// # Errors
+    /// When it exists but cannot be opened.
+    pub fn open_namespace(
+        &self,
+        tgid: u32,
+        name: &'static str,
+        inum: u32,
+    ) -> Result<Option<OwnedFd>, ReadError> {
+        let open = || -> io::Result<Option<OwnedFd>> {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let path = format!("{tgid}/ns/{name}");
+            let namespace = openat(self.root.as_fd(), path, flags, Mode::empty())?;
+            let is_it = fstat(&namespace)?.st_ino == u64::from(inum);
+            Ok(is_it.then_some(namespace))
+        };
+        gone_is_none(open(), tgid, name).map(Option::flatten)
     }
 
     /// Reads the state of one task. `None` when it is gone.

@@ -62,6 +62,8 @@ pub enum Made {
     Event,
     /// Memory.
     Memory,
+    /// An open file with a name.
+    File,
 }
 
 impl HandleAct {
@@ -109,6 +111,7 @@ impl Made {
             }
             // SAFETY: no memory is passed.
             Self::Event => owned(unsafe { libc::eventfd(0, 0) }),
+            Self::File => Ok(File::create("/tmp/passed")?.into()),
             Self::Memory => {
                 // SAFETY: the name ends in NUL.
                 let memory = owned(unsafe { libc::memfd_create(c"shared".as_ptr(), 0) })?;

@@ -67,12 +67,13 @@ impl Cgroup {
 
 /// Scenarios that have nothing to do with how control groups are mounted. A guest of the same kernel with version 2 runs
 /// them.
-const APART_FROM_CGROUPS: [&str; 21] = [
+const APART_FROM_CGROUPS: [&str; 22] = [
     "chain",
     "confinement",
     "escalation",
     "files",
     "gain",
+    "handed",
     "handles",
     "host-runs",
     "list-processes",

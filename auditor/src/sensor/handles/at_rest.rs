@@ -1,17 +1,19 @@
 //! Handles as /proc tells them: what a look without kernel programs has to go by.
 //!
 //! Nothing is opened and no path is walked: a descriptor's link is looked at by `statx`, without synchronising with a
-//! server. /proc does not tell which ends of a unix connection belong together, nor which descriptors are one open file.
+//! server. Which ends of a unix connection belong together, and which descriptors are one open file, the kernel is asked.
 
-use super::{Held, compartment, is_apart, looked};
+use super::open_files::Candidates;
+use super::unix_peers::{self, Peers};
+use super::{Held, MAX_HANDLES, compartment, is_apart, looked};
 use crate::sensor::mountinfo::kernel_dev;
 use crate::sensor::procfs::ProcFs;
 use auditor_common::hook;
 use auditor_common::record::{
-    ActRecord, HandleRecord, MAPPED, TaskRecord, TaskState, handle_flags, kind,
+    ActRecord, HandleRecord, MAPPED, TaskRecord, TaskState, handle_flags, kind, known, ns,
 };
 use rustix::fs::{AtFlags, StatxFlags, readlinkat, statx};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use zerocopy::FromZeros;
 
@@ -21,8 +23,13 @@ const MEMFD: &[u8] = b"/memfd:";
 const DELETED: &[u8] = b" (deleted)";
 const TYPE: u32 = 0xf000;
 const FIFO: u32 = 0x1000;
+const CHARACTER: u32 = 0x2000;
+const DIRECTORY: u32 = 0x4000;
+const BLOCK: u32 = 0x6000;
 const REGULAR: u32 = 0x8000;
 const SOCKET: u32 = 0xc000;
+/// Network namespaces that are asked about unix sockets.
+const MAX_NAMESPACES: usize = 1024;
 /// `TMPFS_MAGIC`.
 const TMPFS: u32 = 0x0102_1994;
 
@@ -35,16 +42,23 @@ pub fn read(proc: &ProcFs, tasks: &[TaskRecord]) -> Held {
         ..Held::default()
     };
     let mut is_whole = true;
+    let mut files = Candidates::default();
+    let mut fits = true;
     let leaders = || tasks.iter().map(|task| &task.state);
     let Some(first) = leaders().find(|state| state.key.tid == 1) else {
         return Held::default();
     };
     for state in leaders().filter(|state| state.key.tid == state.key.tgid) {
         let blank = blank(state, first);
+        let of = compartment(state, first);
         if let Ok(Some((directory, numbers))) = proc.descriptors(state.key.tgid) {
-            let open = |number| open_file(directory.as_fd(), number, &blank);
-            let found: Vec<_> = numbers.into_iter().filter_map(open).collect();
-            is_whole &= found.iter().all(|record| held.take(record));
+            for number in numbers {
+                match open_file(directory.as_fd(), number, &blank) {
+                    Some(Seen::Handle(record)) => is_whole &= held.take(&record),
+                    Some(Seen::File(record)) => fits &= files.take(record, of, MAX_HANDLES),
+                    None => {}
+                }
+            }
         }
         if let Ok(Some(maps)) = proc.read_file(state.key.tgid, "maps") {
             let lines = maps.split(|&b| b == b'\n');
@@ -52,10 +66,52 @@ pub fn read(proc: &ProcFs, tasks: &[TaskRecord]) -> Held {
             is_whole &= found.all(|record| held.take(&record));
         }
     }
+    let (found, are_compared) = files.compare();
+    is_whole &= found.iter().all(|record| held.take(record));
+    if fits && are_compared {
+        held.looked |= looked::OPEN_FILES;
+    }
+    if find_peers(proc, tasks, &mut held.records) {
+        held.looked |= looked::PEERS;
+    }
     match is_whole {
         true => held,
         false => Held::default(),
     }
+}
+
+/// Notes the other ends of unix sockets; says whether all network namespaces in which containers have sockets could be
+/// asked.
+fn find_peers(proc: &ProcFs, tasks: &[TaskRecord], records: &mut [HandleRecord]) -> bool {
+    let is_socket = |record: &&HandleRecord| record.mode & TYPE == SOCKET;
+    let holders = records.iter().filter(is_socket);
+    let holders: HashSet<u32> = holders.map(|record| record.task.tgid).collect();
+    let namespaces = tasks.iter().map(|task| &task.state);
+    let namespaces: BTreeMap<u32, u32> = namespaces
+        .filter(|state| state.known & known::NS != 0 && holders.contains(&state.key.tgid))
+        .map(|state| (state.ns[ns::NET].inum, state.key.tgid))
+        .collect();
+    let mut peers = Peers::new();
+    let mut is_whole = namespaces.len() <= MAX_NAMESPACES;
+    for (inum, tgid) in namespaces.into_iter().take(MAX_NAMESPACES) {
+        let asked = match proc.open_namespace(tgid, "net", inum) {
+            Ok(Some(namespace)) => unix_peers::ask(namespace.as_fd(), &mut peers),
+            // Its sockets are gone, or somebody else's.
+            Ok(None) => Ok(()),
+            Err(error) => Err(std::io::Error::other(error)),
+        };
+        if let Err(error) = asked {
+            tracing::debug!("unix sockets of network namespace {inum}: {error}");
+            is_whole = false;
+        }
+    }
+    for record in records {
+        let ino = u32::try_from(record.ino).ok();
+        let peer = ino.filter(|_| record.mode & TYPE == SOCKET);
+        let peer = peer.and_then(|ino| peers.get(&ino));
+        record.peer_ino = peer.copied().map_or(0, u64::from);
+    }
+    is_whole
 }
 
 /// What of it is shared, as [`super::shared`] tells it, where of tasks only their state is known.
@@ -79,7 +135,15 @@ fn blank(state: &TaskState, first: &TaskState) -> HandleRecord {
     record
 }
 
-fn open_file(directory: BorrowedFd<'_>, number: u32, blank: &HandleRecord) -> Option<HandleRecord> {
+/// What a descriptor is.
+enum Seen {
+    /// Something whose inode says all.
+    Handle(HandleRecord),
+    /// A file that may be opened more than once.
+    File(HandleRecord),
+}
+
+fn open_file(directory: BorrowedFd<'_>, number: u32, blank: &HandleRecord) -> Option<Seen> {
     let link = number.to_string();
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
     let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::INO | StatxFlags::NLINK;
@@ -90,11 +154,20 @@ fn open_file(directory: BorrowedFd<'_>, number: u32, blank: &HandleRecord) -> Op
     record.dev = kernel_dev(found.stx_dev_major, found.stx_dev_minor);
     record.mode = u32::from(found.stx_mode);
     match record.mode & TYPE {
-        FIFO | SOCKET => Some(record),
+        FIFO | SOCKET => Some(Seen::Handle(record)),
         REGULAR if found.stx_nlink == 0 => {
             let text = readlinkat(directory, &link, Vec::new()).ok()?;
-            note_memory(&mut record, text.as_bytes()).then_some(record)
+            Some(match note_memory(&mut record, text.as_bytes()) {
+                true => Seen::Handle(record),
+                false => Seen::File(record),
+            })
         }
+        REGULAR | DIRECTORY => Some(Seen::File(record)),
+        CHARACTER | BLOCK => {
+            record.rdev = kernel_dev(found.stx_rdev_major, found.stx_rdev_minor);
+            Some(Seen::File(record))
+        }
+        // Without a type: what has one inode for all, such as eventfd and epoll.
         _ => None,
     }
 }
@@ -196,7 +269,10 @@ mod tests {
         let find = |descriptor: i32| {
             let number = u32::try_from(descriptor).unwrap();
             assert!(numbers.contains(&number));
-            open_file(directory.as_fd(), number, &HandleRecord::new_zeroed()).unwrap()
+            match open_file(directory.as_fd(), number, &HandleRecord::new_zeroed()) {
+                Some(Seen::Handle(record)) => record,
+                _ => panic!("no pipe"),
+            }
         };
         let ends = [find(reader.as_raw_fd()), find(writer.as_raw_fd())];
         assert_eq!(ends[0].mode & TYPE, FIFO);
