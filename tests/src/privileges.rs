@@ -195,6 +195,8 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
         cases.check("sets", layers::sets_agree(entity, pid));
         let seen = entity.layers.as_ref().context("no layers in the scan")?;
         cases.check("layers-scanned", layers::layers_agree(seen, pid));
+        let agree = devices::agree(seen, pid, &options.work);
+        cases.check("devices-scanned", agree);
     }
     cases.check("replays", replays(auditor, &files, &report));
     cases.check("accumulates", accumulates(auditor, &files, &report));

@@ -9,6 +9,7 @@
 //! The instruction set is that of RFC 9669.
 
 use super::decode::{Decoded, records};
+use super::device_query;
 use super::load::{Attached, Loaded};
 use super::procfs::same_task;
 use crate::model::setup::{DeviceRule, MAX_RULES};
@@ -16,6 +17,7 @@ use auditor_common::hook;
 use auditor_common::record::{CODE_PROGRAMS, CodeRecord, TaskKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 
 /// Instructions that are executed for all answers together: some tens of milliseconds.
 const MAX_STEPS: u32 = 1 << 24;
@@ -108,6 +110,13 @@ mod op {
     pub(super) const LOAD_IMMEDIATE: u8 = 0x18;
     /// Stands in front of nothing: the kernel put it there against speculation.
     pub(super) const NO_SPECULATION: u8 = 0xc2;
+}
+
+/// The devices that a version 2 cgroup allows, by system calls; `None` as for [`Loaded::device_rules`].
+pub(super) fn query(cgroup: BorrowedFd<'_>) -> Option<Vec<DeviceRule>> {
+    let programs = device_query::programs(cgroup);
+    let programs = programs.inspect_err(|error| tracing::debug!("device programs: {error}"));
+    rules(&programs.ok()?)
 }
 
 impl Loaded {

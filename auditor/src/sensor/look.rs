@@ -5,6 +5,7 @@
 //! compared before and after: an id that another process has got meanwhile says nothing. No path is followed that a
 //! container controls, and nothing is asked of a file system that it may serve itself.
 
+use super::device_code;
 use super::load::Loaded;
 use super::mountinfo;
 use super::procfs::{parse_cgroup, parse_stat, same_task};
@@ -51,8 +52,8 @@ pub struct Looker {
 }
 
 impl Looker {
-    /// What the engine asks for; `None` where the process is gone, cannot be read, or nothing has changed. The kernel's
-    /// programs, where they are loaded, tell what version 2 cgroups do not.
+    /// What the engine asks for; `None` where the process is gone, cannot be read, or nothing has changed. Our
+    /// kernel programs, where they are loaded, tell what version 2 cgroups allow; else the kernel is asked.
     pub fn look(&mut self, look: &Look, kernel: Option<&mut Loaded>) -> Option<SetUp> {
         let hierarchy = self.device_hierarchy.get_or_init(device_hierarchy);
         let read = match read(look, hierarchy.as_ref(), kernel) {
@@ -156,7 +157,10 @@ fn read(
         gid_map: map("gid_map"),
         device_rules: match hierarchy {
             Some(at) => read_device_rules(directory, at).and_then(|text| device_rules(&text)),
-            None => kernel.and_then(|kernel| kernel.device_rules(key)),
+            None => match kernel {
+                Some(kernel) => kernel.device_rules(key),
+                None => read_cgroup(directory).and_then(|at| device_code::query(at.as_fd())),
+            },
         },
     };
     Ok(is(directory, key)?.then_some(read))
@@ -192,6 +196,31 @@ fn read_device_rules(process: BorrowedFd<'_>, hierarchy: &OwnedFd) -> Option<Vec
         .read_to_end(&mut bytes)
         .ok()?;
     Some(bytes)
+}
+
+/// A process's cgroup in the version 2 hierarchy.
+fn read_cgroup(process: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let mounts = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").ok()?).ok()?;
+    let mut mounts = mounts.iter();
+    let mount = mounts.find(|mount| mount.fs_type == b"cgroup2" && mount.root == b"/")?;
+    let text = read_at(process, "cgroup", MAX_LIST_LEN).ok()?;
+    let lines = parse_cgroup(&text).ok()?;
+    let line = lines.iter().find(|line| line.hierarchy == 0)?;
+    let path = OsStr::from_bytes(line.path.strip_prefix(b"/")?);
+    let path = match path.is_empty() {
+        true => OsStr::new("."),
+        false => path,
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(
+        CWD,
+        OsStr::from_bytes(&mount.mount_point),
+        flags,
+        Mode::empty(),
+    )
+    .ok()?;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    openat2(root, path, flags, Mode::empty(), within).ok()
 }
 
 /// Lines of a map of ids: the first inside, the first outside, how many.

@@ -11,6 +11,7 @@ pub mod clock;
 mod debug_log;
 pub mod decode;
 pub mod device_code;
+mod device_query;
 pub mod files;
 pub mod handles;
 pub mod load;
