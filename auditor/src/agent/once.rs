@@ -112,6 +112,9 @@ impl Scan {
         if !unreadable.is_empty() {
             tracing::warn!("{} tasks could not be read", unreadable.len());
         }
+        if held.unreadable > 0 {
+            tracing::warn!("what {} processes hold could not be read", held.unreadable);
+        }
         Ok((files.len(), *end_ns))
     }
 }

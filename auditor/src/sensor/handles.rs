@@ -75,6 +75,8 @@ pub struct Held {
     pub records: Vec<HandleRecord>,
     /// See [`looked`].
     pub looked: u64,
+    /// Processes that may not be looked at.
+    pub unreadable: usize,
     /// Of `records`, those of the host.
     of_host: usize,
     /// Handles of the host that did not fit.

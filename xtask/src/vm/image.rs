@@ -30,11 +30,10 @@ const DIRECTORIES: [&str; 9] = [
 ];
 
 /// Modules that Debian does not build in, each after those that it needs.
-const MODULES: [&str; 4] = ["veth", "af_alg", "algif_hash", "loop"];
+const MODULES: [&str; 5] = ["veth", "af_alg", "algif_hash", "loop", "unix_diag"];
 
 /// The same for checkpoints: how sockets are found, what a network is locked with, and its connections.
-const CHECKPOINT_MODULES: [&str; 15] = [
-    "unix_diag",
+const CHECKPOINT_MODULES: [&str; 14] = [
     "inet_diag",
     "tcp_diag",
     "udp_diag",

@@ -51,13 +51,19 @@ pub fn read(proc: &ProcFs, tasks: &[TaskRecord]) -> Held {
     for state in leaders().filter(|state| state.key.tid == state.key.tgid) {
         let blank = blank(state, first);
         let of = compartment(state, first);
-        if let Ok(Some((directory, numbers))) = proc.descriptors(state.key.tgid) {
-            for number in numbers {
-                match open_file(directory.as_fd(), number, &blank) {
-                    Some(Seen::Handle(record)) => is_whole &= held.take(&record),
-                    Some(Seen::File(record)) => fits &= files.take(record, of, MAX_HANDLES),
-                    None => {}
-                }
+        let (directory, numbers) = match proc.descriptors(state.key.tgid) {
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
+            Err(_) => {
+                held.unreadable += 1;
+                continue;
+            }
+        };
+        for number in numbers {
+            match open_file(directory.as_fd(), number, &blank) {
+                Some(Seen::Handle(record)) => is_whole &= held.take(&record),
+                Some(Seen::File(record)) => fits &= files.take(record, of, MAX_HANDLES),
+                None => {}
             }
         }
         if let Ok(Some(maps)) = proc.read_file(state.key.tgid, "maps") {
