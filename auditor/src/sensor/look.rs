@@ -8,7 +8,7 @@
 use super::device_code;
 use super::load::Loaded;
 use super::mountinfo;
-use super::procfs::{parse_cgroup, parse_stat, same_task};
+use super::procfs::{CgroupLine, parse_cgroup, parse_stat, same_task};
 use crate::engine::Look;
 use crate::model::device::Device;
 use crate::model::setup::{
@@ -159,7 +159,7 @@ fn read(
             Some(at) => read_device_rules(directory, at).and_then(|text| device_rules(&text)),
             None => match kernel {
                 Some(kernel) => kernel.device_rules(key),
-                None => read_cgroup(directory).and_then(|at| device_code::query(at.as_fd())),
+                None => open_cgroup(directory).and_then(|at| device_code::query(at.as_fd())),
             },
         },
     };
@@ -168,28 +168,54 @@ fn read(
 
 /// The root of the version 1 hierarchy that has device rules.
 fn device_hierarchy() -> Option<OwnedFd> {
-    let mounts = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").ok()?).ok()?;
-    let has_rules = |mount: &&mountinfo::Mount| {
+    hierarchy(|mount| {
         let mut options = mount.super_options.split(|&b| b == b',');
-        mount.fs_type == b"cgroup" && mount.root == b"/" && options.any(|o| o == b"devices")
-    };
-    let at = OsStr::from_bytes(&mounts.iter().find(has_rules)?.mount_point);
+        mount.fs_type == b"cgroup" && options.any(|o| o == b"devices")
+    })
+}
+
+/// The root of the first hierarchy of cgroups that fits.
+fn hierarchy(fits: impl Fn(&mountinfo::Mount) -> bool) -> Option<OwnedFd> {
+    let mounts = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").ok()?).ok()?;
+    let mut mounts = mounts.iter();
+    let mount = mounts.find(|mount| mount.root == b"/" && fits(mount))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let at = OsStr::from_bytes(&mount.mount_point);
     openat(CWD, at, flags, Mode::empty()).ok()
 }
 
-/// The rules of a process's cgroup. Names in that hierarchy are the container's only below what it was given, and none
-/// of them leads out of it.
-fn read_device_rules(process: BorrowedFd<'_>, hierarchy: &OwnedFd) -> Option<Vec<u8>> {
+/// Opens something in a process's cgroup, in the hierarchy whose line in its `cgroup` fits. Names there are the container's
+/// only below what it was given, and none of them leads out of it.
+fn open_in_cgroup(
+    process: BorrowedFd<'_>,
+    hierarchy: &OwnedFd,
+    fits: impl Fn(&CgroupLine<'_>) -> bool,
+    name: &str,
+    flags: OFlags,
+) -> Option<OwnedFd> {
     let text = read_at(process, "cgroup", MAX_LIST_LEN).ok()?;
     let lines = parse_cgroup(&text).ok()?;
-    let has_rules = |controllers: &[u8]| controllers.split(|&b| b == b',').any(|c| c == b"devices");
-    let line = lines.iter().find(|line| has_rules(line.controllers))?;
+    let line = lines.iter().find(|line| fits(line))?;
     let path = OsStr::from_bytes(line.path.strip_prefix(b"/")?);
-    let path = Path::new(path).join("devices.list");
+    let path = Path::new(path).join(name);
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = openat2(hierarchy, path, flags, Mode::empty(), within).ok()?;
+    let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
+    openat2(hierarchy, path, flags, Mode::empty(), within).ok()
+}
+
+/// The rules of a process's cgroup in version 1.
+fn read_device_rules(process: BorrowedFd<'_>, hierarchy: &OwnedFd) -> Option<Vec<u8>> {
+    let has_rules = |line: &CgroupLine<'_>| {
+        let mut controllers = line.controllers.split(|&b| b == b',');
+        controllers.any(|controller| controller == b"devices")
+    };
+    let file = open_in_cgroup(
+        process,
+        hierarchy,
+        has_rules,
+        "devices.list",
+        OFlags::empty(),
+    )?;
     let mut bytes = Vec::new();
     File::from(file)
         .take(MAX_LIST_LEN)
@@ -198,29 +224,11 @@ fn read_device_rules(process: BorrowedFd<'_>, hierarchy: &OwnedFd) -> Option<Vec
     Some(bytes)
 }
 
-/// A process's cgroup in the version 2 hierarchy.
-fn read_cgroup(process: BorrowedFd<'_>) -> Option<OwnedFd> {
-    let mounts = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").ok()?).ok()?;
-    let mut mounts = mounts.iter();
-    let mount = mounts.find(|mount| mount.fs_type == b"cgroup2" && mount.root == b"/")?;
-    let text = read_at(process, "cgroup", MAX_LIST_LEN).ok()?;
-    let lines = parse_cgroup(&text).ok()?;
-    let line = lines.iter().find(|line| line.hierarchy == 0)?;
-    let path = OsStr::from_bytes(line.path.strip_prefix(b"/")?);
-    let path = match path.is_empty() {
-        true => OsStr::new("."),
-        false => path,
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat(
-        CWD,
-        OsStr::from_bytes(&mount.mount_point),
-        flags,
-        Mode::empty(),
-    )
-    .ok()?;
-    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    openat2(root, path, flags, Mode::empty(), within).ok()
+/// A process's cgroup in version 2.
+fn open_cgroup(process: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let root = hierarchy(|mount| mount.fs_type == b"cgroup2")?;
+    let is_unified = |line: &CgroupLine<'_>| line.hierarchy == 0;
+    open_in_cgroup(process, &root, is_unified, ".", OFlags::DIRECTORY)
 }
 
 /// Lines of a map of ids: the first inside, the first outside, how many.

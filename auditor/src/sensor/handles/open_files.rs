@@ -132,10 +132,11 @@ mod tests {
         }
         assert!(!candidates.take(record(&first), 1, 3));
         let (found, is_whole) = candidates.compare();
-        if !is_whole {
+        if is_one(&record(&first), &record(&first)).is_err() {
             // A kernel may be built without.
             return;
         }
+        assert!(is_whole);
         let of = |file: &File| {
             let of = record(file).descriptor;
             let mut found = found.iter();
