@@ -108,56 +108,63 @@ fn others() -> Scenario {
     }
 }
 
-/// Where the kernel interrupts whoever is in the middle of a program, nobody else may be missed for it. The silent
-/// neighbours are the crowd.
-fn crowd() -> Scenario {
+/// A container that sees the host's processes hides in a crowd. The silent neighbours are the crowd.
+fn hiding(id: &'static str, does: &'static str, session: Session, steps: Vec<Step>) -> Scenario {
     Scenario {
-        id: "crowd",
-        does: "a thread opens the host's files while many others of the same processor open their container's",
-        session: Session::Default,
+        id,
+        does,
+        session,
         containers: vec![watcher()],
-        steps: in_a_crowd!(Crowd),
+        steps,
     }
+}
+
+/// Where the kernel interrupts whoever is in the middle of a program, nobody else may be missed for it.
+fn crowd() -> Scenario {
+    hiding(
+        "crowd",
+        "a thread opens the host's files while many others of the same processor open their container's",
+        Session::Default,
+        in_a_crowd!(Crowd),
+    )
 }
 
 /// The same of who asks for access to another process.
 fn asks() -> Scenario {
-    Scenario {
-        id: "crowd-asks",
-        does: "a thread reads a link of a host's process while many others of the same processor read their own",
-        session: Session::Default,
-        containers: vec![watcher()],
-        steps: vec![go(
-            "link",
-            |places| {
-                let other = format!("/hostproc/{}/exe", places.pid(Whom::Host));
-                Act::Noise(NoiseAct::Asks { other })
-            },
-            &[reached()],
-        )],
-    }
+    let link = go(
+        "link",
+        |places| {
+            let other = format!("/hostproc/{}/exe", places.pid(Whom::Host));
+            Act::Noise(NoiseAct::Asks { other })
+        },
+        &[reached()],
+    );
+    hiding(
+        "crowd-asks",
+        "a thread reads a link of a host's process while many others of the same processor read their own",
+        Session::Default,
+        vec![link],
+    )
 }
 
 /// The same of tasks that are born there.
 fn births() -> Scenario {
-    Scenario {
-        id: "crowd-births",
-        does: "children open the host's files and end, while many threads of the same processor make more of them",
-        session: Session::Default,
-        containers: vec![watcher()],
-        steps: in_a_crowd!(Births),
-    }
+    hiding(
+        "crowd-births",
+        "children open the host's files and end, while many threads of the same processor make more of them",
+        Session::Default,
+        in_a_crowd!(Births),
+    )
 }
 
 /// The same of tasks whose births nothing told of at all: whoever meets one tells of it.
 fn unborn() -> Scenario {
-    Scenario {
-        id: "unborn",
-        does: "children of whose birth nobody told open the host's files and end",
-        session: Session::Unborn,
-        containers: vec![watcher()],
-        steps: in_a_crowd!(Births),
-    }
+    hiding(
+        "unborn",
+        "children of whose birth nobody told open the host's files and end",
+        Session::Unborn,
+        in_a_crowd!(Births),
+    )
 }
 
 /// The silent neighbour: both are the container's.
