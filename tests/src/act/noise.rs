@@ -154,7 +154,8 @@ impl Shifting {
         }
         let bytes = [const { AtomicU8::new(0) }; FAMILY + ROOM];
         let family = (libc::AF_UNIX as u16).to_ne_bytes();
-        for (place, byte) in bytes.iter().zip(family) {
+        // From the first call on there is a whole path: the beginning of one would name a directory on the way.
+        for (place, byte) in bytes.iter().zip(family.into_iter().chain(padded[0])) {
             place.store(byte, Ordering::Relaxed);
         }
         Ok(Self {
