@@ -110,7 +110,8 @@ impl Engine {
         let Some(place) = place else { return false };
         let answer = match self.naming.retries[place].pending {
             Pending::Name(id) => answer.filter(|a| !self.is_about_another(id, a)),
-            Pending::Start(_) | Pending::Resumed(_) | Pending::Found(_) => answer,
+            Pending::Start(of) => answer.filter(|a| !self.is_anothers(&of, a)),
+            Pending::Resumed(_) | Pending::Found(_) => answer,
         };
         if answer.is_none() && self.naming.retries[place].left > 0 {
             self.naming.retries[place].asked = None;

@@ -61,11 +61,6 @@ impl Compartment {
     pub(super) const fn has_own_pid(&self) -> bool {
         self.own_pid
     }
-
-    /// Whether an answer is about another container in the same cgroup; see [`names_another`].
-    pub(super) fn is_anothers(&self, answer: &ContainerAnswer, state: &TaskState) -> bool {
-        self.own_pid && names_another(answer, state)
-    }
 }
 
 /// Whether an answer is about another container in the same cgroup: its first process is another than this one,
@@ -75,6 +70,26 @@ fn names_another(answer: &ContainerAnswer, state: &TaskState) -> bool {
 }
 
 impl Engine {
+    /// Whether an answer is about another container in the same cgroup than this compartment's. Where the task's number
+    /// says nothing, that container must be known, and the task none of it.
+    pub(in crate::engine) fn is_anothers(
+        &self,
+        compartment: &Compartment,
+        answer: &ContainerAnswer,
+    ) -> bool {
+        let Some(task) = self.world.task(&compartment.key) else {
+            return false;
+        };
+        if compartment.own_pid {
+            return names_another(answer, &task.state);
+        }
+        let init = answer.init_pid.and_then(|pid| self.world.tasks.get(&pid));
+        init.is_some_and(|init| {
+            let of = self.world.entities.get(&init.label);
+            init.label != task.label && of.is_some_and(|of| of.init == init.state.key)
+        })
+    }
+
     /// Whether an answer is about another container than this one, see [`names_another`].
     pub(in crate::engine) fn is_about_another(
         &self,
@@ -207,7 +222,7 @@ impl Engine {
         }
         let state = task.state;
         let ids = *self.world.ns.ids(task.set);
-        let answer = answer.filter(|a| !pending.is_anothers(a, &state));
+        let answer = answer.filter(|a| !self.is_anothers(pending, a));
         let pid_is_anothers = self
             .world
             .ns

@@ -87,7 +87,7 @@ impl Engine {
         let Some(task) = self.world.task(&compartment.key()) else {
             return;
         };
-        let answer = answer.filter(|answer| !compartment.is_anothers(answer, &task.state));
+        let answer = answer.filter(|answer| !self.is_anothers(compartment, answer));
         let runs = match answer.and_then(|answer| answer.waits) {
             Some(waits) => !waits,
             // Without a pid namespace of its own it does not begin before it has a name.

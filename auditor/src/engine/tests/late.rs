@@ -76,6 +76,37 @@ fn the_baseline_is_what_it_had_when_its_program_began() {
     );
 }
 
+/// Where two such containers have one cgroup, the answer about the first says nothing of the second.
+#[test]
+fn a_neighbours_name_does_not_end_the_wait() {
+    let mut m = Machine::new("");
+    m.engine.config.syscalls = crate::model::syscalls::of("x86_64");
+    m.name("/late", "first");
+    let first = m.runc_unnamed_with_host_pids(50, "/late");
+    m.names_init("/late", first);
+    let second = m.runc_unnamed_with_host_pids(50, "/late");
+    m.out.clear();
+    assert_ne!(m.label_of(first), "host");
+    m.access(second, 1, PTRACE, ATTACH, 0);
+    m.tick(100_000_000);
+    assert_eq!(m.label_of(second), "host");
+    m.name("/late", "second");
+    m.names_init("/late", second);
+    m.tick(100_000_000);
+    let found = m.violations();
+    let told: Vec<_> = found
+        .iter()
+        .map(|f| (f.rule, f.subject.id.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (RuleId::SharedCgroup, "runc:first"),
+            (RuleId::ProcessControl, "runc:second")
+        ]
+    );
+}
+
 /// Who is no container's has done nothing worth a word.
 #[test]
 fn what_no_runtime_knows_stays_the_hosts() {
