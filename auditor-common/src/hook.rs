@@ -183,7 +183,7 @@ hooks! {
     ITER_VMA = 55: "iter_vma", "iter/task_vma", Attach::Iter("task_vma"), Both, "memory that containers share by mapping one file";
     MOUNT_SETATTR = 56: "mount_setattr", "sys_mount_setattr", Attach::Fexit(SYS_MOUNT_SETATTR), Trampoline, "attributes of mounts that containers change by mount_setattr (found by sweep instead)";
     CAPABLE = 57: "capable", "cap_capable", Attach::TpBtf("cap_capable"), Both, "capabilities that containers use";
-    CAPABLE_EXIT = 58: "capable_exit", "cap_capable/return", Attach::Fexit("cap_capable"), Trampoline, "capabilities that containers use";
+    CAPABLE_ENTRY = 58: "capable_entry", "cap_capable/entry", Attach::Fentry("cap_capable"), Trampoline, "capabilities that containers use";
     SPLICE = 59: "splice", "do_splice", Attach::Fentry("do_splice"), Trampoline, "containers that splice into sockets of the kernel's crypto";
     GET_TREE = 60: "get_tree", "vfs_get_tree", Attach::Fexit("vfs_get_tree"), Trampoline, "devices that containers mount and unmount within a tick";
     SYS_ENTER = 61: "sys_calls", "sys_enter", Attach::TpBtf("sys_enter"), OnDemand, "system calls that containers make";

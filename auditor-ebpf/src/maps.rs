@@ -25,7 +25,7 @@ const MAX_SENT: u32 = 4096;
 /// Groups of tasks whose use of capabilities is remembered.
 const MAX_USERS: u32 = 4096;
 /// Questions for capabilities that are remembered as they were asked.
-const RECENT_LEN: usize = 1024;
+pub const RECENT_LEN: usize = 1024;
 /// Ways in which the agent asks for capabilities.
 const MAX_OWN_USES: u32 = 1024;
 
@@ -194,9 +194,9 @@ impl<const LEN: usize> Flags<LEN> {
 #[repr(transparent)]
 pub struct Recent(UnsafeCell<[Asked; RECENT_LEN]>);
 
-/// A question: the thread's id and how it asked; addresses of its nsproxy, the credentials, and the user namespace asked
-/// about. They never leave the kernel.
-type Asked = [u64; 4];
+/// A question: ids of the thread and how it asked; and two addresses, which never leave the kernel: of the credentials and the
+/// user namespace asked about, or of the nsproxy and the credentials.
+pub type Asked = [u64; 4];
 
 // SAFETY: only whole words are read and written. Of two that write one place at a time something may stay that neither
 // wrote; it holds until the agent has all told anew.
@@ -206,7 +206,7 @@ impl Recent {
     /// The four words of a place. The mask is what the verifier knows the bounds by: it must be the last that happens to the
     /// number, whatever the compiler knows.
     #[inline(always)]
-    pub fn at(&self, place: u32) -> *mut u64 {
+    pub fn at(&self, place: u64) -> *mut u64 {
         let mut place = place as usize;
         // SAFETY: nothing but the register is touched.
         unsafe {

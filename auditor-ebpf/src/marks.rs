@@ -72,24 +72,36 @@ pub const fn is_blank(mark: u8) -> bool {
 /// The mark of the running task, or of its process.
 #[inline(always)]
 pub fn of_current() -> u8 {
-    of(current::pid_tgid())
+    let id = current::pid_tgid();
+    or_process(of_thread(id), id)
 }
 
 /// As [`of_current`], with the thread's id; the agent's own tasks have [`OWN`].
 #[inline(always)]
 pub fn of_current_or_own() -> (u32, u8) {
     let id = current::pid_tgid();
-    let mut mark = of(id);
+    (id as u32, or_own(of_thread(id), id))
+}
+
+/// The mark of a thread itself, by its ids.
+#[inline(always)]
+pub fn of_thread(id: u64) -> u8 {
+    MARKS.get(id as u32)
+}
+
+/// The mark of a thread, or of its process where it has none; the agent's own have [`OWN`].
+#[inline(always)]
+pub fn or_own(mark: u8, id: u64) -> u8 {
+    let mark = or_process(mark, id);
     if (id >> 32) as u32 == OWN_TGID.load() {
-        mark |= OWN;
+        return mark | OWN;
     }
-    (id as u32, mark)
+    mark
 }
 
 #[inline(always)]
-fn of(id: u64) -> u8 {
+fn or_process(mark: u8, id: u64) -> u8 {
     let (tid, tgid) = (id as u32, (id >> 32) as u32);
-    let mark = MARKS.get(tid);
     if mark == 0 && tid != tgid {
         return MARKS.get(tgid);
     }

@@ -64,7 +64,7 @@ unsafe fn call<A: Access>(task: Ptr, tid: u32, mark: u8, number: u64) {
             cred as u64,
             0,
         ];
-        let place = tid << 6 ^ number as u32;
+        let place = u64::from(tid) << 6 ^ number;
         let kept = RECENT_CALLS.at(place);
         let is = |word: usize| read_volatile(kept.wrapping_add(word)) == words[word];
         if is(0) && is(1) && is(2) {

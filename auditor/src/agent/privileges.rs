@@ -192,7 +192,7 @@ pub(super) fn seen(engine: &Engine, run: &str) -> History {
 fn take(engine: &Engine, run: &str, into: &mut Observation) {
     let config = engine.config();
     let works = |index: u16| config.working & (1 << index) != 0;
-    let sight = match (works(hook::CAPABLE), works(hook::CAPABLE_EXIT)) {
+    let sight = match (works(hook::CAPABLE), works(hook::CAPABLE_ENTRY)) {
         (true, _) => Sight::Uses,
         (false, true) => Sight::Probes,
         (false, false) => Sight::None,

@@ -135,7 +135,7 @@ impl Sensor {
 
     /// Whether a hook sees which capabilities tasks ask for.
     pub(super) fn sees_uses(&self) -> bool {
-        self.working & (1 << hook::CAPABLE | 1 << hook::CAPABLE_EXIT) != 0
+        self.working & (1 << hook::CAPABLE | 1 << hook::CAPABLE_ENTRY) != 0
     }
 
     /// How the agent itself asked for capabilities since the last call.

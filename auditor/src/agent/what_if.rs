@@ -106,7 +106,7 @@ fn whole(engine: &Engine, a: &str, b: &str) -> Option<ScanPair> {
 
 /// Whether uses of capabilities were seen.
 fn watched(engine: &Engine) -> bool {
-    let seen = 1 << hook::CAPABLE | 1 << hook::CAPABLE_EXIT;
+    let seen = 1 << hook::CAPABLE | 1 << hook::CAPABLE_ENTRY;
     engine.config().tier != Tier::Scan && engine.config().working & seen != 0
 }
 

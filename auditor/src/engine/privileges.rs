@@ -312,8 +312,12 @@ impl Engine {
 
     /// Programs were left out. Where that happens it happens all the time, and telling everything anew is dear.
     pub(super) fn renew_skipped_uses(&mut self, by_hook: &BTreeMap<u16, u64>) {
-        let is_of_uses =
-            |index: &u16| matches!(*index, hook::CAPABLE | hook::CAPABLE_ENTRY | hook::SYS_ENTER);
+        let is_of_uses = |index: &u16| {
+            matches!(
+                *index,
+                hook::CAPABLE | hook::CAPABLE_ENTRY | hook::SYS_ENTER
+            )
+        };
         let due_ns = self.ledger.renewed_ns.saturating_add(RENEW_SKIPPED_NS);
         if by_hook.keys().any(is_of_uses) && self.now_ns >= due_ns {
             self.ledger.renewed_ns = self.now_ns;

@@ -215,7 +215,7 @@ const INSTEAD: [(&[u16], &[u16]); 18] = [
         &[hook::ENTER_SOCKET],
     ),
     // A tracepoint that only some kernels have is cheaper than the trampoline, and works in both tiers.
-    (&[hook::CAPABLE], &[hook::CAPABLE_EXIT]),
+    (&[hook::CAPABLE], &[hook::CAPABLE_ENTRY]),
     // Nothing sees these in the other tier. Each stands for itself: one that is refused takes no other with it.
     (&[hook::UNIX_SEND], &[]),
     (&[hook::FILE_RECEIVE], &[]),
@@ -258,7 +258,7 @@ pub const fn seen_only_by(index: u16) -> Option<&'static str> {
             "containers that read others' processes by links in /proc or by performance events",
         ),
         hook::EXIT_KERNEL => Some("containers that make a userfaultfd"),
-        hook::CAPABLE_EXIT => Some("which capabilities the kernel only probed for"),
+        hook::CAPABLE_ENTRY => Some("which capabilities the kernel only probed for"),
         _ => None,
     }
 }
@@ -388,9 +388,9 @@ impl Loaded {
         // First what sees which capabilities the rest takes.
         self.attach(hook::CAPABLE, options);
         if self.hooks[usize::from(hook::CAPABLE)] != Attached::Yes
-            && is_wanted(hook::CAPABLE_EXIT, options)
+            && is_wanted(hook::CAPABLE_ENTRY, options)
         {
-            self.attach(hook::CAPABLE_EXIT, options);
+            self.attach(hook::CAPABLE_ENTRY, options);
         }
         for (index, spec) in (0_u16..).zip(HOOKS) {
             let is_agent = spec.attach == Attach::Agent || index == hook::CAPABLE;

@@ -10,7 +10,7 @@ use crate::scenario::{
 /// What asks for `SYS_BOOT`, and restarts nothing.
 const REBOOT: &str = "reboot";
 /// One of these hooks tells uses.
-const SEEN: Requires = Requires::AnyOf(&["cap_capable", "cap_capable/return"]);
+const SEEN: Requires = Requires::AnyOf(&["cap_capable", "cap_capable/entry"]);
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {

@@ -56,7 +56,7 @@ pub const fn hooks_of(act: Act) -> &'static [u16] {
         Act::Socket => &[hook::SOCKET_CREATE, hook::ENTER_SOCKET],
         Act::Splice => &[hook::SPLICE, hook::ENTER_SOCKET],
         Act::SendFile => &[hook::SPLICE_DIRECT, hook::ENTER_SOCKET],
-        Act::Capability => &[hook::CAPABLE, hook::CAPABLE_EXIT],
+        Act::Capability => &[hook::CAPABLE, hook::CAPABLE_ENTRY],
         Act::Signal => &[hook::SIGNAL_GENERATE],
         Act::Trace => &[hook::PTRACE_ACCESS, hook::ENTER_ACCESS, hook::EXIT_ACCESS],
         Act::Limit => &[hook::TASK_PRLIMIT, hook::ENTER_ACCESS, hook::EXIT_ACCESS],

@@ -105,7 +105,7 @@ pub(crate) fn opens(auditor: &Path) -> Result<()> {
 
 /// Checks of capabilities: a watch by one that does not look at them.
 pub(crate) fn checks(auditor: &Path) -> Result<()> {
-    let blind = ["cap_capable", "cap_capable/return"].map(|hook| format!("--without-hook={hook}"));
+    let blind = ["cap_capable", "cap_capable/entry"].map(|hook| format!("--without-hook={hook}"));
     let compare =
         |load: &dyn Fn() -> Result<f64>| compare_watches([Some(&blind), Some(&[])], auditor, load);
     let cost = compare(&load::host_checks)?;
