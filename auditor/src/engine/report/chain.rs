@@ -12,7 +12,7 @@ use super::super::rule::{Draft, DraftKind};
 use super::limit::Key;
 use crate::inventory::container::SpecSummary;
 use crate::model::facts::{EntityId, HOST};
-use crate::model::output::Finding;
+use crate::model::output::{Evidence, Finding};
 use crate::model::{NsKind, RuleId, Severity, Transition, capability, text};
 use auditor_common::hook;
 use auditor_common::record::{TaskKey, known, ns};
@@ -190,7 +190,7 @@ const fn leave(transition: Option<Transition>) -> Leave {
             binds: None,
             ..NO_LEAVE
         },
-        // By path, or by an abstract name.
+        // See [`leave_for`].
         Some(Transition::T8) => Leave {
             shared: &[NsKind::Mnt, NsKind::Net],
             binds: None,
@@ -211,6 +211,30 @@ const fn leave(transition: Option<Transition>) -> Leave {
             ..NO_LEAVE
         },
         _ => NO_LEAVE,
+    }
+}
+
+/// What explains a finding. A socket that has a path is reached by a mount, and one that has an abstract name by a network.
+fn leave_for(draft: &Draft) -> Leave {
+    let all = leave(draft.transition);
+    match socket_name(draft) {
+        Some(name) if name.starts_with('@') => Leave {
+            shared: &[NsKind::Net],
+            binds: Some(&[]),
+            ..all
+        },
+        Some(_) => Leave {
+            shared: &[NsKind::Mnt],
+            ..all
+        },
+        None => all,
+    }
+}
+
+fn socket_name(draft: &Draft) -> Option<&str> {
+    match &draft.observed {
+        Some(Evidence::Socket { name, .. }) => name.as_deref(),
+        _ => None,
     }
 }
 
@@ -280,8 +304,8 @@ impl Engine {
                 ..Chain::default()
             };
         }
-        let leave = leave(draft.transition);
-        let mut explained_by = self.configured(&leave, who, whom);
+        let leave = leave_for(draft);
+        let mut explained_by = self.configured(&leave, who, whom, socket_name(draft));
         if weakening.is_empty()
             && explained_by.is_empty()
             && let Some((set, user_ns)) = moment.capabilities
@@ -319,8 +343,14 @@ impl Engine {
         seqs.split_off(seqs.len().saturating_sub(LISTED))
     }
 
-    /// What an entity's configuration has of what explains a transition.
-    fn configured(&self, leave: &Leave, who: EntityId, whom: EntityId) -> Vec<String> {
+    /// What an entity's configuration has of what explains a transition, by a path that it has inside if that is known.
+    fn configured(
+        &self,
+        leave: &Leave,
+        who: EntityId,
+        whom: EntityId,
+        path: Option<&str>,
+    ) -> Vec<String> {
         let Some(entity) = self.world.entities.get(&who) else {
             return Vec::new();
         };
@@ -347,7 +377,7 @@ impl Engine {
             words.push("user".to_owned());
         }
         if let Some(spec) = entity.answer.as_ref().and_then(|a| a.spec.as_ref()) {
-            words.extend(bound(spec, leave.binds));
+            words.extend(bound(spec, leave.binds, path));
             if leave.unmasked && spec.readonly_paths.is_empty() {
                 words.push("unmasked".to_owned());
             }
@@ -372,22 +402,41 @@ fn named(set: u64, wanted: &[&str]) -> Vec<String> {
     names.map(|&name| name.to_owned()).collect()
 }
 
-/// The first directory of the host that a spec binds and that is, holds, or lies in one of these.
-fn bound(spec: &SpecSummary, wanted: Option<&[&str]>) -> Option<String> {
-    let is_in = |inner: &str, outer: &str| {
-        inner
-            .strip_prefix(outer.trim_end_matches('/'))
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
+/// The directory of the host that a spec binds and that is, holds, or lies in one of these: the one that a path inside lies
+/// in. The path may have led over a symbolic link: then one that has its name, else the first.
+fn bound(spec: &SpecSummary, wanted: Option<&[&str]>, path: Option<&str>) -> Option<String> {
     let fits = |source: &str| {
         wanted.is_none_or(|wanted| wanted.iter().any(|w| is_in(source, w) || is_in(w, source)))
     };
-    let mut binds = spec.mounts.iter().filter(|mount| mount.is_bind());
-    binds.find_map(|mount| {
-        let source = mount.source.as_deref().filter(|s| s.starts_with('/'))?;
-        fits(source).then(|| {
-            let short: String = source.chars().take(PATH).collect();
-            format!("bind {}", text::escape(short.as_bytes()))
-        })
+    let mut best: Option<(usize, &str)> = None;
+    for mount in spec.mounts.iter().filter(|mount| mount.is_bind()) {
+        let source = mount.source.as_deref().filter(|s| s.starts_with('/'));
+        let Some(source) = source.filter(|source| fits(source)) else {
+            continue;
+        };
+        let place = mount.destination.as_str();
+        let closeness = match path {
+            Some(path) if is_in(path, place) => 1 + place.len(),
+            Some(path) if file_name(path) == file_name(place) => 1,
+            _ => 0,
+        };
+        if best.is_none_or(|(before, _)| closeness > before) {
+            best = Some((closeness, source));
+        }
+    }
+    best.map(|(_, source)| {
+        let short: String = source.chars().take(PATH).collect();
+        format!("bind {}", text::escape(short.as_bytes()))
     })
+}
+
+/// Whether a path is another one, or lies in it.
+fn is_in(inner: &str, outer: &str) -> bool {
+    inner
+        .strip_prefix(outer.trim_end_matches('/'))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }

@@ -3,17 +3,18 @@
 //! Repeats of one finding are *folded*: the first is told at once, the last when the window ends. What
 //! one (rule, subject) says about ever new objects is limited in *rate*: beyond it the first waits for
 //! the next line that the rate allows, or for a tick. Each line says how many it stands for beside its
-//! own. So at the end of a stream, lines and what they suppress add up to all findings.
+//! own. So at the end of a stream, lines and what they suppress add up to all findings. Both go by severity,
+//! too: nothing mild stands for what is worse, and no flood of it delays that.
 
 use super::super::rule::{Draft, DraftKind};
 use crate::model::facts::EntityId;
 use crate::model::output::Finding;
-use crate::model::{Dimension, RuleId};
+use crate::model::{Dimension, RuleId, Severity};
 use std::collections::BTreeMap;
 
 /// Folds kept at once. Beyond it findings are not folded, only limited in rate.
 const MAX_FOLDS: usize = 1 << 14;
-/// Lines that one (rule, subject) may emit in a burst.
+/// Lines that one (rule, subject) may emit of one severity in a burst.
 const BURST: u32 = 64;
 /// How long it takes until it may emit one more.
 const REFILL_NS: u64 = 250_000_000;
@@ -27,6 +28,7 @@ pub(super) struct Key {
     pub(super) object: EntityId,
     dimension: Dimension,
     pub(super) object_id: u64,
+    severity: Severity,
 }
 
 impl Key {
@@ -38,16 +40,17 @@ impl Key {
             object: draft.object,
             dimension: draft.dimension,
             object_id: draft.object_id,
+            severity: draft.severity,
         }
     }
 
     /// What the rate is limited by. The kind of a rule's findings changes only with the policy.
     const fn source(&self) -> Source {
-        (self.kind, self.rule, self.subject)
+        (self.kind, self.rule, self.subject, self.severity)
     }
 }
 
-type Source = (DraftKind, RuleId, EntityId);
+type Source = (DraftKind, RuleId, EntityId, Severity);
 
 /// What is to be done with a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +184,22 @@ impl Limits {
         due
     }
 
+    /// What a rule said of a pair is over: its windows end, and the next finding is a line again. What waits in them.
+    pub(super) fn end(
+        &mut self,
+        rule: RuleId,
+        dimension: Dimension,
+        pair: (EntityId, EntityId),
+    ) -> Vec<Told> {
+        let is_over = |key: &Key, _: &mut Fold| {
+            let parties = (key.subject.min(key.object), key.subject.max(key.object));
+            (key.rule, key.dimension, parties) == (rule, dimension, pair)
+        };
+        let over = self.folds.extract_if(.., is_over);
+        over.filter_map(|(_, fold)| fold.waits.map(|told| *told))
+            .collect()
+    }
+
     /// Begins a window.
     fn begin(&mut self, key: Key, now_ns: u64) {
         if self.folds.len() < MAX_FOLDS {
@@ -194,7 +213,7 @@ impl Limits {
     /// An entity is gone. What waits is told in its time.
     pub(super) fn forget(&mut self, id: EntityId) {
         self.buckets
-            .retain(|(_, _, subject), bucket| *subject != id || bucket.waits.is_some());
+            .retain(|(_, _, subject, _), bucket| *subject != id || bucket.waits.is_some());
     }
 
     /// Folds and buckets kept.

@@ -96,6 +96,9 @@ impl Engine {
                     self.reporter.pairs.remove(&(a, b));
                 }
             }
+            for told in self.reporter.limits.end(rule, dimension, (a, b)) {
+                self.push(told.key, told.finding, told.suppressed, out);
+            }
             let (subject, object) = if a == HOST { (b, a) } else { (a, b) };
             let message = format!(
                 "{} and {} are isolated again in dimension {dimension}",

@@ -1,35 +1,32 @@
 //! `kernel-knob` (T5): a container's task opens for writing, or writes, a setting of the whole machine.
 //!
 //! What a namespace has for itself is its owner's: network, IPC and host name settings, and everything below
-//! `/proc/PID`. Of a cgroup hierarchy only what acts on the whole machine counts; who moves whom is told by
+//! `/proc/PID`. Who is in the host's writes the host's. Of a cgroup hierarchy only what acts on the whole machine counts; who moves whom is told by
 //! `cgroup-migration`.
 
 use super::{Deed, Draft, DraftKind, name};
 use crate::engine::world::World;
 use crate::model::facts::HOST;
 use crate::model::output::Evidence;
-use crate::model::{Dimension, RuleId, Severity, Transition, Verdict, fs, text};
+use crate::model::{Dimension, NsKind, RuleId, Severity, Transition, Verdict, fs, text};
 use auditor_common::record::act;
 
 /// `FMODE_WRITE`, in `file.f_mode`.
 const WRITE: u64 = 2;
 
-/// Sysctls that a namespace has for itself: names, or beginnings that end in `/`, `.` or `*`.
-const NAMESPACED: [&str; 14] = [
-    "net/",
-    "user/",
-    "fs/mqueue/",
-    "kernel/hostname",
-    "kernel/domainname",
-    "kernel/shm",
-    "kernel/msg",
-    "kernel/sem",
-    "kernel/auto_msgmni",
-    "kernel/ns_last_pid",
-    "kernel/pid_max",
-    "kernel/yama/",
-    "kernel/apparmor",
-    "kernel/keys/",
+/// Sysctls that a namespace has for itself, by their beginnings. `pid_max` is one from 6.14.
+const NAMESPACED: [(&str, NsKind); 11] = [
+    ("net/", NsKind::Net),
+    ("user/", NsKind::User),
+    ("fs/mqueue/", NsKind::Ipc),
+    ("kernel/hostname", NsKind::Uts),
+    ("kernel/domainname", NsKind::Uts),
+    ("kernel/shm", NsKind::Ipc),
+    ("kernel/msg", NsKind::Ipc),
+    ("kernel/sem", NsKind::Ipc),
+    ("kernel/auto_msgmni", NsKind::Ipc),
+    ("kernel/ns_last_pid", NsKind::Pid),
+    ("kernel/pid_max", NsKind::Pid),
 ];
 
 /// Settings by which the kernel runs a program, loads code, or stops.
@@ -54,16 +51,25 @@ struct Knob {
 /// Drafts a finding for a file that is open for writing, or a sysctl that was written.
 pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
     let record = deed.record;
+    let has_own = |kind: NsKind| {
+        let id = world.ns.by_inum(kind, deed.state.ns[kind.slot()].inum);
+        id.and_then(|id| world.ns.get(id))
+            .is_none_or(|ns| !ns.initial)
+    };
     let (knob, value) = if record.act == act::SYSCTL {
         let mut parts = record.name().splitn(2, |&b| b == 0);
         let name = text::escape(parts.next().unwrap_or_default());
         let value = parts
             .next()
             .map(|value| text::escape(value.trim_ascii_end()));
-        (sysctl(&name), value)
+        (sysctl(&name, has_own), value)
     } else if record.arg1 & WRITE != 0 {
         (
-            file(record.object.fs_magic, &text::file_path(record.name())),
+            file(
+                record.object.fs_magic,
+                &text::file_path(record.name()),
+                has_own,
+            ),
             None,
         )
     } else {
@@ -90,7 +96,7 @@ pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
         confidence: deed.confidence,
         subject: deed.label,
         object: HOST,
-        object_id: text::stable_hash(knob.as_bytes()) ^ u64::from(value.is_some()),
+        object_id: text::stable_hash(knob.as_bytes()) ^ written(value.as_deref()),
         by_iota: false,
         verdict: Some(Verdict::Violated),
         expected: None,
@@ -102,14 +108,20 @@ pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
     });
 }
 
-/// What a path within a file system of this kind is; `None` where it is no setting of the whole machine.
-fn file(fs_magic: u32, path: &str) -> Option<Knob> {
+/// Tells values apart: one stands for no other, and for no mere opening.
+fn written(value: Option<&str>) -> u64 {
+    value.map_or(0, |value| text::stable_hash(value.as_bytes()) | 1)
+}
+
+/// What a path within a file system of this kind is; `None` where it is no setting of the whole machine. `has_own`: whether
+/// who writes has a namespace of that kind apart from the host's.
+fn file(fs_magic: u32, path: &str, has_own: impl Fn(NsKind) -> bool) -> Option<Knob> {
     match fs_magic {
         fs::PROC => match path.strip_prefix("/sys/") {
-            Some(name) => sysctl(name),
+            Some(name) => sysctl(name, has_own),
             None => proc(path),
         },
-        fs::SYSFS => sysfs(path),
+        fs::SYSFS => sysfs(path, has_own),
         fs::CGROUP => {
             let name = path.rsplit('/').next().unwrap_or_default();
             let machines = matches!(
@@ -133,8 +145,9 @@ fn file(fs_magic: u32, path: &str) -> Option<Knob> {
 }
 
 /// A sysctl, by its name below `/proc/sys`.
-fn sysctl(name: &str) -> Option<Knob> {
-    let own = NAMESPACED.iter().any(|known| name.starts_with(known));
+fn sysctl(name: &str, has_own: impl Fn(NsKind) -> bool) -> Option<Knob> {
+    let of = NAMESPACED.iter().find(|(known, _)| name.starts_with(known));
+    let own = of.is_some_and(|(_, kind)| has_own(*kind));
     (!own).then(|| weighed(name.to_owned()))
 }
 
@@ -147,8 +160,9 @@ fn proc(path: &str) -> Option<Knob> {
 }
 
 /// A file of sysfs. Network devices are in the network namespace of their own.
-fn sysfs(path: &str) -> Option<Knob> {
-    let own = path.starts_with("/devices/virtual/net/") || path.starts_with("/class/net/");
+fn sysfs(path: &str, has_own: impl Fn(NsKind) -> bool) -> Option<Knob> {
+    let of_net = path.starts_with("/devices/virtual/net/") || path.starts_with("/class/net/");
+    let own = of_net && has_own(NsKind::Net);
     (!own).then(|| weighed(format!("/sys{path}")))
 }
 
@@ -173,12 +187,12 @@ const fn high(name: String) -> Knob {
 #[cfg(test)]
 mod tests {
     use super::{file, sysctl};
-    use crate::model::{Severity, fs};
+    use crate::model::{NsKind, Severity, fs};
 
     /// Goal: settings of the machine are told from those of a namespace. Method: one of each kind.
     #[test]
     fn machines_and_namespaces() {
-        let severity = |magic, path| file(magic, path).map(|knob| knob.severity);
+        let severity = |magic, path| file(magic, path, |_| true).map(|knob| knob.severity);
         assert_eq!(
             severity(fs::PROC, "/sys/kernel/core_pattern"),
             Some(Severity::Critical)
@@ -211,6 +225,16 @@ mod tests {
             severity(fs::TRACEFS, "/kprobe_events"),
             Some(Severity::High)
         );
-        assert!(sysctl("net/core/somaxconn").is_none() && sysctl("kernel/modprobe").is_some());
+        let is_machines = |name, own: NsKind| sysctl(name, |kind| kind == own).is_some();
+        assert!(!is_machines("net/core/somaxconn", NsKind::Net));
+        assert!(is_machines("net/core/somaxconn", NsKind::Ipc));
+        assert!(is_machines("kernel/ns_last_pid", NsKind::Net));
+        for global in [
+            "kernel/modprobe",
+            "kernel/yama/ptrace_scope",
+            "kernel/keys/maxkeys",
+        ] {
+            assert!(sysctl(global, |_| true).is_some(), "{global}");
+        }
     }
 }

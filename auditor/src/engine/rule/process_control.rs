@@ -15,6 +15,8 @@ use auditor_common::record::{TaskKey, act, kernel_str, ns};
 /// Bit of a mode of access: not only to read (`PTRACE_MODE_ATTACH`).
 const MODE_ATTACH: u64 = 0x2;
 
+/// Where numbers of signals begin.
+const SIGNALS: u64 = 0x80;
 /// Number of what only reads.
 const READ: u64 = 8;
 
@@ -160,7 +162,12 @@ fn access(deed: &Deed<'_>) -> Option<Access> {
         })
     };
     match record.act {
-        act::SIGNAL => of(&format!("signal {}", record.arg0), Severity::High, 0),
+        // No signal stands for another one.
+        act::SIGNAL => of(
+            &format!("signal {}", record.arg0),
+            Severity::High,
+            SIGNALS | record.arg0 & 0x7f,
+        ),
         act::CONTROL => {
             let by_limits = record.header.hook == hook::TASK_PRLIMIT;
             if by_limits || matches!(deed.syscall, Some("prlimit64" | "setrlimit")) {

@@ -5,7 +5,7 @@ use super::machine::Machine;
 use crate::inventory::container::{DeclaredMount, DeclaredNamespace, NamespaceKind, SpecSummary};
 use crate::model::output::{Finding, Record};
 use crate::model::{NsKind, RuleId, Severity};
-use auditor_common::record::cause;
+use auditor_common::record::{act, cause, ns};
 
 const SYS_ADMIN: u64 = 1 << 21;
 
@@ -199,4 +199,40 @@ fn the_first_sweep_accuses_nobody_of_the_unexplained() {
     let found = findings(&mut again);
     assert!(!found.is_empty());
     assert!(found.iter().all(|f| !f.unexplained), "{found:#?}");
+}
+
+/// The way to a socket is the bind that it lies in, and a network where its name is none of a file.
+#[test]
+fn the_bind_that_leads_to_a_socket_explains() {
+    let bind = |source: &str, destination: &str| DeclaredMount {
+        destination: destination.into(),
+        source: Some(source.into()),
+        kind: Some("bind".into()),
+        options: Vec::new(),
+    };
+    let spec = SpecSummary {
+        mounts: vec![
+            bind("/sys", "/sys"),
+            bind("/srv/share", "/share"),
+            bind("/run/docker.sock", "/var/run/docker.sock"),
+        ],
+        ..SpecSummary::default()
+    };
+    let mut m = Machine::new("");
+    m.spec("/a", "a", spec);
+    let flags = super::machine::CLONE_NEW_ALL & !NsKind::Net.clone_flag();
+    let a = m.runc_from(1, 50, "/a", flags);
+    let daemon = m.fork(1, 0);
+    m.tasks.get_mut(&daemon).unwrap().comm[..8].copy_from_slice(b"dockerd\0");
+    m.exec(daemon, "/usr/bin/dockerd");
+    findings(&mut m);
+    let host = m.tasks[&1].ns[ns::MNT].inum;
+    for (name, way) in [
+        ("/share/db.sock", "bind /srv/share"),
+        ("/run/docker.sock", "bind /run/docker.sock"),
+        ("\0docker", "net"),
+    ] {
+        m.talk(a, act::CONNECT, daemon, host, name.as_bytes());
+        assert_eq!(critical(&mut m).explained_by, [way]);
+    }
 }

@@ -105,6 +105,7 @@ fn foreign_files_are_found_and_let_go() {
     let (a, b) = (m.runc(50, "/a"), m.runc(51, "/b"));
     m.reach(a, act::OPEN, 1, DIRECTORY, READ);
     m.reach(a, act::OPEN, b, REGULAR, READ);
+    m.reach(a, act::OPEN, b, REGULAR, READ);
     m.reach(a, act::RECEIVE, b, REGULAR, READ_WRITE);
     let found = m.findings();
     let facts: Vec<_> = found
@@ -117,8 +118,9 @@ fn foreign_files_are_found_and_let_go() {
         [
             (rule, "host", Severity::Critical, Dimension::References),
             (rule, "runc:b", Severity::High, Dimension::References),
+            (rule, "runc:b", Severity::Critical, Dimension::References),
         ],
-        "the third is a repeat of the second"
+        "the third is a repeat of the second, and the fourth is worse"
     );
     assert_eq!(
         found[0].message,

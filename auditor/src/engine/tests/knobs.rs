@@ -170,3 +170,49 @@ fn steps_before_are_for_the_record() {
     m.on_kernel(init, act::SPLICE, |record| record.arg0 = 38);
     assert_eq!(m.told(), [told]);
 }
+
+/// A flood of what is mild neither hides nor delays what is worse. Method: more settings than the rate allows, then the one
+/// that runs a program.
+#[test]
+fn a_flood_hides_nothing_worse() {
+    let mut m = Machine::new("");
+    m.name("/a", "a");
+    let a = m.runc(50, "/a");
+    for number in 0..200 {
+        m.opens(
+            a,
+            fs::PROC,
+            &format!("/sys/vm/setting{number}"),
+            0o100_644,
+            0,
+        );
+    }
+    m.opens(a, fs::PROC, "/sys/kernel/core_pattern", 0o100_644, 0);
+    let told = m.told();
+    assert!(told.len() < 100, "the rate is limited");
+    let worst = ("violation", RuleId::KernelKnob, Severity::Critical);
+    assert_eq!(told.last(), Some(&worst));
+}
+
+/// Every value that is written is told: the last one may be harmless.
+#[test]
+fn no_value_stands_for_another() {
+    let mut m = Machine::new("");
+    m.name("/a", "a");
+    let a = m.runc(50, "/a");
+    for value in ["core", "|/tmp/x", "core"] {
+        m.on_kernel(a, act::SYSCTL, |record| {
+            let text = format!("kernel/core_pattern\0{value}\n");
+            record.name[..text.len()].copy_from_slice(text.as_bytes());
+            record.name_len = text.len() as u32;
+        });
+    }
+    let values = m.take(|record| match record {
+        Record::Violation(f) => match f.observed {
+            Some(Evidence::Knob { value, .. }) => value,
+            _ => None,
+        },
+        _ => None,
+    });
+    assert_eq!(values, ["core", "|/tmp/x"]);
+}

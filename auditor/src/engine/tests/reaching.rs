@@ -37,7 +37,7 @@ impl Machine {
         });
     }
 
-    fn talk(&mut self, actor: u32, act: u32, listener: u32, mnt: u32, name: &[u8]) {
+    pub(super) fn talk(&mut self, actor: u32, act: u32, listener: u32, mnt: u32, name: &[u8]) {
         self.act(actor, act, |record| {
             record.header.hook = hook::UNIX_CONNECT;
             record.target.tid = listener;
