@@ -19,7 +19,8 @@ use crate::model::text;
 use auditor_common::record::TaskKey;
 use hashbrown::HashMap;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statat,
+    statx,
 };
 use rustix::io::Errno;
 use std::cell::OnceCell;
@@ -137,7 +138,7 @@ fn read(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory: OwnedFd = openat(CWD, format!("/proc/{}", key.tgid), flags, Mode::empty())?;
     let directory = directory.as_fd();
-    if !is(directory, key)? {
+    if !is(directory, look)? {
         return Ok(None);
     }
     let table = read_at(directory, "mountinfo", MAX_TABLE_LEN)?;
@@ -163,7 +164,7 @@ fn read(
             },
         },
     };
-    Ok(is(directory, key)?.then_some(read))
+    Ok(is(directory, look)?.then_some(read))
 }
 
 /// The root of the version 1 hierarchy that has device rules.
@@ -277,8 +278,9 @@ fn device_rules(text: &[u8]) -> Option<Vec<DeviceRule>> {
     (rules.len() < MAX_RULES).then_some(rules)
 }
 
-/// Whether a directory of /proc is this process's.
-fn is(directory: BorrowedFd<'_>, key: &TaskKey) -> io::Result<bool> {
+/// Whether a directory of /proc is this process's, and that is still in the mount namespace that is asked about.
+fn is(directory: BorrowedFd<'_>, look: &Look) -> io::Result<bool> {
+    let key = &look.key;
     let stat = read_at(directory, "stat", MAX_FILE_LEN)?;
     let stat = parse_stat(&stat).map_err(io::Error::other)?;
     let found = TaskKey {
@@ -286,7 +288,8 @@ fn is(directory: BorrowedFd<'_>, key: &TaskKey) -> io::Result<bool> {
         tgid: key.tgid,
         start_boottime_ns: stat.start_boottime_ns,
     };
-    Ok(same_task(&found, key))
+    let mnt_ns = statat(directory, "ns/mnt", AtFlags::empty())?.st_ino;
+    Ok(same_task(&found, key) && mnt_ns == u64::from(look.mnt_ns))
 }
 
 fn read_at(directory: BorrowedFd<'_>, file: &str, most: u64) -> io::Result<Vec<u8>> {
@@ -391,6 +394,7 @@ mod tests {
     use crate::model::setup::{DeviceRule, IdRange};
     use crate::sensor::procfs::parse_stat;
     use auditor_common::record::TaskKey;
+    use rustix::fs::{AtFlags, CWD, statat};
 
     fn look(always: bool) -> Look {
         let stat = parse_stat(&std::fs::read("/proc/self/stat").unwrap()).unwrap();
@@ -401,14 +405,17 @@ mod tests {
                 tgid: pid,
                 start_boottime_ns: stat.start_boottime_ns,
             },
-            mnt_ns: 1,
+            mnt_ns: statat(CWD, "/proc/self/ns/mnt", AtFlags::empty())
+                .unwrap()
+                .st_ino as u32,
             paths: vec!["/proc/self".to_owned(), "/proc/nothing".to_owned()],
             devices: false,
             always,
         }
     }
 
-    /// Goal: a process is seen once, again only when asked for, and never another with its id. Method: this one.
+    /// Goal: a process is seen once, again only when asked for, and never another with its id or in another mount namespace.
+    /// Method: this one.
     #[test]
     fn what_did_not_change_is_not_told() {
         let mut looker = Looker::default();
@@ -420,6 +427,9 @@ mod tests {
         let mut other = look(true);
         other.key.start_boottime_ns += 1_000_000_000;
         assert_eq!(looker.look(&other, None), None);
+        let mut elsewhere = look(true);
+        elsewhere.mnt_ns += 1;
+        assert_eq!(looker.look(&elsewhere, None), None);
     }
 
     /// Goal: maps and device rules are read as the kernel writes them, and what is none is passed over. Method: its

@@ -117,7 +117,7 @@ fn kernel() -> Scenario {
 fn devices() -> Scenario {
     Scenario {
         id: "mount-dev",
-        does: "a task mounts the machine's own device nodes, by old and new calls",
+        does: "a task mounts the machine's own device nodes, by old and new calls, and another file system of which there is one",
         session: Session::Default,
         containers: vec![Container::plain("a")],
         steps: vec![
@@ -131,6 +131,12 @@ fn devices() -> Scenario {
             go(
                 "devtmpfs-fd",
                 |_| mount_by_fd("devtmpfs", "/tmp/dev-fd"),
+                &[],
+                &[foreign("high")],
+            ),
+            go(
+                "securityfs",
+                |_| mount("securityfs", "/tmp/security", ""),
                 &[],
                 &[foreign("high")],
             ),

@@ -15,6 +15,18 @@ use std::collections::BTreeMap;
 /// Findings from one look: the rest is of the same kind.
 const MAX_DRAFTS: usize = 32;
 
+/// File systems of which there is one for the whole machine, whoever mounts it, and what is in them.
+const SINGLE: [(&str, &str); 8] = [
+    ("devtmpfs", "device nodes"),
+    ("debugfs", "kernel for debugging"),
+    ("tracefs", "tracing"),
+    ("securityfs", "security modules"),
+    ("selinuxfs", "security policy"),
+    ("configfs", "kernel objects"),
+    ("pstore", "records of crashes"),
+    ("efivarfs", "firmware variables"),
+];
+
 /// The tables that matter.
 #[derive(Debug)]
 pub struct Tables<'a> {
@@ -182,9 +194,8 @@ fn foreign(tables: &Tables<'_>, mount: &Mount, world: &World) -> Option<Wrong> {
         let says = format!("mounted a cgroup hierarchy of version 1{at}");
         return wrong(HOST, Severity::High, says);
     }
-    // There is one for the whole machine, whoever mounts it.
-    if fs_type == "devtmpfs" {
-        let says = format!("mounted the machine's device nodes ({fs_type}){at}");
+    if let Some((_, what)) = SINGLE.iter().find(|(single, _)| fs_type == single) {
+        let says = format!("mounted the machine's {what} ({fs_type}){at}");
         return wrong(HOST, Severity::High, says);
     }
     // Devices without a number of their own are of file systems that need none.

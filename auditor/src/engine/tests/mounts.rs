@@ -300,8 +300,10 @@ fn what_others_had_is_foreign() {
     let found = story.gains(mount(20, "/", "/hostproc", "proc"));
     assert!(found.iter().any(|f| f.severity == Severity::High));
     // The host has none mounted, and yet it is the machine's.
-    let found = story.gains(mount(6, "/", "/devices", "devtmpfs"));
-    assert_eq!(only(&found).0, Severity::High);
+    for (dev, kind) in [(6, "devtmpfs"), (7, "debugfs"), (8, "securityfs")] {
+        let found = story.gains(mount(dev, "/", &format!("/mnt/{kind}"), kind));
+        assert_eq!(only(&found).0, Severity::High);
+    }
 }
 
 /// A device is told when the kernel gets at it, whether or not anything is left of it by the next look, and once.
