@@ -67,8 +67,12 @@ fn finding(what: &str, f: &Finding, style: Style) -> String {
     place(&mut out, &f.head);
     let _ = writeln!(out, "  subject: {}", party(&f.subject));
     let _ = writeln!(out, "  object:  {}", party(&f.object));
-    if f.suppressed > 0 {
-        let _ = writeln!(out, "  {} repeats were folded into this line", f.suppressed);
+    match f.suppressed {
+        0 => {}
+        1 => out.push_str("  one repeat was folded into this line\n"),
+        many => {
+            let _ = writeln!(out, "  {many} repeats were folded into this line");
+        }
     }
     evidence(&mut out, f, style);
     possible(&mut out, f, style);
@@ -116,7 +120,11 @@ fn evidence(out: &mut String, f: &Finding, style: Style) {
         let class = f
             .pair_class
             .map_or(String::new(), |c| format!(" of {}", pair_class(c)));
-        let _ = writeln!(out, "  isolation:  ι{class} went from {before} to {after}");
+        let change = match before == after {
+            true => format!("is {after}, as before"),
+            false => format!("went from {before} to {after}"),
+        };
+        let _ = writeln!(out, "  isolation:  ι{class} {change}");
     }
     for (key, evidence) in [("expected:  ", &f.expected), ("observed:  ", &f.observed)] {
         if let Some(evidence) = evidence {

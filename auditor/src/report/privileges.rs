@@ -274,17 +274,17 @@ impl Observation {
             lost_events,
             skipped,
         } = self;
-        let containers: Vec<Observed> = unique(containers)
-            .into_iter()
-            .filter(|observed| {
-                names.is_empty() || names.iter().any(|name| is_meant(observed, name))
-            })
-            .collect();
+        let mut containers = unique(containers);
+        let strangers = strangers(&containers, names, history);
+        containers.retain(|observed| {
+            names.is_empty() || names.iter().any(|name| is_meant(observed, name))
+        });
         let together = match history {
             Some(history) => learned(history, &containers, names),
             None => together(&containers),
         };
         let mut may_miss = may_miss(&containers, forgotten, lost_events);
+        may_miss.extend(strangers);
         if skipped > 0 {
             may_miss.push(format!(
                 "the kernel left its programs out {skipped} times: what was done then was not seen"
@@ -301,6 +301,33 @@ impl Observation {
             containers: containers.iter().map(container).collect(),
         }
     }
+}
+
+/// Names that mean none of these containers, and no image of earlier runs; and who is there instead.
+fn strangers(containers: &[Observed], names: &[String], history: Option<&History>) -> Vec<String> {
+    let mut known = BTreeSet::new();
+    for one in containers {
+        let party = &one.privileges.party;
+        known.insert(party.name.as_ref().unwrap_or(&party.id).as_str());
+    }
+    let mut seen: Vec<&str> = known.iter().take(SHOWN).copied().collect();
+    let more = format!("{} more", known.len() - seen.len());
+    match known.len() {
+        0 => seen.push("nobody"),
+        many if many > SHOWN => seen.push(&more),
+        _ => {}
+    }
+    let is_strange = |name: &&String| {
+        let is_kept = history.is_some_and(|history| history.learned.contains_key(*name));
+        !is_kept && !containers.iter().any(|one| is_meant(one, name))
+    };
+    let says = |name| {
+        format!(
+            "no container is called \"{name}\" (seen: {})",
+            seen.join(", ")
+        )
+    };
+    names.iter().filter(is_strange).map(says).collect()
 }
 
 /// What is known of the images of containers, and, without names, of all others.
@@ -636,6 +663,8 @@ type Fits = fn(&CapabilityUse) -> bool;
 
 /// Columns of the words before a list.
 const WORD: usize = 9;
+/// Names that are listed where one is not found.
+const SHOWN: usize = 8;
 
 fn section(title: &str, sets: &CapabilitySets, style: Style, out: &mut String) {
     let began = match sets.from_start {
@@ -939,6 +968,14 @@ What this may miss
         assert_eq!(together.capabilities.execs, 6);
         let one = observation(all).report(SCHEMA, &["name-c".to_owned()], None);
         assert_eq!((one.containers.len(), one.together.len()), (1, 0));
+        let none = observation(vec![observed("a", None, 1, used(&[]))]);
+        let none = none.report(SCHEMA, &["nope".to_owned()], None);
+        let says = "no container is called \"nope\" (seen: name-a)";
+        assert!(
+            none.may_miss.iter().any(|sentence| sentence == says),
+            "{:?}",
+            none.may_miss
+        );
     }
 
     #[test]

@@ -33,14 +33,26 @@ pub(super) fn bytes(path: &Path) -> io::Result<BufReader<Box<dyn Read>>> {
     let from: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(io::stdin().lock())
     } else {
-        Box::new(File::open(path)?)
+        let file = File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Box::new(file)
     };
     Ok(BufReader::with_capacity(BUFFER_BYTES, from))
 }
 
 /// Opens a trace and reads its header.
 pub(super) fn open(path: &Path) -> anyhow::Result<Input> {
-    let bytes = bytes(path).map_err(|e| cannot("read", path, e))?;
+    let bytes = bytes(path).map_err(|error| match error.kind() {
+        io::ErrorKind::IsADirectory => {
+            let next = "give one trace of it: it reads one at a time";
+            Failure::new(format!("cannot read {}", path.display()), next)
+                .caused_by(error)
+                .into()
+        }
+        _ => cannot("read", path, error),
+    })?;
     TraceReader::open(bytes).map_err(|e| cannot("read", path, e))
 }
 

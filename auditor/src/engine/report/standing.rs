@@ -17,7 +17,14 @@ const MAX_PAIRS: usize = 1 << 16;
 #[derive(Clone, Debug, Default)]
 pub(super) struct PairState {
     /// Dimensions that were reported as violated and are not resolved.
-    violated: BTreeMap<Dimension, RuleId>,
+    violated: BTreeMap<Dimension, Said>,
+}
+
+/// By which rule, and of whom.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    rule: RuleId,
+    subject: EntityId,
 }
 
 impl Engine {
@@ -29,7 +36,11 @@ impl Engine {
         );
         if self.reporter.pairs.len() < MAX_PAIRS || self.reporter.pairs.contains_key(&pair) {
             let state = self.reporter.pairs.entry(pair).or_default();
-            state.violated.insert(draft.dimension, draft.rule);
+            let said = Said {
+                rule: draft.rule,
+                subject: draft.subject,
+            };
+            state.violated.insert(draft.dimension, said);
         }
     }
 
@@ -79,7 +90,7 @@ impl Engine {
             };
             self.report_standing(a, b, component.dimension, object, component.severity, out);
         }
-        for (dimension, rule) in said.violated {
+        for (dimension, Said { rule, subject }) in said.violated {
             let verdict = pair
                 .dimension(dimension)
                 .map_or(Verdict::Isolated, |d| d.verdict);
@@ -99,7 +110,7 @@ impl Engine {
             for told in self.reporter.limits.end(rule, dimension, (a, b)) {
                 self.push(told.key, told.finding, told.suppressed, out);
             }
-            let (subject, object) = if a == HOST { (b, a) } else { (a, b) };
+            let object = if subject == a { b } else { a };
             let message = format!(
                 "{} and {} are isolated again in dimension {dimension}",
                 rule::name(&self.world, subject),

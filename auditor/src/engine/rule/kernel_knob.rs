@@ -82,6 +82,9 @@ pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
     else {
         return;
     };
+    if is_of_childs_devices(&knob, deed, world) {
+        return;
+    }
     let verb = if value.is_some() {
         "set"
     } else {
@@ -106,6 +109,29 @@ pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
         ),
         observed: Some(Evidence::Knob { name: knob, value }),
     });
+}
+
+/// Whether a setting is which devices a cgroup below the container's own may use: what it makes for its own containers may
+/// use no more than it may itself.
+fn is_of_childs_devices(knob: &str, deed: &Deed<'_>, world: &World) -> bool {
+    let own = world
+        .entities
+        .get(&deed.label)
+        .and_then(|entity| world.task(&entity.init));
+    let Some((own, path)) = own.zip(knob.strip_prefix("cgroup")) else {
+        return false;
+    };
+    let below = |own: &str| {
+        let inner = path
+            .strip_prefix(own.trim_end_matches('/'))?
+            .strip_prefix('/')?;
+        inner.split_once('/').map(|(_, file)| file)
+    };
+    let is_childs = |own: &&str| **own != *"/" && below(own).is_some();
+    path.rsplit('/')
+        .next()
+        .is_some_and(|file| file.starts_with("devices."))
+        && world.cgroup_paths(&own.state).iter().any(is_childs)
 }
 
 /// Tells values apart: one stands for no other, and for no mere opening.

@@ -216,3 +216,21 @@ fn no_value_stands_for_another() {
     });
     assert_eq!(values, ["core", "|/tmp/x"]);
 }
+
+/// What a container lets its own containers use is its own business, and no more than it may use itself. What acts on the
+/// machine, and what it may use itself, is not.
+#[test]
+fn a_container_rules_the_devices_of_its_children() {
+    let mut m = Machine::new("");
+    m.name("/a", "a");
+    let a = m.runc(50, "/a");
+    let writes = |m: &mut Machine, path: &str| {
+        m.opens(a, fs::CGROUP, path, 0o100_644, 0);
+        m.told().len()
+    };
+    assert_eq!(writes(&mut m, "/a/inner/devices.allow"), 0);
+    assert_eq!(writes(&mut m, "/a/inner/deeper/devices.deny"), 0);
+    assert_eq!(writes(&mut m, "/a/devices.allow"), 1);
+    assert_eq!(writes(&mut m, "/ab/inner/devices.allow"), 1);
+    assert_eq!(writes(&mut m, "/a/inner/release_agent"), 1);
+}

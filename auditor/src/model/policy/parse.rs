@@ -295,10 +295,11 @@ impl<'t> File<'t> {
             .collect::<String>()
             .escape_debug()
             .collect();
-        self.refuse(
-            span,
-            format!("unknown {what} \"{name}\" (known: {})", known.join(", ")),
-        )
+        let known = match known[..] {
+            [] => "none is defined".to_owned(),
+            _ => format!("known: {}", known.join(", ")),
+        };
+        self.refuse(span, format!("unknown {what} \"{name}\" ({known})"))
     }
 
     fn mismatch<T>(&self, value: &Value<'_>, wanted: &str) -> Result<T, PolicyError> {

@@ -203,7 +203,7 @@ fn refusals_have_position_and_remedy() {
         ),
         (
             "[[allow]]\nrule='namespace-join'\nsubject='role:x'",
-            "3:9: unknown role \"x\" (known: )",
+            "3:9: unknown role \"x\" (none is defined)",
         ),
         (
             "[[share]]\nbetween=['host']",
