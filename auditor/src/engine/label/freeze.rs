@@ -19,6 +19,16 @@ use std::collections::BTreeSet;
 pub(super) const MAX_DESCENT: usize = 64;
 
 impl Engine {
+    /// A key that no living container has. Sandboxes of one session stand in one cgroup.
+    fn unused(&self, key: String) -> String {
+        let is_used = |key: &str| self.world.entities.values().any(|e| e.key == key);
+        if !is_used(&key) {
+            return key;
+        }
+        let mut numbered = (2_u32..).map(|number| format!("{key}#{number}"));
+        numbered.find(|key| !is_used(key)).unwrap_or(key)
+    }
+
     /// A container starts: what its first task has now is its baseline.
     pub(super) fn freeze(
         &mut self,
@@ -43,6 +53,9 @@ impl Engine {
         {
             // Names made inside of a container are that container's claims and stand under it.
             key = format!("{}/{key}", outer.key);
+        }
+        if identity.is_none() {
+            key = self.unused(key);
         }
         let id = self.world.new_entity_id();
         let (slots, territory, strangers) = self.claim(id, state, &ids, around, identity.is_some());

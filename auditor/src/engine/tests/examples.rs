@@ -841,6 +841,19 @@ fn a_neighbours_name_is_not_taken() {
     );
 }
 
+/// Containers that nobody knows, in one cgroup, have ids of their own, for as long as they live.
+#[test]
+fn strangers_in_one_cgroup_are_told_apart() {
+    let mut m = Machine::new("");
+    let sandboxes: Vec<u32> = (0..3).map(|_| m.runc_unnamed(50, "/session")).collect();
+    let ids: Vec<String> = sandboxes.iter().map(|&init| m.label_of(init)).collect();
+    let first = "unknown:/session";
+    assert_eq!(ids, [first, "unknown:/session#2", "unknown:/session#3"]);
+    m.exit(sandboxes[1]);
+    let again = m.runc_unnamed(50, "/session");
+    assert_eq!(m.label_of(again), "unknown:/session#2");
+}
+
 /// The start line comes first, and counts the containers that were there before the agent.
 #[test]
 fn the_start_line_counts_containers() {

@@ -322,11 +322,16 @@ impl Pseudonyms {
             ),
             None => (rest, String::new()),
         };
+        // Of several in one cgroup all but the first have a number.
+        let number = own
+            .rfind('#')
+            .filter(|at| own[at + 1..].parse::<u32>().is_ok());
+        let (own, number) = own.split_at(number.unwrap_or(own.len()));
         let own = match own.starts_with('/') {
             true => self.cgroup_path(own.as_bytes()),
             false => self.container_id(own.as_bytes()),
         };
-        format!("{runtime}:{own}{inner}")
+        format!("{runtime}:{own}{number}{inner}")
     }
 }
 
@@ -357,6 +362,10 @@ mod tests {
         assert_eq!(
             names.entity_key("unknown:/acme/db"),
             format!("unknown:{path}")
+        );
+        assert_eq!(
+            names.entity_key("unknown:/acme/db#2"),
+            format!("unknown:{path}#2")
         );
         let nested = names.entity_key("lxc:web/unknown:/acme/db/runc:web");
         assert_eq!(nested, format!("lxc:{web}/unknown:{path}/runc:{web}"));
