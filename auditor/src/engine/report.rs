@@ -284,8 +284,12 @@ impl Engine {
     /// Tells what was put off and is due (all, at the end of a stream).
     pub(super) fn tell_put_off(&mut self, out: &mut Vec<Record>, all: bool) {
         let (now_ns, window_ns) = (self.now_ns, self.config.fold_ns);
-        for told in self.reporter.limits.due(now_ns, window_ns, all) {
+        let due = self.reporter.limits.due(now_ns, window_ns, all);
+        for told in due.told {
             self.push(told.key, told.finding, told.suppressed, out);
+        }
+        for (a, b) in due.pairs {
+            self.report_pair(a, b, out);
         }
     }
 }

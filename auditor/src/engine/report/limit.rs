@@ -5,6 +5,9 @@
 //! the next line that the rate allows, or for a tick. Each line says how many it stands for beside its
 //! own. So at the end of a stream, lines and what they suppress add up to all findings. Both go by severity,
 //! too: nothing mild stands for what is worse, and no flood of it delays that.
+//!
+//! What was resolved and comes again is a line again. But what comes and goes all the time is said to stand, after a
+//! few times, until a window has passed.
 
 use super::super::rule::{Draft, DraftKind};
 use crate::model::facts::EntityId;
@@ -52,6 +55,9 @@ impl Key {
 
 type Source = (DraftKind, RuleId, EntityId, Severity);
 
+/// How often within a window a pair is said to be isolated again in one dimension.
+const RESOLUTIONS: u32 = 3;
+
 /// What is to be done with a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ruling {
@@ -75,7 +81,27 @@ pub(super) struct Told {
 #[derive(Debug)]
 struct Fold {
     since_ns: u64,
+    /// What it folds was resolved: the next one is a line.
+    is_over: bool,
     waits: Option<Box<Told>>,
+}
+
+/// How often a pair was isolated again in one dimension.
+#[derive(Debug)]
+struct Resolutions {
+    since_ns: u64,
+    times: u32,
+    /// It may be so by now, and that was not said.
+    is_withheld: bool,
+}
+
+/// What waited long enough.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// Lines.
+    pub(super) told: Vec<Told>,
+    /// Pairs that may be isolated again.
+    pub(super) pairs: Vec<(EntityId, EntityId)>,
 }
 
 #[derive(Debug)]
@@ -99,6 +125,7 @@ impl Bucket {
 pub(super) struct Limits {
     folds: BTreeMap<Key, Fold>,
     buckets: BTreeMap<Source, Bucket>,
+    resolved: BTreeMap<(EntityId, EntityId, Dimension), Resolutions>,
     /// Findings that will have no line of their own.
     suppressed: u64,
 }
@@ -110,7 +137,7 @@ impl Limits {
 
     /// Says what is to be done with a finding.
     pub(super) fn rule_on(&mut self, key: Key, now_ns: u64) -> Ruling {
-        if self.folds.contains_key(&key) {
+        if self.folds.get(&key).is_some_and(|fold| !fold.is_over) {
             return Ruling::Keep;
         }
         let bucket = self.buckets.entry(key.source()).or_insert(Bucket {
@@ -128,10 +155,18 @@ impl Limits {
             return Ruling::Counted;
         }
         bucket.tokens -= 1;
-        let waited = bucket.waits.take().map_or(0, |w| w.suppressed + 1);
-        self.suppressed += u64::from(waited > 0);
+        let waited = bucket.waits.take();
         self.begin(key, now_ns);
-        Ruling::Tell(waited)
+        let repeat = self.folds.get_mut(&key).and_then(|fold| {
+            fold.is_over = false;
+            fold.waits.take()
+        });
+        let mut stands_for = 0;
+        for put_off in [waited, repeat].into_iter().flatten() {
+            stands_for += put_off.suppressed + 1;
+            self.suppressed += 1;
+        }
+        Ruling::Tell(stands_for)
     }
 
     /// Keeps a finding on which the ruling was [`Ruling::Keep`].
@@ -154,11 +189,19 @@ impl Limits {
 
     /// What waited long enough: where a window of `window_ns` is over, and where the rate allows a line
     /// again. All that waits, at the end of a stream.
-    pub(super) fn due(&mut self, now_ns: u64, window_ns: u64, all: bool) -> Vec<Told> {
+    pub(super) fn due(&mut self, now_ns: u64, window_ns: u64, all: bool) -> Due {
         let mut due = Vec::new();
-        let over = |fold: &Fold| all || now_ns >= fold.since_ns.saturating_add(window_ns);
+        let over = |since_ns: u64| all || now_ns >= since_ns.saturating_add(window_ns);
+        let mut pairs = Vec::new();
+        self.resolved.retain(|(a, b, _), resolved| {
+            let is_over = over(resolved.since_ns);
+            if is_over && resolved.is_withheld {
+                pairs.push((*a, *b));
+            }
+            !is_over
+        });
         self.folds.retain(|_, fold| {
-            if !over(fold) {
+            if !over(fold.since_ns) {
                 return true;
             }
             let again = fold.waits.is_some();
@@ -181,23 +224,35 @@ impl Limits {
         for key in begun {
             self.begin(key, now_ns);
         }
-        due
+        Due { told: due, pairs }
     }
 
-    /// What a rule said of a pair is over: its windows end, and the next finding is a line again. What waits in them.
-    pub(super) fn end(
+    /// A pair is isolated again in a dimension, of which a rule told. Whether that is said now: then the next finding is a
+    /// line again.
+    pub(super) fn resolve(
         &mut self,
-        rule: RuleId,
-        dimension: Dimension,
+        (rule, dimension): (RuleId, Dimension),
         pair: (EntityId, EntityId),
-    ) -> Vec<Told> {
-        let is_over = |key: &Key, _: &mut Fold| {
+        now_ns: u64,
+    ) -> bool {
+        let place = (pair.0, pair.1, dimension);
+        if self.resolved.len() < MAX_FOLDS || self.resolved.contains_key(&place) {
+            let resolved = self.resolved.entry(place).or_insert(Resolutions {
+                since_ns: now_ns,
+                times: 0,
+                is_withheld: false,
+            });
+            if resolved.times == RESOLUTIONS {
+                resolved.is_withheld = true;
+                return false;
+            }
+            resolved.times += 1;
+        }
+        for (key, fold) in &mut self.folds {
             let parties = (key.subject.min(key.object), key.subject.max(key.object));
-            (key.rule, key.dimension, parties) == (rule, dimension, pair)
-        };
-        let over = self.folds.extract_if(.., is_over);
-        over.filter_map(|(_, fold)| fold.waits.map(|told| *told))
-            .collect()
+            fold.is_over |= (key.rule, key.dimension, parties) == (rule, dimension, pair);
+        }
+        true
     }
 
     /// Begins a window.
@@ -205,6 +260,7 @@ impl Limits {
         if self.folds.len() < MAX_FOLDS {
             self.folds.entry(key).or_insert(Fold {
                 since_ns: now_ns,
+                is_over: false,
                 waits: None,
             });
         }
@@ -214,6 +270,7 @@ impl Limits {
     pub(super) fn forget(&mut self, id: EntityId) {
         self.buckets
             .retain(|(_, _, subject, _), bucket| *subject != id || bucket.waits.is_some());
+        self.resolved.retain(|(a, b, _), _| *a != id && *b != id);
     }
 
     /// Folds and buckets kept.

@@ -66,7 +66,7 @@ impl Engine {
         }
     }
 
-    fn report_pair(&mut self, a: EntityId, b: EntityId, out: &mut Vec<Record>) {
+    pub(super) fn report_pair(&mut self, a: EntityId, b: EntityId, out: &mut Vec<Record>) {
         if !self.reporter.pairs.contains_key(&(a, b)) && !self.index.is_violated(a, b) {
             return;
         }
@@ -101,14 +101,15 @@ impl Engine {
             ) {
                 continue;
             }
+            let limits = &mut self.reporter.limits;
+            if !limits.resolve((rule, dimension), (a, b), self.now_ns) {
+                continue;
+            }
             if let Some(state) = self.reporter.pairs.get_mut(&(a, b)) {
                 state.violated.remove(&dimension);
                 if state.violated.is_empty() {
                     self.reporter.pairs.remove(&(a, b));
                 }
-            }
-            for told in self.reporter.limits.end(rule, dimension, (a, b)) {
-                self.push(told.key, told.finding, told.suppressed, out);
             }
             let object = if subject == a { b } else { a };
             let message = format!(
