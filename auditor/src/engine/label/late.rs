@@ -7,7 +7,7 @@
 
 use super::Engine;
 use super::compartment::Compartment;
-use super::freeze::MAX_DESCENT;
+use super::gather::MAX_DESCENT;
 use crate::engine::apply::Doer;
 use crate::engine::event::LossMark;
 use crate::engine::world::namespaces::SetId;

@@ -10,14 +10,15 @@
 //!
 //! Inside: `compartment` finds what may be a container and asks who it is, `resumed` asks about those that begin without
 //! an exec, `discover` about those whose exec nobody saw, `late` keeps what happens before there is an answer, `freeze`
-//! makes it one, `baseline` says how it came by what it has, `holding` keeps account of what its tasks hold, `end` ends it,
-//! and `restore` carries all of it over a restart of the agent.
+//! makes it one, `gather` says which tasks it has then, `baseline` how it came by what it has, `holding` keeps account of
+//! what its tasks hold, `end` ends it, and `restore` carries all of it over a restart of the agent.
 
 mod baseline;
 mod compartment;
 mod discover;
 mod end;
 mod freeze;
+mod gather;
 mod holding;
 mod late;
 mod restore;
