@@ -126,11 +126,7 @@ impl Engine {
         if let Some(label) = self.restored_label(&state.key) {
             self.set_label(tid, label);
         } else {
-            self.set_label(tid, parent_label);
-            let taken = self.take_label(tid);
-            if taken == parent_label {
-                self.recognise(tid);
-            }
+            self.label_found(tid, parent_label);
         }
         if record.cause == cause::EXEC {
             self.consider(tid);

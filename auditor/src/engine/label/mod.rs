@@ -170,10 +170,19 @@ impl Engine {
         taken
     }
 
+    /// A task whose birth nobody saw is its parent's, or of the container that it is inside of.
+    pub(in crate::engine) fn label_found(&mut self, tid: u32, parent: EntityId) {
+        self.set_label(tid, parent);
+        let taken = self.take_label(tid);
+        if taken == parent {
+            self.recognise(tid);
+        }
+    }
+
     /// A task whose birth nobody saw, in a container's cgroup *and* in the pid namespace that is that
     /// container's own: it is one of its tasks, whatever else it has left since. Nothing of the host
     /// gets there without first having all of the container's namespaces.
-    pub(in crate::engine) fn recognise(&mut self, tid: u32) {
+    fn recognise(&mut self, tid: u32) {
         let Some(task) = self.world.tasks.get(&tid) else {
             return;
         };

@@ -154,6 +154,25 @@ impl Engine {
         for (tid, label) in labels {
             self.set_label(tid, label);
         }
+        self.label_the_young();
+    }
+
+    /// What was born since is its parent's, or was sent in, as what a later sweep finds.
+    fn label_the_young(&mut self) {
+        if self.restored.made.is_empty() {
+            return;
+        }
+        let mut tids: Vec<(u64, u32)> = (self.world.tasks.values())
+            .map(|task| (task.state.key.start_boottime_ns, task.state.key.tid))
+            .collect();
+        tids.sort_unstable();
+        for (_, tid) in tids {
+            let Some(task) = self.world.tasks.get(&tid).filter(|t| t.label == HOST) else {
+                continue;
+            };
+            let parent = self.world.label(&task.state.parent);
+            self.label_found(tid, parent);
+        }
     }
 
     /// What must survive a restart of the agent.
