@@ -3,6 +3,7 @@
 mod calls;
 mod chain;
 mod checkpoint;
+mod cold;
 mod confinement;
 mod danger;
 mod discover;

@@ -38,7 +38,7 @@ pub(in crate::engine) enum Pending {
 }
 
 /// A task in a compartment of its own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Compartment {
     key: TaskKey,
     label: EntityId,
@@ -136,6 +136,9 @@ impl Engine {
         if self.pending.len() >= MAX_PENDING {
             return;
         }
+        if matches!(pending, Pending::Found(_)) {
+            self.found.note_question();
+        }
         let id = self.next_query;
         self.next_query += 1;
         self.pending.insert(id, pending);
@@ -171,8 +174,9 @@ impl Engine {
         if own == theirs || own == NO_NS || theirs == NO_NS {
             return false;
         }
-        // If it is somebody's, the task entered a container that is known already.
-        self.world.ns.get(own).is_none_or(|n| n.entity.is_none())
+        // If it is somebody's, the task entered a container that is known already, or left its own for the host.
+        let namespace = self.world.ns.get(own);
+        namespace.is_none_or(|n| n.entity.is_none() && !n.initial)
     }
 
     /// Whether a task lives in a compartment of its own that no container is known for.

@@ -7,7 +7,7 @@ use crate::engine::world::Entity;
 use crate::engine::world::namespaces::{NO_NS, NsIds, SetId};
 use crate::model::facts::{EntityId, HOST, NsId, ObjectKey, Origin};
 use crate::model::{Dimension, NsKind};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How a task became an entity's, which decides how the entity came by what the task brings.
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +185,37 @@ impl Engine {
             }
         }
         self.refresh_extras(&BTreeSet::from([id]));
+    }
+
+    /// At the start nobody knows who made what is in no container's baseline: the innermost container that all who are in
+    /// it belong to. An administrator of the host who is in it leaves it the host's.
+    pub(super) fn attribute_namespaces(&mut self) {
+        let baselines: BTreeSet<NsId> = (self.world.entities.values())
+            .flat_map(|entity| entity.ns)
+            .collect();
+        let mut users: BTreeMap<NsId, EntityId> = BTreeMap::new();
+        let mut holders: BTreeMap<NsId, BTreeSet<EntityId>> = BTreeMap::new();
+        for task in self.world.tasks.values() {
+            for id in self.world.ns.ids(task.set) {
+                if baselines.contains(id) {
+                    continue;
+                }
+                let of = users.entry(*id).or_insert(task.label);
+                while !self.world.contains(*of, task.label) {
+                    *of = self.world.entity(*of).parent;
+                }
+                holders.entry(*id).or_default().insert(task.label);
+            }
+        }
+        let mut labels = BTreeSet::new();
+        for (id, maker) in users {
+            if maker != HOST && self.world.ns.attribute(id, maker) {
+                labels.extend(holders.remove(&id).unwrap_or_default());
+            }
+        }
+        for label in labels {
+            self.rejudge(label);
+        }
     }
 
     /// Replaces what a task alone makes its container hold. All of it is acquired.

@@ -213,6 +213,17 @@ impl Kernel {
         gone
     }
 
+    /// What a task that is gone has borne has the first of its pid namespace for a parent from here on.
+    pub(super) fn reparent(&mut self, gone: &Task) {
+        let init = self.ns[gone.ns[ns::PID]].init;
+        let init = init.and_then(|tid| self.tasks.get(&tid)).map(|t| t.key);
+        for task in self.tasks.values_mut() {
+            if let Some(init) = init.filter(|_| task.parent == gone.key) {
+                task.parent = init;
+            }
+        }
+    }
+
     pub(super) fn mount_alive(&self, mnt: Obj) -> bool {
         self.kept.contains(&mnt) || self.tasks.values().any(|t| t.ns[ns::MNT] == mnt)
     }

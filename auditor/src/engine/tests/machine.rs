@@ -1,7 +1,7 @@
 //! Goal: histories by hand, in a line each. Method: a small simulated machine that writes the records
 //! which the kernel would, in the order in which real runtimes were seen to act.
 
-use crate::engine::{Config, Engine, Event};
+use crate::engine::{Config, Engine, Event, LossMark};
 use crate::inventory::container::{ContainerAnswer, Runtime, SpecSummary};
 use crate::model::NsKind;
 use crate::model::output::{Finding, Record};
@@ -29,6 +29,8 @@ pub(super) struct Machine {
     pub(super) capabilities: u64,
     /// As whom.
     pub(super) uid: u32,
+    /// In whose pid namespace, if not in their own.
+    pub(super) pids_of: Option<u32>,
 }
 
 pub(super) fn host_state(tid: u32) -> TaskState {
@@ -89,6 +91,7 @@ impl Machine {
             leak_cwd: false,
             capabilities: 0xa804_25fb,
             uid: 0,
+            pids_of: None,
         };
         machine.cgroup(1, "/");
         machine.tasks.insert(1, host_state(1));
@@ -214,10 +217,9 @@ impl Machine {
         };
         let for_children = state.ns[ns::PID_FOR_CHILDREN];
         state.ns[ns::PID] = for_children;
-        state.ns_tid = tid;
-        if for_children.inum != self.tasks[&parent].ns[ns::PID].inum {
-            state.ns_tid = 1;
-        }
+        let is_in = |task: &TaskState| task.ns[ns::PID].inum == for_children.inum;
+        let is_first = !self.tasks.values().any(is_in);
+        state.ns_tid = if is_first { 1 } else { tid };
         self.make_fresh(&mut state, flags, false);
         self.tasks.insert(tid, state);
         self.emit(tid, parent, cause::FORK, flags);
@@ -310,6 +312,23 @@ impl Machine {
         self.step(Event::Exec(&ExecRecord { task, filename }));
     }
 
+    /// A task's parent has ended, and this is its next one.
+    pub(super) fn adopt_by(&mut self, parent: u32, tid: u32) {
+        let parent = self.tasks[&parent].key;
+        self.tasks.get_mut(&tid).unwrap().parent = parent;
+    }
+
+    /// Events were lost.
+    pub(super) fn lose(&mut self) {
+        let mark = LossMark {
+            boottime_ns: self.now_ns,
+            place: "ring".to_owned(),
+            count: 1,
+            ..LossMark::default()
+        };
+        self.step(Event::Loss(&mark));
+    }
+
     pub(super) fn exit(&mut self, tid: u32) {
         let state = self.tasks.remove(&tid).unwrap();
         let header = self.header(kind::EXIT);
@@ -388,6 +407,9 @@ impl Machine {
         self.cgroup(cgroup_id, path);
         self.attach(stage0, runc, cgroup_id);
         let stage1 = self.fork(stage0, 0);
+        if let Some(of) = self.pids_of {
+            self.setns(stage1, of, &[NsKind::Pid]);
+        }
         self.unshare(stage1, flags);
         let init = self.fork(stage1, 0);
         self.exit(stage1);

@@ -174,7 +174,8 @@ impl Oracle {
         let around = self.entities[&label].clone();
         let own = |slot: usize| task.ns[slot] != around.base[slot];
         let left = task.pivoted || task.root.1 != around.root_ino;
-        let known = self.taken.contains_key(&task.ns[ns::MNT]);
+        let mnt = task.ns[ns::MNT];
+        let known = self.taken.contains_key(&mnt) || self.entities[&0].base.contains(&mnt);
         if !own(ns::MNT) || known || !left || !(named || own(ns::PID)) {
             return;
         }

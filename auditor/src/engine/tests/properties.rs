@@ -4,7 +4,7 @@
 //!
 //! `PROPTEST_CASES` sets the number of cases.
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Task};
 use super::lines::{counted, told};
 use super::machine::Machine;
 use super::oracle::Oracle;
@@ -18,7 +18,7 @@ use crate::model::output::Record;
 use crate::model::policy::{Policy, REQUIRED};
 use crate::model::{Dimension, NsKind};
 use auditor_common::limits::CGROUP_SLOTS;
-use auditor_common::record::cgroup;
+use auditor_common::record::{TaskKey, cgroup};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use zerocopy::IntoBytes;
@@ -247,6 +247,44 @@ fn work() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What happens in containers that a sweep can read off the kernel: births anywhere, namespaces and containers that are
+/// made inside, moves out of the cgroup. The first processes stay where they are.
+fn inside(sim: &mut Sim, (by, what, mask): (usize, u8, u8)) {
+    let Some(tid) = sim.pick_inside(by) else {
+        return;
+    };
+    if sim.kernel.tasks.len() > 40 {
+        return;
+    }
+    match what {
+        0 => drop(sim.fork(tid, 0, None)),
+        1 => drop(sim.fork(tid, mask & 0x7f, None)),
+        2 => sim.unshare(tid, mask & 0x7f),
+        3 => drop(sim.runc(tid, mask & 0x60)),
+        4 => drop(sim.crun(tid, mask & 0x60)),
+        5 => sim.attach(tid, tid, 1),
+        6 => sim.setns(tid, 1, mask & 0x5c),
+        _ => sim.exit(tid),
+    }
+}
+
+/// Who is whose: for each task, and each container, the first processes of the containers around it.
+fn belongings(driver: &Driver) -> BTreeMap<u32, Vec<u32>> {
+    let world = driver.engine.world();
+    let around = |label: EntityId| {
+        let mut at = label;
+        std::iter::from_fn(move || {
+            let entity = (at != HOST).then(|| &world.entities[&at])?;
+            at = entity.parent;
+            Some(entity.init.tid)
+        })
+    };
+    let tasks = world.tasks.values();
+    tasks
+        .map(|task| (task.state.key.tid, around(task.label).collect()))
+        .collect()
+}
+
 /// Steps whose outcome a sweep can read off the kernel.
 fn readable() -> impl Strategy<Value = Step> {
     let n = || any::<usize>();
@@ -426,6 +464,39 @@ proptest! {
         during in prop::collection::vec((readable(), any::<bool>()), 1..6),
     ) {
         recovers(&before, &during)?;
+    }
+
+    /// An agent that begins now knows whose everything is as well as one that was there before.
+    #[test]
+    fn a_late_start_finds_the_same_labels(
+        steps in prop::collection::vec(
+            prop_oneof![
+                work().prop_map(Ok),
+                (any::<usize>(), 0u8..9, any::<u8>()).prop_map(Err),
+            ],
+            1..40,
+        ),
+    ) {
+        let (mut sim, mut driver) = (Sim::new(), Driver::new());
+        for step in steps {
+            match step {
+                Ok(step) => sim.apply(&step),
+                Err(step) => inside(&mut sim, step),
+            }
+        }
+        // With the first process of a pid namespace the kernel also ends those in the namespaces below, this one not.
+        let tasks = &sim.kernel.tasks;
+        let has_parent = |t: &Task| tasks.get(&t.parent.tid).is_some_and(|p| p.key == t.parent);
+        prop_assume!(tasks.values().skip(1).all(has_parent));
+        // Nobody can tell any more who was first.
+        let lives = |init: &TaskKey| tasks.get(&init.tid).is_some_and(|t| t.key == *init);
+        prop_assume!(sim.oracle.entities.values().all(|e| lives(&e.init)));
+        driver.steps(&std::mem::take(&mut sim.events));
+        let mut late = Driver::new();
+        late.names.clone_from(&driver.names);
+        late.steps(&sim.first_sweep());
+        assert_eq!(belongings(&late), belongings(&driver), "{:?}", sim.kernel.tasks);
+        late.is_consistent();
     }
 
     /// When everybody has gone, so has everything but the machine's own.

@@ -137,6 +137,25 @@ impl Sim {
         self.events.push(Owned::Cgroup(Box::new(record)));
     }
 
+    /// What a sweep before anything else was told would tell.
+    pub(super) fn first_sweep(&mut self) -> Vec<Owned> {
+        let ids: Vec<u64> = self.kernel.cgroups.keys().copied().collect();
+        for id in ids {
+            self.tell_cgroup(id, cgroup_op::WALK);
+        }
+        self.sweep();
+        std::mem::take(&mut self.events)
+    }
+
+    /// A task that a container's init is the ancestor of, or that was sent in, and that is no init.
+    pub(super) fn pick_inside(&self, by: usize) -> Option<u32> {
+        let inits = || self.oracle.entities.values().map(|e| e.init.tid);
+        let tids: Vec<u32> = (self.kernel.tasks.keys().copied())
+            .filter(|tid| self.oracle.label(*tid) != 0 && !inits().any(|init| init == *tid))
+            .collect();
+        (!tids.is_empty()).then(|| tids[by % tids.len()])
+    }
+
     pub(super) fn lives(&self, tid: u32) -> bool {
         self.kernel.tasks.contains_key(&tid)
     }
@@ -250,6 +269,7 @@ impl Sim {
         }
         for gone in self.kernel.ends_with(tid) {
             let task = self.kernel.tasks.remove(&gone).unwrap();
+            self.kernel.reparent(&task);
             self.oracle.gone(gone);
             let header = self.header(kind::EXIT);
             self.events.push(Owned::Exit(ExitRecord {

@@ -277,6 +277,19 @@ impl Namespaces {
         std::mem::take(&mut self.retired_mounts)
     }
 
+    /// One of which nobody saw who made it was made by this one; whether it was such a one.
+    pub fn attribute(&mut self, id: NsId, maker: EntityId) -> bool {
+        let Some(ns) = self.get_mut(id) else {
+            return false;
+        };
+        let is_open = ns.made_by == HOST && ns.entity.is_none() && !ns.initial;
+        if is_open {
+            ns.made_by = maker;
+            self.made.more(maker);
+        }
+        is_open
+    }
+
     /// What one made, or has as its own, is another's from here on. `own`: its baseline.
     pub fn bequeath(&mut self, from: EntityId, own: &NsIds, to: EntityId) {
         for &id in own {
