@@ -65,7 +65,10 @@ const CASES: [(&str, Case); 26] = [
 ];
 
 /// What is done with every runtime.
-const RUNTIME_CASES: [(&str, Case); 1] = [("started-after", restarting::started_after)];
+const RUNTIME_CASES: [(&str, Case); 2] = [
+    ("started-after", restarting::started_after),
+    ("found-together", restarting::found_together),
+];
 
 /// Runs every case that was asked for.
 ///
@@ -212,6 +215,33 @@ impl<'a> Survival<'a> {
 
     /// The same, with something that is left to it when it starts.
     fn container_as(&self, runtime: &Runtime, name: &str, leaked: Leaked) -> Result<Contained> {
+        let bundle = self.bundle(runtime, name, leaked)?;
+        Contained::start(runtime, bundle)
+    }
+
+    /// The same, in the pid namespace of another.
+    fn container_beside(
+        &self,
+        runtime: &Runtime,
+        name: &str,
+        other: &Contained,
+    ) -> Result<Contained> {
+        let bundle = self.bundle(runtime, name, Leaked::Nothing)?;
+        let path = bundle.directory.join("config.json");
+        let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let mut config: Value = serde_json::from_slice(&text).context("parse config.json")?;
+        let namespaces = config["linux"]["namespaces"].as_array_mut();
+        for namespace in namespaces.into_iter().flatten() {
+            if namespace["type"] == "pid" {
+                namespace["path"] = format!("/proc/{}/ns/pid", other.running.pid).into();
+            }
+        }
+        std::fs::write(&path, config.to_string())
+            .with_context(|| format!("write {}", path.display()))?;
+        Contained::start(runtime, bundle)
+    }
+
+    fn bundle(&self, runtime: &Runtime, name: &str, leaked: Leaked) -> Result<Bundle> {
         let id = container_id(&self.options.prefix, &runtime.name, "survive", name);
         let given = Given {
             id: &id,
@@ -226,12 +256,7 @@ impl<'a> Survival<'a> {
             leaked,
             ..Container::plain("survivor")
         };
-        let bundle = bundle::write(&self.options.work, &self.options.programs, &watcher, &given)?;
-        Ok(Contained {
-            running: runtime.start(&bundle, None)?,
-            runtime: runtime.clone(),
-            bundle,
-        })
+        bundle::write(&self.options.work, &self.options.programs, &watcher, &given)
     }
 
     /// Runs the actor on the host.
@@ -265,6 +290,14 @@ struct Contained {
 }
 
 impl Contained {
+    fn start(runtime: &Runtime, bundle: Bundle) -> Result<Self> {
+        Ok(Self {
+            running: runtime.start(&bundle, None)?,
+            runtime: runtime.clone(),
+            bundle,
+        })
+    }
+
     fn id(&self) -> &str {
         &self.running.id
     }

@@ -104,3 +104,39 @@ pub(super) fn started_after(survival: &Survival<'_>, runtime: &Runtime) -> Resul
     container.end()?;
     survival.stop(watch, 0).map(drop)
 }
+
+/// Goal: containers that were there first are told apart, and what one made is its own. Method: one in the pid namespace of
+/// another, in which a task made a pid namespace; nothing of that is worth a line, and who escapes then has its own name.
+pub(super) fn found_together(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
+    let first = survival.container(runtime, "together")?;
+    let mut second = survival.container_beside(runtime, "beside", &first)?;
+    let makes = [
+        "/bin/busybox",
+        "unshare",
+        "-fp",
+        "/bin/busybox",
+        "sleep",
+        "600",
+    ];
+    runtime.run(&[&["exec", "-d", first.id()], &makes[..]].concat(), None)?;
+    let watch = survival.watch(&["--heartbeat", "1s"])?;
+    watch.heartbeats(2)?;
+    second.join_host(Kind::Net)?;
+    let join = watch.expect("the join", second.broke("namespace-join", "net"))?;
+    ensure!(
+        confidence(&join) == "exact",
+        "not exact, though it was seen: {join}"
+    );
+    let lines = survival.stop(watch, 0)?;
+    let structural = |line: &&Value| {
+        let rules = ["namespace-join", "cgroup-migration", "shared-namespace"];
+        rules.iter().any(|rule| line["rule"] == *rule)
+    };
+    let told = lines.iter().filter(structural);
+    let other = told
+        .into_iter()
+        .find(|line| survival.is_ours(line) && !second.broke("namespace-join", "net")(line));
+    ensure!(other.is_none(), "unexpected: {other:?}");
+    second.end()?;
+    first.end()
+}
