@@ -261,3 +261,22 @@ fn what_was_born_between_two_runs_is_its_parents() {
     again.sweep();
     assert_eq!(labels(&again), labels(&m));
 }
+
+/// All are found, also where more are there than may be asked about at once.
+#[test]
+fn there_may_be_more_than_questions() {
+    let mut m = Machine::new("");
+    let paths: Vec<(u64, String)> = (0..1100).map(|n| (100 + n, format!("/red/{n}"))).collect();
+    for (id, path) in &paths {
+        m.name(path, path.rsplit('/').next().unwrap());
+        m.runc_unnamed(*id, path);
+    }
+    let mut again = m.restarted();
+    again.cgroup(1, "/");
+    for (id, path) in &paths {
+        again.cgroup(*id, path);
+    }
+    again.sweep();
+    assert_eq!(labels(&again), labels(&m));
+    assert_eq!(again.engine.world().entities.len(), 1101);
+}
