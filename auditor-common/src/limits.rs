@@ -17,6 +17,12 @@ pub const CALL_LIMIT: usize = 512;
 /// The number that stands for all calls by another table than the machine's native one, whose numbers mean others, and for
 /// those that are not told apart.
 pub const FOREIGN_CALL: u64 = CALL_LIMIT as u64 - 1;
+/// Numbers of 32-bit system calls that are translated.
+pub const COMPAT_LIMIT: usize = 512;
+/// Where a translated call has the hook that tells of it, above its native number.
+pub const COMPAT_HOOK_SHIFT: u32 = 16;
+/// The native number of a call that has none.
+pub const COMPAT_NONE: u32 = (1 << COMPAT_HOOK_SHIFT) - 1;
 /// Namespace slots in a task's state, see [`crate::record::ns`].
 pub const NS_SLOTS: usize = 10;
 /// Cgroup slots in a task's state: the v2 leaf and one for each v1 controller, see [`crate::record::cgroup`].

@@ -5,6 +5,7 @@
 use auditor_common::ABI_VERSION as VERSION;
 use auditor_common::fields::MISSING;
 use auditor_common::kernel_fields;
+use auditor_common::limits::{COMPAT_LIMIT, COMPAT_NONE};
 use aya_ebpf::Global;
 use core::arch::asm;
 
@@ -104,6 +105,26 @@ pub fn is_habit(number: i32) -> bool {
     // SAFETY: within bounds. The loader has written what the compiler does not see.
     let word = unsafe { HABITS.as_ptr().add(word as usize).read_volatile() };
     word >> (number as u32 % 64) & 1 == 1
+}
+
+/// What 32-bit system calls are, by their numbers: the native number, and above it the hook that tells of the call; 0: none
+/// does. Where the machine has none, nothing is ever looked up.
+#[unsafe(no_mangle)]
+pub static COMPAT_CALLS: [u32; COMPAT_LIMIT] = [COMPAT_NONE; COMPAT_LIMIT];
+
+/// What a 32-bit system call is: see [`COMPAT_CALLS`].
+#[inline(always)]
+pub fn compat_call(number: u32) -> u32 {
+    const { assert!(COMPAT_LIMIT == 512) };
+    let mut place = u64::from(number);
+    if place >= COMPAT_LIMIT as u64 {
+        return COMPAT_NONE;
+    }
+    // As above.
+    // SAFETY: nothing but the register is touched.
+    unsafe { asm!("{0} &= 511", inout(reg) place, options(pure, nomem, nostack)) };
+    // SAFETY: within bounds. The loader has written what the compiler does not see.
+    unsafe { COMPAT_CALLS.as_ptr().add(place as usize).read_volatile() }
 }
 
 /// The key by which addresses of open files become numbers that tell nothing of them. Made anew by each agent, and kept
