@@ -6,7 +6,7 @@ use super::globals::{
     compat_call, has,
 };
 use super::{Access, Direct, Probe, Ptr};
-use auditor_common::limits::COMPAT_NONE;
+use auditor_common::limits::{COMPAT_NONE, X32_BIT};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs,
@@ -76,10 +76,16 @@ pub unsafe fn is_foreign<A: Access>(task: Ptr) -> bool {
 pub fn syscall() -> i32 {
     let number = number_here();
     // SAFETY: current is typed where Direct needs it.
-    match unsafe { on_current!(is_foreign) } {
+    match is_x32(number) || unsafe { on_current!(is_foreign) } {
         true => translated(number as u32),
         false => number,
     }
+}
+
+/// Whether a number is one of the x32 table, where the machine has such numbers.
+#[inline(always)]
+pub fn is_x32(number: i32) -> bool {
+    number > 0 && number as u32 & X32_BIT != 0 && has(&REGS_ORIG_AX)
 }
 
 /// A subprogram of its own: nearly all programs need it, and hardly ever.

@@ -1,4 +1,5 @@
-//! Calls by the 32-bit table, which every 64-bit program of x86 can make too (`int $0x80`).
+//! Calls by the 32-bit table, which every 64-bit program of x86 can make too (`int $0x80`), and by the x32 table, which some
+//! kernels have.
 //!
 //! The tracepoints of single system calls are silent about them. Where those are what sees, this program stands beside them:
 //! it tells of such a call in the name of the hook that would have told of the native one. When the call ends, the registers
@@ -12,7 +13,7 @@ use super::{access, code, creds, file, fs, mount, socket};
 use crate::emit::Urgency;
 use crate::kernel::current::{self, on_current};
 use crate::kernel::globals::{
-    REGS_BX, REGS_CX, REGS_DX, REGS_ORIG_AX, REGS_SI, TASK_SECCOMP, compat_call,
+    REGS_BX, REGS_CX, REGS_DI, REGS_DX, REGS_ORIG_AX, REGS_R10, REGS_SI, TASK_SECCOMP, compat_call,
 };
 use crate::kernel::{Access, Direct, Ptr};
 use crate::maps::{COMPAT, Entered};
@@ -38,39 +39,42 @@ pub fn compat_exit(ctx: BtfTracePointContext) -> i32 {
     if !marks::has_current() {
         return 0;
     }
-    // SAFETY: current is typed where Direct needs it.
-    if unsafe { on_current!(current::is_foreign) } {
-        let regs: Ptr = ctx.arg(0);
-        let result: i64 = ctx.arg(1);
-        // What such a call returns has 32 bits.
-        ended(regs, i64::from(result as i32));
+    let regs: Ptr = ctx.arg(0);
+    let result: i64 = ctx.arg(1);
+    // SAFETY: the tracepoint's registers are typed and never null; current is typed where Direct needs it.
+    unsafe {
+        let number = Direct::u64(regs, &REGS_ORIG_AX) as u32;
+        if on_current!(current::is_foreign) {
+            let registers = [&REGS_BX, &REGS_CX, &REGS_DX, &REGS_SI];
+            // Such a call has 32 bits of each, and its result has.
+            let arguments = registers.map(|register| u64::from(Direct::u64(regs, register) as u32));
+            ended(number, &arguments, i64::from(result as i32));
+        } else if current::is_x32(number as i32) {
+            let registers = [&REGS_DI, &REGS_SI, &REGS_DX, &REGS_R10];
+            let arguments = registers.map(|register| Direct::u64(regs, register));
+            ended(number, &arguments, result);
+        }
     }
     0
 }
 
-#[inline(always)]
-fn ended(regs: Ptr, result: i64) {
-    // SAFETY: the tracepoint's registers are typed and never null. Such a call has 32 bits of each.
-    let (number, arguments) = unsafe {
-        let number = Direct::u64(regs, &REGS_ORIG_AX) as u32;
-        let registers = [&REGS_BX, &REGS_CX, &REGS_DX, &REGS_SI];
-        let arguments = registers.map(|register| u64::from(Direct::u64(regs, register) as u32));
-        (number, arguments)
-    };
+#[inline(never)]
+fn ended(number: u32, arguments: &[u64; 4], result: i64) -> u8 {
     if result == ENOSYS || current::is_own() || result < 0 && is_filtered() {
-        return;
+        return 0;
     }
     let call = compat_call(number);
     let mut entered = Entered {
         number: i64::from(current::native(call)) as u64,
-        args: arguments,
+        args: *arguments,
     };
     let mut hook = (call >> COMPAT_HOOK_SHIFT) as u16;
+    // No number of the x32 table is so small.
     if number == SOCKETCALL {
         hook = match entered.args[0] {
             SYS_SOCKET => hook::ENTER_SOCKET,
             SYS_CONNECT => hook::EXIT_CONNECT,
-            _ => return,
+            _ => return 0,
         };
         // What lies there only says where to look. Who writes it anew before this hides the call.
         // SAFETY: the helper checks the address.
@@ -80,12 +84,13 @@ fn ended(regs: Ptr, result: i64) {
                     entered.args[index] = u64::from(value);
                 }
             }
-            Err(_) => return,
+            Err(_) => return 0,
         }
     }
     if hook != 0 && COMPAT.has(u32::from(hook)) {
         tell(hook, &entered, result);
     }
+    0
 }
 
 /// Whether a filter may have refused the call: then nobody was asked.

@@ -66,6 +66,62 @@ pub fn native_of(arch: &str, number: u32) -> Option<&'static str> {
         .map(|call| call.name())
 }
 
+/// The same of a call by x86's x32 table, by its number without the bit that tells these. They are native ones but for some
+/// that pass other structures (`arch/x86/entry/syscalls/syscall_64.tbl`).
+#[must_use]
+pub fn native_of_x32(arch: &str, number: u32) -> Option<&'static str> {
+    if arch != "x86_64" {
+        return None;
+    }
+    match usize::try_from(number).ok()?.checked_sub(X32_FIRST) {
+        Some(place) => X32_CALLS.get(place).copied(),
+        None => on_x86_64(i32::try_from(number).ok()?),
+    }
+}
+
+/// The first number that is the x32 table's alone.
+const X32_FIRST: usize = 512;
+
+/// The calls from there on.
+const X32_CALLS: [&str; 36] = [
+    "rt_sigaction",
+    "rt_sigreturn",
+    "ioctl",
+    "readv",
+    "writev",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "execve",
+    "ptrace",
+    "rt_sigpending",
+    "rt_sigtimedwait",
+    "rt_sigqueueinfo",
+    "sigaltstack",
+    "timer_create",
+    "mq_notify",
+    "kexec_load",
+    "waitid",
+    "set_robust_list",
+    "get_robust_list",
+    "vmsplice",
+    "move_pages",
+    "preadv",
+    "pwritev",
+    "rt_tgsigqueueinfo",
+    "recvmmsg",
+    "sendmmsg",
+    "process_vm_readv",
+    "process_vm_writev",
+    "setsockopt",
+    "getsockopt",
+    "io_setup",
+    "io_submit",
+    "execveat",
+    "preadv2",
+    "pwritev2",
+];
+
 /// The native number of a call.
 #[must_use]
 pub fn number_of(arch: &str, name: &str) -> Option<u32> {
@@ -156,7 +212,7 @@ const WITNESSES: [&str; 67] = [
 
 #[cfg(test)]
 mod tests {
-    use super::{WITNESSES, all_of, native_of, number_of, of};
+    use super::{WITNESSES, all_of, native_of, native_of_x32, number_of, of};
 
     /// Goal: numbers have the names of their own architecture. Method: known ones of each, and none.
     #[test]
@@ -196,6 +252,10 @@ mod tests {
         assert_eq!(native(102), None, "socketcall");
         assert_eq!(native(511), None);
         assert_eq!(native_of("aarch64", 5), None);
+        assert_eq!(native_of_x32("x86_64", 2), Some("open"));
+        assert_eq!(native_of_x32("x86_64", 521), Some("ptrace"));
+        assert_eq!(native_of_x32("x86_64", 547), Some("pwritev2"));
+        assert_eq!(native_of_x32("x86_64", 548), None);
         assert_eq!(number_of("x86_64", "open"), Some(2));
         assert_eq!(number_of("aarch64", "open"), None);
     }

@@ -1,18 +1,20 @@
 //! Calls by the 32-bit table, which every 64-bit program of x86 can make too: the tracepoints of single system calls are
 //! silent about them. One program beside those tells of them in the same names; here stands what it has to know.
 
-use crate::model::syscalls::{native_of, number_of};
+use crate::model::syscalls::{native_of, native_of_x32, number_of};
 use auditor_common::hook::{self, Attach, HOOKS, Tier};
 use auditor_common::limits::{COMPAT_HOOK_SHIFT, COMPAT_LIMIT, COMPAT_NONE};
 use std::io::{BufRead as _, BufReader};
 
-/// What kernels have had that know the 32-bit table, one of them since each version.
-const ENTRIES: [&str; 5] = [
+/// What kernels have had that know such a table, one of them in each version.
+const ENTRIES: [&str; 7] = [
     "ia32_sys_call",
     "ia32_sys_call_table",
     "do_int80_syscall_32",
     "do_int80_emulation",
     "int80_emulation",
+    "x32_sys_call",
+    "x32_sys_call_table",
 ];
 
 /// The hooks in whose name 32-bit calls can be told: each that tells of single system calls when they end, and the one that
@@ -36,18 +38,25 @@ fn hook_of(call: &str) -> Option<u16> {
     })
 }
 
-/// What each 32-bit call is, for the kernel programs: its native number, and above that the hook that tells of it.
-pub(super) fn table(arch: &str) -> [u32; COMPAT_LIMIT] {
-    let mut table = [COMPAT_NONE; COMPAT_LIMIT];
-    for (number, entry) in (0..).zip(&mut table) {
-        let Some(call) = native_of(arch, number) else {
-            continue;
-        };
-        let native = number_of(arch, call).unwrap_or(COMPAT_NONE);
-        *entry = u32::from(hook_of(call).unwrap_or(0)) << COMPAT_HOOK_SHIFT | native;
+/// What each call by another table is, for the kernel programs: its native number, and above that the hook that tells of it.
+/// First come those of the 32-bit table, then those of x32.
+pub(super) fn table(arch: &str) -> [u32; 2 * COMPAT_LIMIT] {
+    let mut table = [COMPAT_NONE; 2 * COMPAT_LIMIT];
+    let (compat, x32) = table.split_at_mut(COMPAT_LIMIT);
+    for (names, entries) in [(native_of as Native, compat), (native_of_x32, x32)] {
+        for (number, entry) in (0..).zip(entries) {
+            let Some(call) = names(arch, number) else {
+                continue;
+            };
+            let native = number_of(arch, call).unwrap_or(COMPAT_NONE);
+            *entry = u32::from(hook_of(call).unwrap_or(0)) << COMPAT_HOOK_SHIFT | native;
+        }
     }
     table
 }
+
+/// The name of a call by number.
+type Native = fn(&str, u32) -> Option<&'static str>;
 
 /// Whether this machine's kernel knows such calls; if nobody tells, it may.
 pub(super) fn is_there() -> bool {
@@ -103,6 +112,9 @@ mod tests {
         ] {
             assert_eq!(entry(&table, number), (hook, Some(native)), "{number}");
         }
+        let x32 = &table[COMPAT_LIMIT..];
+        assert_eq!(entry(x32, 2), (hook::EXIT_OPEN, Some(2)));
+        assert_eq!(entry(x32, 521), (hook::EXIT_ACCESS, Some(101)));
         assert_eq!(entry(&table, 4), (0, Some(1)), "write");
         assert_eq!(entry(&table, 102), (0, None), "socketcall");
     }
@@ -111,11 +123,13 @@ mod tests {
     #[test]
     fn no_hook_is_forgotten() {
         let table = table("x86_64");
-        let told: Vec<u16> = (0..COMPAT_LIMIT)
-            .map(|number| entry(&table, number).0)
-            .collect();
-        for index in served() {
-            assert!(told.contains(&index), "{}", HOOKS[usize::from(index)].name);
+        for half in table.chunks(COMPAT_LIMIT) {
+            let told: Vec<u16> = (0..COMPAT_LIMIT)
+                .map(|number| entry(half, number).0)
+                .collect();
+            for index in served() {
+                assert!(told.contains(&index), "{}", HOOKS[usize::from(index)].name);
+            }
         }
     }
 
