@@ -169,18 +169,18 @@ pub fn trace(pid: i32) -> Result<()> {
     call(number::PTRACE, [PTRACE_SEIZE, pid.cast_unsigned(), 0, 0]).map(drop)
 }
 
-/// Sets a process's limit of core files to what a fresh one has at least.
+/// Makes a process's soft limit of core files 0. The hard one becomes the caller's.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn limits(pid: i32) -> Result<()> {
+    const CORE: u32 = 4;
     let low = Low::new()?;
-    let core = libc::RLIMIT_CORE as u32;
     // The soft and the hard limit have 64 bits each.
     let limit = low.put(0, &[0; 16])?;
-    call(number::PRLIMIT, [0, core, 0, limit])?;
+    call(number::PRLIMIT, [0, CORE, 0, limit])?;
     low.put(0, &[0; 8])?;
-    call(number::PRLIMIT, [pid.cast_unsigned(), core, limit, 0]).map(drop)
+    call(number::PRLIMIT, [pid.cast_unsigned(), CORE, limit, 0]).map(drop)
 }
 
 /// Connects to a unix socket, and keeps the connection.
