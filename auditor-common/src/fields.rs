@@ -240,6 +240,12 @@ macro_rules! kernel_fields {
             ITER_SEQ: ["bpf_iter_meta.seq"], Ptr, Optional, "state at rest by iterator";
             REGS_SIZE: ["pt_regs"], SizeOf, Optional, "syscall numbers before 5.15";
             REGS_ORIG_AX: ["pt_regs.orig_ax"], Int(8), Optional, "syscall numbers on x86";
+            REGS_BX: ["pt_regs.bx"], Int(8), Optional, "arguments of 32-bit system calls, on x86";
+            REGS_CX: ["pt_regs.cx"], Int(8), Optional, "arguments of 32-bit system calls, on x86";
+            REGS_DX: ["pt_regs.dx"], Int(8), Optional, "arguments of 32-bit system calls, on x86";
+            REGS_SI: ["pt_regs.si"], Int(8), Optional, "arguments of 32-bit system calls, on x86";
+            REGS_DI: ["pt_regs.di"], Int(8), Optional, "arguments of x32 system calls, on x86";
+            REGS_R10: ["pt_regs.r10"], Int(8), Optional, "arguments of x32 system calls, on x86";
             REGS_SYSCALLNO: ["pt_regs.syscallno"], Int(4), Optional, "syscall numbers on arm64";
             HELPER_TASK_BTF: ["bpf_func_id.BPF_FUNC_get_current_task_btf"], Enumerator, Optional, "nothing: slower reads";
             HELPER_TASK_REGS: ["bpf_func_id.BPF_FUNC_task_pt_regs"], Enumerator, Optional, "nothing: syscall numbers are read from the stack";

@@ -97,6 +97,16 @@ pub const MODULES: &[ModuleSpec] = &[
     instead_of(SOCKET_CREATE, "lsm_socket", "socket_create"),
 ];
 
+/// The program beside those at the exits of single system calls. Their tracepoints are silent about calls by another table
+/// than the native one; this one tells of those in their name, so it has no index.
+pub const COMPAT: HookSpec = HookSpec {
+    program: "compat_exit",
+    name: "sys_exit/compat",
+    attach: Attach::TpBtf("sys_exit"),
+    tier: Tier::Tracepoint,
+    sees: "what containers do by 32-bit system calls",
+};
+
 const fn instead_of(hook: u16, program: &'static str, asked: &'static str) -> ModuleSpec {
     ModuleSpec {
         hook,

@@ -17,6 +17,14 @@ pub const CALL_LIMIT: usize = 512;
 /// The number that stands for all calls by another table than the machine's native one, whose numbers mean others, and for
 /// those that are not told apart.
 pub const FOREIGN_CALL: u64 = CALL_LIMIT as u64 - 1;
+/// Numbers that are translated of each table of system calls that is not the native one.
+pub const COMPAT_LIMIT: usize = 1024;
+/// What all numbers of x86's x32 table have (`__X32_SYSCALL_BIT`).
+pub const X32_BIT: u32 = 1 << 30;
+/// Where a translated call has the hook that tells of it, above its native number.
+pub const COMPAT_HOOK_SHIFT: u32 = 16;
+/// The native number of a call that has none.
+pub const COMPAT_NONE: u32 = (1 << COMPAT_HOOK_SHIFT) - 1;
 /// Namespace slots in a task's state, see [`crate::record::ns`].
 pub const NS_SLOTS: usize = 10;
 /// Cgroup slots in a task's state: the v2 leaf and one for each v1 controller, see [`crate::record::cgroup`].

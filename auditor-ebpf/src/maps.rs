@@ -56,6 +56,11 @@ pub static FILTERED: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
 #[unsafe(link_section = ".bss.beside")]
 pub static BESIDE: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
 
+/// Hooks in whose name 32-bit calls are told: set by the agent for those that are attached.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.compat")]
+pub static COMPAT: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
+
 /// Number of the next event on each CPU.
 #[map]
 pub static CPU_SEQ: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);

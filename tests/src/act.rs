@@ -4,6 +4,7 @@
 //! answers, then keeps its new state until it is released: the finding must not depend on the task being gone.
 
 pub mod capability;
+pub mod compat;
 pub mod file;
 pub mod handle;
 pub mod kernel;
@@ -159,6 +160,11 @@ pub enum Act {
     },
     /// `chdir(path)`.
     Chdir {
+        /// The new working directory.
+        path: String,
+    },
+    /// `chdir(path)` by the 32-bit table.
+    Chdir32 {
         /// The new working directory.
         path: String,
     },

@@ -172,6 +172,9 @@ impl<'a> Stage<'a> {
         for hook in session.without() {
             arguments.extend(["--without-hook".to_owned(), (*hook).to_owned()]);
         }
+        if let Some(tier) = session.tier() {
+            arguments.extend(["--tier".to_owned(), tier.to_owned()]);
+        }
         arguments.extend(contract::arguments(&traces_of(options, session))?);
         let start = |binary: &PathBuf| Auditor::start(binary, &arguments, options.patience * 10);
         let auditor = options.auditor.as_ref().map(start).transpose()?;
@@ -233,6 +236,7 @@ impl<'a> Stage<'a> {
                 paranoid.is_ok_and(|level| level.trim() == "2")
             }
             Need::CryptoSockets => crate::act::kernel::has_crypto_sockets(),
+            Need::Calls32 => crate::act::compat::getpid().is_ok(),
             Need::Disk => Disk::is_possible(),
             Need::Modules => Path::new("/proc/modules").exists(),
             Need::Kexec => Path::new("/sys/kernel/kexec_loaded").exists(),

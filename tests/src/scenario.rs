@@ -14,11 +14,18 @@ pub enum Session {
     Declared,
     /// None given, and nothing tells of births: as if the kernel had left that program out each time.
     Unborn,
+    /// None given, and seen as where trampolines are refused.
+    Tracepoint,
 }
 
 impl Session {
     /// Every session.
-    pub const ALL: [Self; 3] = [Self::Default, Self::Declared, Self::Unborn];
+    pub const ALL: [Self; 4] = [
+        Self::Default,
+        Self::Declared,
+        Self::Unborn,
+        Self::Tracepoint,
+    ];
 
     /// Name in results.
     #[must_use]
@@ -27,6 +34,7 @@ impl Session {
             Self::Default => "default",
             Self::Declared => "declared",
             Self::Unborn => "unborn",
+            Self::Tracepoint => "tracepoint",
         }
     }
 
@@ -34,8 +42,17 @@ impl Session {
     #[must_use]
     pub const fn without(self) -> &'static [&'static str] {
         match self {
-            Self::Default | Self::Declared => &[],
+            Self::Default | Self::Declared | Self::Tracepoint => &[],
             Self::Unborn => &["task_newtask"],
+        }
+    }
+
+    /// The tier that the auditor is asked for, if not the best that works.
+    #[must_use]
+    pub const fn tier(self) -> Option<&'static str> {
+        match self {
+            Self::Default | Self::Declared | Self::Unborn => None,
+            Self::Tracepoint => Some("tracepoint"),
         }
     }
 
@@ -43,7 +60,7 @@ impl Session {
     #[must_use]
     pub const fn policy(self) -> Option<&'static str> {
         match self {
-            Self::Default | Self::Unborn => None,
+            Self::Default | Self::Unborn | Self::Tracepoint => None,
             Self::Declared => Some(
                 "[defaults]\nprivilege_gain = \"violation\"\n\n\
                  [[allow]]\nrule = \"namespace-nest\"\nsubject = \"*\"\nreason = \"builds\"\n\n\
@@ -278,6 +295,8 @@ pub enum Need {
     PerfIsAsked,
     /// Sockets of the kernel's crypto.
     CryptoSockets,
+    /// System calls by the 32-bit table.
+    Calls32,
     /// Block devices over files, and a tool that makes a file system on one.
     Disk,
     /// Loadable modules.

@@ -4,6 +4,7 @@
 //! ancestor) and the host's *pid* namespace (only descendants can be joined). Both exist for a neighbour.
 
 mod chain;
+mod compat;
 mod escalation;
 mod file;
 mod handle;
@@ -56,6 +57,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(standing::scenarios());
     all.extend(escalation::scenarios());
     all.extend(kernel::scenarios());
+    all.extend(compat::scenarios());
     all.extend(process::scenarios());
     all.extend(file::scenarios());
     all.extend(socket::scenarios());
@@ -341,15 +343,15 @@ fn nest(session: Session, verb: &'static str, deed: fn(Kind) -> Deed) -> Scenari
         let gained = violation("privilege-gain", Object::Any);
         // The creator of a user namespace has every capability in it.
         let expects = match (session, kind) {
-            (Session::Default | Session::Unborn, _) => vec![finding],
+            (Session::Default | Session::Unborn | Session::Tracepoint, _) => vec![finding],
             (Session::Declared, Kind::User) => vec![gained],
             (Session::Declared, _) => Vec::new(),
         };
         step(kind.name(), deed(kind), &needs_of(kind), &expects)
     };
     let id = match (session, verb) {
-        (Session::Default | Session::Unborn, "unshare") => "nest-unshare",
-        (Session::Default | Session::Unborn, _) => "nest-clone",
+        (Session::Default | Session::Unborn | Session::Tracepoint, "unshare") => "nest-unshare",
+        (Session::Default | Session::Unborn | Session::Tracepoint, _) => "nest-clone",
         (Session::Declared, "unshare") => "nest-unshare-declared",
         (Session::Declared, _) => "nest-clone-declared",
     };
@@ -493,7 +495,7 @@ fn foreign_directories_by_fd() -> Scenario {
 
 fn gain(session: Session) -> Scenario {
     let kind = match session {
-        Session::Default | Session::Unborn => LineKind::Audit,
+        Session::Default | Session::Unborn | Session::Tracepoint => LineKind::Audit,
         Session::Declared => LineKind::Violation,
     };
     let gained = Expect {
@@ -502,7 +504,7 @@ fn gain(session: Session) -> Scenario {
     };
     let nested = of_dimension(violation("namespace-nest", Object::Any), "user", "low");
     let in_user_namespace = match session {
-        Session::Default | Session::Unborn => vec![gained, nested],
+        Session::Default | Session::Unborn | Session::Tracepoint => vec![gained, nested],
         Session::Declared => vec![gained],
     };
     Scenario {

@@ -5,6 +5,7 @@
 use auditor_common::ABI_VERSION as VERSION;
 use auditor_common::fields::MISSING;
 use auditor_common::kernel_fields;
+use auditor_common::limits::{COMPAT_LIMIT, COMPAT_NONE, X32_BIT};
 use aya_ebpf::Global;
 use core::arch::asm;
 
@@ -104,6 +105,31 @@ pub fn is_habit(number: i32) -> bool {
     // SAFETY: within bounds. The loader has written what the compiler does not see.
     let word = unsafe { HABITS.as_ptr().add(word as usize).read_volatile() };
     word >> (number as u32 % 64) & 1 == 1
+}
+
+/// What system calls by other tables than the native one are: the 32-bit table's by their numbers, then the x32 table's. Each
+/// has its native number, and above it the hook that tells of the call; 0: none does. Where the machine has no such
+/// tables, nothing is ever looked up.
+#[unsafe(no_mangle)]
+pub static COMPAT_CALLS: [u32; 2 * COMPAT_LIMIT] = [COMPAT_NONE; 2 * COMPAT_LIMIT];
+
+/// What a system call by another table is: see [`COMPAT_CALLS`].
+#[inline(always)]
+pub fn compat_call(number: u32) -> u32 {
+    const { assert!(2 * COMPAT_LIMIT == 2048) };
+    let (first, number) = match number & X32_BIT {
+        0 => (0, number),
+        _ => (COMPAT_LIMIT as u64, number & !X32_BIT),
+    };
+    if number >= COMPAT_LIMIT as u32 {
+        return COMPAT_NONE;
+    }
+    let mut place = first + u64::from(number);
+    // As above.
+    // SAFETY: nothing but the register is touched.
+    unsafe { asm!("{0} &= 2047", inout(reg) place, options(pure, nomem, nostack)) };
+    // SAFETY: within bounds. The loader has written what the compiler does not see.
+    unsafe { COMPAT_CALLS.as_ptr().add(place as usize).read_volatile() }
 }
 
 /// The key by which addresses of open files become numbers that tell nothing of them. Made anew by each agent, and kept

@@ -246,20 +246,26 @@ pub fn enter_access(ctx: TracePointContext) -> i32 {
 /// A syscall has ended that may have reached into another task.
 #[tracepoint]
 pub fn exit_access(ctx: TracePointContext) -> i32 {
-    let result = syscall::result(&ctx);
     let Some(entered) = syscall::kept(&ctx) else {
         emit::filter(hook::EXIT_ACCESS);
         return 0;
     };
-    let Some(reach) = reach(&entered) else {
+    ended(&entered, syscall::result(&ctx));
+    0
+}
+
+/// A marked task's call has ended.
+#[inline(always)]
+pub fn ended(entered: &Entered, result: i64) {
+    let Some(reach) = reach(entered) else {
         emit::filter(hook::EXIT_ACCESS);
-        return 0;
+        return;
     };
     // A bad address is found after access was granted; other errors say that nobody was reached.
     let refused = result == EPERM || result == EACCES;
     if result < 0 && !refused && result != EFAULT {
         emit::filter(hook::EXIT_ACCESS);
-        return 0;
+        return;
     }
     let result = if refused { result as i32 } else { 0 };
     if entered.number as i32 == NR_KCMP.load() {
@@ -271,7 +277,6 @@ pub fn exit_access(ctx: TracePointContext) -> i32 {
         entered.args[0]
     };
     name(&reach, named, result);
-    0
 }
 
 /// Tells of a reach for a task by the name that the actor has for it.

@@ -8,9 +8,7 @@ use super::act::Deed;
 use super::capable::mount_namespace;
 use crate::emit;
 use crate::kernel::current::{self, on_current};
-use crate::kernel::globals::{
-    CRED_USERNS, REGS_SYSCALLNO, TASK_CRED, TASK_INFO_FLAGS, TASK_INFO_STATUS, TASK_NSPROXY, has,
-};
+use crate::kernel::globals::{CRED_USERNS, TASK_CRED, TASK_NSPROXY};
 use crate::kernel::{Access, Ptr};
 use crate::maps::{CALLS, Calls, RECENT_CALLS, User};
 use crate::marks;
@@ -22,11 +20,6 @@ use aya_ebpf::programs::BtfTracePointContext;
 use core::arch::asm;
 use core::mem::MaybeUninit;
 use core::ptr::{read_volatile, write_volatile};
-
-/// `TS_COMPAT` (x86): the call is by the 32-bit table.
-const TS_COMPAT: u32 = 1 << 1;
-/// `_TIF_32BIT` (arm64): the task is a 32-bit one.
-const TIF_32BIT: u64 = 1 << 22;
 
 /// A task enters a system call that neither its tracer nor a filter has refused.
 #[btf_tracepoint(function = "sys_enter")]
@@ -50,7 +43,7 @@ unsafe fn call<A: Access>(task: Ptr, tid: u32, mark: u8, number: u64) {
     // SAFETY: the caller's promise; pointers are checked.
     unsafe {
         let mut number = number;
-        if number >= FOREIGN_CALL || is_foreign::<A>(task) {
+        if number >= FOREIGN_CALL || current::is_foreign::<A>(task) {
             number = FOREIGN_CALL;
         }
         let proxy = A::ptr(task, &TASK_NSPROXY);
@@ -83,18 +76,6 @@ unsafe fn call<A: Access>(task: Ptr, tid: u32, mark: u8, number: u64) {
         } else if !current::is_own() && tell(number) {
             remember(&user, number);
         }
-    }
-}
-
-/// Whether the number is of another table than the machine's native one.
-#[inline(always)]
-unsafe fn is_foreign<A: Access>(task: Ptr) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if has(&REGS_SYSCALLNO) {
-            return A::u64(task, &TASK_INFO_FLAGS) & TIF_32BIT != 0;
-        }
-        A::u32(task, &TASK_INFO_STATUS) & TS_COMPAT != 0
     }
 }
 

@@ -12,6 +12,7 @@ use crate::kernel::globals::{
     READING_MODULE,
 };
 use crate::kernel::{Direct, Ptr, current};
+use crate::maps::Entered;
 use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::act;
@@ -144,11 +145,17 @@ pub fn exit_kernel(ctx: TracePointContext) -> i32 {
         emit::filter(hook::EXIT_KERNEL);
         return 0;
     };
+    called(&entered, syscall::result(&ctx));
+    0
+}
+
+/// A marked task's call into the kernel has ended.
+#[inline(always)]
+pub fn called(entered: &Entered, result: i64) {
     let Some(mut deed) = Deed::begin(hook::EXIT_KERNEL, act::KERNEL_CALL) else {
-        return 0;
+        return;
     };
     let record = deed.record();
-    let result = syscall::result(&ctx);
     // SAFETY: the reservation is writable.
     unsafe {
         (*record).arg0 = entered.args[0];
@@ -159,7 +166,6 @@ pub fn exit_kernel(ctx: TracePointContext) -> i32 {
         }
     }
     deed.end();
-    0
 }
 
 /// Tells of a socket that reaches deep into the kernel.
@@ -195,18 +201,25 @@ pub fn enter_socket(ctx: TracePointContext) -> i32 {
     if is_let_go::<false>(hook::ENTER_SOCKET) {
         return 0;
     }
-    let argument = |index| syscall::argument(&ctx, index) as u32;
-    let number = syscall::number(&ctx);
+    let argument = |index| syscall::argument(&ctx, index);
+    let arguments = [argument(0), argument(1), argument(2)];
+    asked_for(syscall::number(&ctx), arguments);
+    0
+}
+
+/// A marked task asks for a socket, or splices.
+#[inline(always)]
+pub fn asked_for(number: i32, arguments: [u64; 3]) {
+    let argument = |index: usize| arguments[index] as u32;
     let into = if number == NR_SPLICE.load() {
         argument(2)
     } else if number == NR_SENDFILE.load() {
         argument(0)
     } else {
         watch_socket(hook::ENTER_SOCKET, argument(0), argument(1), argument(2));
-        return 0;
+        return;
     };
     watch_splice(hook::ENTER_SOCKET, capture::file_at(u64::from(into)));
-    0
 }
 
 /// Tells what is spliced into a socket of the kernel's crypto.
@@ -287,15 +300,22 @@ pub fn exit_mknod(ctx: TracePointContext) -> i32 {
         emit::filter(hook::EXIT_MKNOD);
         return 0;
     };
+    made_node(&entered, syscall::result(&ctx));
+    0
+}
+
+/// A marked task's mknod has ended.
+#[inline(always)]
+pub fn made_node(entered: &Entered, result: i64) {
     // mknodat has a directory before the path.
     let is_at = entered.number as i32 == NR_MKNODAT.load();
     let first = if is_at { 2 } else { 1 };
     let (mode, device) = (entered.args[first] as u32 & 0xffff, entered.args[first + 1]);
-    if syscall::result(&ctx) < 0 || !is_device(mode) {
-        return 0;
+    if result < 0 || !is_device(mode) {
+        return;
     }
     let Some(mut deed) = Deed::begin(hook::EXIT_MKNOD, act::MKNOD) else {
-        return 0;
+        return;
     };
     let record = deed.record();
     // SAFETY: the reservation is writable.
@@ -304,7 +324,6 @@ pub fn exit_mknod(ctx: TracePointContext) -> i32 {
         (*record).object.rdev = decode_device(device as u32);
     }
     deed.end();
-    0
 }
 
 /// A device number as user space passes it (`new_decode_dev`), in the kernel's encoding.

@@ -61,10 +61,16 @@ unsafe fn compare<A: Access>(task: Ptr, new: Ptr) {
 #[tracepoint]
 pub fn exit_cred(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
-        // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(compare_address) }
+        may_differ();
     }
     0
+}
+
+/// The running task may have other credentials than before.
+#[inline(always)]
+pub fn may_differ() {
+    // SAFETY: current is typed where Direct needs it.
+    unsafe { on_current!(compare_address) }
 }
 
 /// Credentials are replaced, never edited: the same address means no change. A thread that was never seen is sent.

@@ -200,12 +200,18 @@ security_hook! {
 /// A call that gives a descriptor succeeded.
 #[tracepoint]
 pub fn exit_open(ctx: TracePointContext) -> i32 {
-    if !marks::has_current() || !syscall::succeeded(&ctx) {
-        return 0;
+    if marks::has_current() && syscall::succeeded(&ctx) {
+        opened(syscall::result(&ctx) as u64);
     }
+    0
+}
+
+/// A marked task has a descriptor of what it opened.
+#[inline(always)]
+pub fn opened(descriptor: u64) {
     // SAFETY: Probe takes any address.
     unsafe {
-        let file = capture::file_at(syscall::result(&ctx) as u64);
+        let file = capture::file_at(descriptor);
         if file.is_null() {
             emit::filter(hook::EXIT_OPEN);
         } else {
@@ -214,7 +220,6 @@ pub fn exit_open(ctx: TracePointContext) -> i32 {
             watch::<Probe>(file, flags, hook::EXIT_OPEN, act::OPEN);
         }
     }
-    0
 }
 
 /// A program was executed: of a script, its interpreter. `binary` is the running exec's.

@@ -107,8 +107,14 @@ pub fn exit_pivot(ctx: TracePointContext) -> i32 {
 #[tracepoint]
 pub fn exit_chdir(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
-        // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_if_foreign, None, hook::EXIT_CHDIR) }
+        moved();
     }
     0
+}
+
+/// The running task has another working directory.
+#[inline(always)]
+pub fn moved() {
+    // SAFETY: current is typed where Direct needs it.
+    unsafe { on_current!(write_if_foreign, None, hook::EXIT_CHDIR) }
 }

@@ -29,6 +29,7 @@ mod calls;
 mod capable;
 mod cgroup;
 mod code;
+mod compat;
 mod creds;
 mod device;
 mod file;

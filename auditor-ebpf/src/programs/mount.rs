@@ -149,7 +149,13 @@ unsafe fn describe(root: Ptr, superblock: Ptr, out: *mut ActRecord) {
 #[tracepoint]
 pub fn exit_mount(ctx: TracePointContext) -> i32 {
     if syscall::succeeded(&ctx) {
-        tell::<false>(hook::EXIT_MOUNT);
+        changed();
     }
     0
+}
+
+/// The running task has changed a mount table.
+#[inline(always)]
+pub fn changed() {
+    tell::<false>(hook::EXIT_MOUNT);
 }

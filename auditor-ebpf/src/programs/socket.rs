@@ -13,7 +13,7 @@ use crate::kernel::globals::{
     SOCKET_SK, UNIX_ADDR, UNIX_ADDR_LEN, UNIX_ADDR_NAME, UNIX_DENTRY, UNIX_MNT, UNIX_PEER, has,
 };
 use crate::kernel::{Access, Probe, Ptr};
-use crate::maps::SENT;
+use crate::maps::{Entered, SENT};
 use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::{ActRecord, act};
@@ -156,23 +156,29 @@ pub fn exit_connect(ctx: TracePointContext) -> i32 {
         emit::filter(hook::EXIT_CONNECT);
         return 0;
     };
-    if syscall::result(&ctx) != 0 {
+    ended(&entered, syscall::result(&ctx));
+    0
+}
+
+/// A marked task's connect has ended.
+#[inline(always)]
+pub fn ended(entered: &Entered, result: i64) {
+    if result != 0 {
         emit::filter(hook::EXIT_CONNECT);
-        return 0;
+        return;
     }
     // SAFETY: Probe takes any address.
     unsafe {
         let sk = connected(entered.args[0]);
         if sk.is_null() {
             emit::filter(hook::EXIT_CONNECT);
-            return 0;
+            return;
         }
         // The other end has the listener's name, and this end the listener's process.
         let listener = Probe::ptr(sk, &SOCK_PEER_PID);
         let other = Probe::ptr(sk, &UNIX_PEER);
         tell(hook::EXIT_CONNECT, act::CONNECT, other, listener);
     }
-    0
 }
 
 /// The unix socket behind a descriptor of the running task; null where there is none.

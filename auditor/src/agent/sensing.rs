@@ -24,11 +24,14 @@ use std::time::Duration;
 /// How often the self-test is tried while events are lost.
 const EXERCISES: u32 = 5;
 
+/// Why a hook is not attached that the user does without.
+const LEFT_OUT: &str = "left out by --without-hook";
+
 /// The kernel side, if any works.
 #[derive(Debug)]
 pub struct Sensor {
     pub(super) loaded: Loaded,
-    /// By index in [`HOOKS`].
+    /// By index in [`HOOKS`], and behind them [`hook::COMPAT`].
     pub(super) states: Vec<HookState>,
     pub(super) working: u64,
     pub(super) tier: Tier,
@@ -90,6 +93,7 @@ impl Sensor {
             .enumerate()
             .filter(|(_, s)| matches!(s.state.as_str(), "fires" | "attached"))
             .fold(0, |mask, (index, _)| mask | 1 << index);
+        states.extend(compat_state(&loaded.compat));
         let trampolines = loaded.hooks[usize::from(hook::SWITCH_NS)] == Attached::Yes;
         let tier = if trampolines {
             Tier::Trampoline
@@ -349,7 +353,7 @@ pub(super) fn states(
             Some("attached, but showed nothing: replaced".to_owned()),
         ),
         Attached::NotNeeded => ("not_needed", None),
-        Attached::LeftOut => ("failed", Some("left out by --without-hook".to_owned())),
+        Attached::LeftOut => ("failed", Some(LEFT_OUT.to_owned())),
     };
     let mut states: Vec<HookState> = (0_u16..)
         .zip(HOOKS)
@@ -388,6 +392,26 @@ pub(super) fn states(
         };
     }
     states
+}
+
+/// What is said of the program for calls by the 32-bit table, which is no hook of its own; nothing where it is not needed.
+fn compat_state(compat: &Attached) -> Option<HookState> {
+    let error = match compat {
+        Attached::NotNeeded => return None,
+        Attached::Yes => None,
+        Attached::No(error) => Some(error.clone()),
+        Attached::LeftOut => Some(LEFT_OUT.to_owned()),
+    };
+    let spec = &hook::COMPAT;
+    let is_failed = error.is_some();
+    Some(HookState {
+        hook: spec.name.to_owned(),
+        tier: Tier::Tracepoint,
+        state: if is_failed { "failed" } else { "attached" }.to_owned(),
+        module: false,
+        error,
+        not_seen: is_failed.then(|| spec.sees.to_owned()),
+    })
 }
 
 /// Hooks whose silence proves nothing: the kernel side drops changes of cwd that mean nothing, and a

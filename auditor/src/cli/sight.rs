@@ -2,7 +2,7 @@
 
 use super::config::{FileOptions, TierChoice};
 use super::failure::Failure;
-use auditor_common::hook::HOOKS;
+use auditor_common::hook::{COMPAT, HOOKS, HookSpec};
 use clap::builder::BoolishValueParser;
 use std::path::PathBuf;
 
@@ -72,12 +72,13 @@ impl SightArgs {
 
 /// Accepts the name in output and the name of the program; keeps the first.
 fn known_hooks(names: Vec<String>) -> Result<Vec<String>, Failure> {
+    let all = || HOOKS.iter().chain([&COMPAT]);
     let find = |name: String| {
-        let is_it = |h: &&auditor_common::hook::HookSpec| h.name == name || h.program == name;
-        match HOOKS.iter().find(is_it) {
+        let is_it = |h: &&HookSpec| h.name == name || h.program == name;
+        match all().find(is_it) {
             Some(hook) => Ok(hook.name.to_owned()),
             None => {
-                let known: Vec<&str> = HOOKS.iter().map(|h| h.name).collect();
+                let known: Vec<&str> = all().map(|h| h.name).collect();
                 let what = format!("--without-hook: there is no hook \"{name}\"");
                 Err(Failure::new(
                     what,

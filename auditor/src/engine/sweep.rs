@@ -247,6 +247,9 @@ impl Engine {
             let slot = kind.slot();
             if model.ns[slot] != state.ns[slot] {
                 ids[slot] = self.world.ns.resolve(kind, &state.ns[slot], false, HOST);
+                if label != HOST {
+                    self.world.ns.find(ids[slot]);
+                }
             }
         }
         let before_iota = self.iotas_before(label, &ids, &state);

@@ -1,9 +1,11 @@
 //! Names of system calls by machine architecture: a trace is replayed on machines of other kinds than the one it was
 //! recorded on.
 //!
-//! Numbers are an architecture's native ones; a compat task's numbers mean others, so a name is a hint for a reader.
+//! Numbers are an architecture's native ones. Those of 32-bit calls mean others: where the kernel programs do not translate
+//! them, a name is a hint for a reader.
 
-use syscalls::{aarch64, x86_64};
+use std::str::FromStr as _;
+use syscalls::{aarch64, x86, x86_64};
 
 /// Names by number.
 pub type Names = fn(i32) -> Option<&'static str>;
@@ -37,6 +39,100 @@ fn on_x86_64(number: i32) -> Option<&'static str> {
 fn on_aarch64(number: i32) -> Option<&'static str> {
     let number = usize::try_from(number).ok()?;
     aarch64::Sysno::new(number).map(|call| call.name())
+}
+
+/// What a 32-bit system call is natively, by its number: the name of the call that does the same. `None`: there is no
+/// such call, or none does the same, or the architecture's 32-bit calls are not known here.
+#[must_use]
+pub fn native_of(arch: &str, number: u32) -> Option<&'static str> {
+    if arch != "x86_64" {
+        return None;
+    }
+    let name = x86::Sysno::new(usize::try_from(number).ok()?)?.name();
+    // Calls that were made anew with wider arguments, which the native ones always had.
+    let wider = ["", "32", "64", "_time64"];
+    let narrow = wider.iter().filter_map(|end| name.strip_suffix(end));
+    let renamed = match name {
+        "umount" => Some("umount2"),
+        "mmap2" => Some("mmap"),
+        "waitpid" => Some("wait4"),
+        _ => None,
+    };
+    let known = |name: &str| x86_64::Sysno::from_str(name).ok();
+    renamed
+        .into_iter()
+        .chain(narrow)
+        .find_map(known)
+        .map(|call| call.name())
+}
+
+/// The same of a call by x86's x32 table, by its number without the bit that tells these. They are native ones but for some
+/// that pass other structures (`arch/x86/entry/syscalls/syscall_64.tbl`).
+#[must_use]
+pub fn native_of_x32(arch: &str, number: u32) -> Option<&'static str> {
+    if arch != "x86_64" {
+        return None;
+    }
+    match usize::try_from(number).ok()?.checked_sub(X32_FIRST) {
+        Some(place) => X32_CALLS.get(place).copied(),
+        None => on_x86_64(i32::try_from(number).ok()?),
+    }
+}
+
+/// The first number that is the x32 table's alone.
+const X32_FIRST: usize = 512;
+
+/// The calls from there on.
+const X32_CALLS: [&str; 36] = [
+    "rt_sigaction",
+    "rt_sigreturn",
+    "ioctl",
+    "readv",
+    "writev",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "execve",
+    "ptrace",
+    "rt_sigpending",
+    "rt_sigtimedwait",
+    "rt_sigqueueinfo",
+    "sigaltstack",
+    "timer_create",
+    "mq_notify",
+    "kexec_load",
+    "waitid",
+    "set_robust_list",
+    "get_robust_list",
+    "vmsplice",
+    "move_pages",
+    "preadv",
+    "pwritev",
+    "rt_tgsigqueueinfo",
+    "recvmmsg",
+    "sendmmsg",
+    "process_vm_readv",
+    "process_vm_writev",
+    "setsockopt",
+    "getsockopt",
+    "io_setup",
+    "io_submit",
+    "execveat",
+    "preadv2",
+    "pwritev2",
+];
+
+/// The native number of a call.
+#[must_use]
+pub fn number_of(arch: &str, name: &str) -> Option<u32> {
+    let number = match arch {
+        "x86_64" => x86_64::Sysno::from_str(name).ok().map(|call| call as usize),
+        "aarch64" => aarch64::Sysno::from_str(name)
+            .ok()
+            .map(|call| call as usize),
+        _ => None,
+    };
+    number.and_then(|number| u32::try_from(number).ok())
 }
 
 fn is_witness(name: &str) -> bool {
@@ -116,7 +212,7 @@ const WITNESSES: [&str; 67] = [
 
 #[cfg(test)]
 mod tests {
-    use super::{WITNESSES, all_of, of};
+    use super::{WITNESSES, all_of, native_of, native_of_x32, number_of, of};
 
     /// Goal: numbers have the names of their own architecture. Method: known ones of each, and none.
     #[test]
@@ -138,6 +234,30 @@ mod tests {
         assert_eq!(of("x86_64")(9), None);
         assert_eq!(all_of("aarch64")(222), Some("mmap"));
         assert_eq!(all_of("x86_64")(-1), None);
+    }
+
+    /// Goal: a 32-bit call is told as the native one that does the same. Method: calls of the same name, of an older, a wider
+    /// and another one, and calls that have none.
+    #[test]
+    fn translated() {
+        let native = |number| native_of("x86_64", number);
+        assert_eq!(native(5), Some("open"));
+        assert_eq!(native(14), Some("mknod"));
+        assert_eq!(native(22), Some("umount2"));
+        assert_eq!(native(23), Some("setuid"));
+        assert_eq!(native(213), Some("setuid"));
+        assert_eq!(native(239), Some("sendfile"));
+        assert_eq!(native(340), Some("prlimit64"));
+        assert_eq!(native(414), Some("ppoll"));
+        assert_eq!(native(102), None, "socketcall");
+        assert_eq!(native(511), None);
+        assert_eq!(native_of("aarch64", 5), None);
+        assert_eq!(native_of_x32("x86_64", 2), Some("open"));
+        assert_eq!(native_of_x32("x86_64", 521), Some("ptrace"));
+        assert_eq!(native_of_x32("x86_64", 547), Some("pwritev2"));
+        assert_eq!(native_of_x32("x86_64", 548), None);
+        assert_eq!(number_of("x86_64", "open"), Some(2));
+        assert_eq!(number_of("aarch64", "open"), None);
     }
 
     /// Goal: the table is the machine's own. Method: compare with the C library's constants.

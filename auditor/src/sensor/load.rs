@@ -6,6 +6,7 @@
 
 use super::cgroupfs::CgroupTree;
 use super::clock::{KernelVersion, Machine};
+use super::compat;
 #[cfg(feature = "debug-log")]
 use super::debug_log::DebugLog;
 use super::preemption;
@@ -141,6 +142,8 @@ pub struct Loaded {
     btf: Option<Btf>,
     /// By index in [`HOOKS`].
     pub hooks: Vec<Attached>,
+    /// What became of [`hook::COMPAT`].
+    pub compat: Attached,
     /// Hooks whose programs the kernel asks as a security module; `None`: it is not asked to.
     modules: Option<BTreeSet<u16>>,
     /// Fields that this kernel lacks.
@@ -150,6 +153,7 @@ pub struct Loaded {
     lost: PerCpuArray<MapData, u64>,
     filtered: Array<MapData, Flags>,
     beside: Array<MapData, Flags>,
+    told_of_compat: Array<MapData, Flags>,
     keep_creds: Array<MapData, u32>,
     settled: Array<MapData, u32>,
     pub(super) looked_at: Array<MapData, u32>,
@@ -325,6 +329,8 @@ impl Loaded {
         }
         let habits = habits(syscalls::all_of(std::env::consts::ARCH));
         loader.override_global("HABITS", &habits[..], true);
+        let compat_calls = compat::table(std::env::consts::ARCH);
+        loader.override_global("COMPAT_CALLS", &compat_calls[..], true);
         let key = file_key();
         for (name, part) in FILE_KEY.iter().zip(&key) {
             loader.override_global(name, part, true);
@@ -353,6 +359,7 @@ impl Loaded {
             })?;
         let filtered = take_array(&mut ebpf, ".bss.filtered")?;
         let beside = take_array(&mut ebpf, ".bss.beside")?;
+        let told_of_compat = take_array(&mut ebpf, ".bss.compat")?;
         let keep_creds = take_array(&mut ebpf, "KEEP_CREDS")?;
         let settled = take_array(&mut ebpf, "SETTLED")?;
         let looked_at = take_array(&mut ebpf, "LOOKED_AT")?;
@@ -363,6 +370,7 @@ impl Loaded {
             ebpf,
             btf,
             hooks: vec![Attached::NotNeeded; HOOKS.len()],
+            compat: Attached::NotNeeded,
             modules: None,
             fields,
             events,
@@ -370,6 +378,7 @@ impl Loaded {
             lost,
             filtered,
             beside,
+            told_of_compat,
             keep_creds,
             settled,
             looked_at,
@@ -415,6 +424,33 @@ impl Loaded {
                 self.attach_instead(best, next, options);
             }
         }
+        self.attach_compat(options);
+    }
+
+    /// Has calls by the 32-bit table told, in the name of each hook whose tracepoints are silent about them.
+    fn attach_compat(&mut self, options: &LoadOptions) {
+        let served = compat::served().filter(|&i| self.hooks[usize::from(i)] == Attached::Yes);
+        let mut flags = [0; FLAGS];
+        for index in served {
+            flags[usize::from(index)] = 1;
+        }
+        if flags == [0; FLAGS] || !compat::is_there() {
+            return;
+        }
+        let mut tried = || -> Result<(), ProgramError> {
+            if self.compat != Attached::Yes {
+                self.try_attach(&hook::COMPAT)?;
+            }
+            Ok(self.told_of_compat.set(0, flags, 0)?)
+        };
+        self.compat = if options.without.contains(hook::COMPAT.name) {
+            Attached::LeftOut
+        } else {
+            match tried() {
+                Ok(()) => Attached::Yes,
+                Err(error) => Attached::No(brief(&error)),
+            }
+        };
     }
 
     fn attach_instead(&mut self, best: &[u16], next: &[u16], options: &LoadOptions) {
@@ -455,6 +491,7 @@ impl Loaded {
                 replaced.extend(best.iter().copied());
             }
         }
+        self.attach_compat(options);
         replaced
     }
 

@@ -7,6 +7,7 @@ pub mod btf;
 pub mod caps;
 pub mod cgroupfs;
 pub mod clock;
+mod compat;
 #[cfg(feature = "debug-log")]
 mod debug_log;
 pub mod decode;

@@ -4,7 +4,7 @@
 //! (`CONFIG_PREEMPT`, and any kernel since 7.0), whatever would run the same program there in between is left out. The
 //! kernel counts these (5.12), and tells nobody else of them.
 
-use auditor_common::hook::{HOOKS, bears_state};
+use auditor_common::hook::{COMPAT, EXIT_OPEN, HOOKS, bears_state};
 use aya::Ebpf;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -33,7 +33,8 @@ impl Skipped {
                 fd.as_fd().as_raw_fd()
             )))
         };
-        let hooks = (0_u16..).zip(HOOKS);
+        // It tells in the name of many: one of them stands for all.
+        let hooks = (0_u16..).zip(HOOKS).chain([(EXIT_OPEN, &COMPAT)]);
         let programs = hooks
             .filter_map(|(index, spec)| Some((index, place(spec.program)?, 0)))
             .collect();

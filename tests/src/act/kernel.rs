@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Tried, tried};
+use super::{Tried, compat, tried};
 
 /// A call that takes a privilege.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +94,11 @@ pub enum KernelAct {
         /// Which.
         path: String,
     },
+    /// The same, by the 32-bit table.
+    OpenToWrite32 {
+        /// Which.
+        path: String,
+    },
     /// Reads a file, and writes what it had.
     WriteBack {
         /// Which.
@@ -101,6 +106,17 @@ pub enum KernelAct {
     },
     /// `mknod(path, mode, major:minor)`.
     Mknod {
+        /// Where.
+        path: String,
+        /// Type and permissions.
+        mode: u32,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// The same, by the 32-bit table.
+    Mknod32 {
         /// Where.
         path: String,
         /// Type and permissions.
@@ -161,7 +177,7 @@ impl KernelAct {
                 "unshare",
                 crate::sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET),
             ),
-            Self::Call32 => tried("getpid by the 32-bit table", getpid_32()),
+            Self::Call32 => tried("getpid by the 32-bit table", compat::getpid()),
             Self::Refused { call } => {
                 let result = match call.make() {
                     Ok(()) => Err(Error::other("it was granted")),
@@ -176,6 +192,7 @@ impl KernelAct {
                 let opened = OpenOptions::new().write(true).open(path);
                 tried(format!("open {path}"), opened.map(drop))
             }
+            Self::OpenToWrite32 { path } => tried(format!("open {path}"), compat::open(path)),
             Self::WriteBack { path } => {
                 let had = tried(format!("read {path}"), std::fs::read(path))?;
                 tried(format!("write {path}"), std::fs::write(path, had))
@@ -192,41 +209,17 @@ impl KernelAct {
                 let made = unsafe { libc::mknod(name.as_ptr(), *mode, device) };
                 tried(format!("mknod {path}"), done(made.into()))
             }
+            Self::Mknod32 {
+                path,
+                mode,
+                major,
+                minor,
+            } => {
+                let made = compat::mknod(path, *mode, libc::makedev(*major, *minor));
+                tried(format!("mknod {path}"), made)
+            }
         }
     }
-}
-
-/// A kernel without such calls ends who makes one: a child of its own.
-#[cfg(target_arch = "x86_64")]
-fn getpid_32() -> std::io::Result<()> {
-    const GETPID: i64 = 20;
-    // SAFETY: the child touches nothing that its parent's threads could hold.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let pid: i64;
-        // SAFETY: the call takes no memory, and nothing but these registers changes.
-        unsafe {
-            std::arch::asm!(
-                "int 0x80", inlateout("rax") GETPID => pid,
-                lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _, options(nostack)
-            );
-        }
-        // SAFETY: the child has nothing to clean up.
-        unsafe { libc::_exit(i32::from(pid <= 0)) }
-    }
-    let mut status = 0;
-    // SAFETY: the place is writable.
-    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
-    done(waited.into())?;
-    match status {
-        0 => Ok(()),
-        _ => Err(Error::from_raw_os_error(libc::ENOSYS)),
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn getpid_32() -> std::io::Result<()> {
-    Err(Error::from_raw_os_error(libc::ENOSYS))
 }
 
 fn done(result: i64) -> std::io::Result<()> {

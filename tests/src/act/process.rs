@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Tried, tried};
+use super::{Tried, compat, tried};
 use crate::sys;
 
 /// `PTRACE_SEIZE`: it does not stop the other.
@@ -75,6 +75,10 @@ pub enum Reach {
     Limits,
     /// `sched_setaffinity`, to what it is.
     Scheduling,
+    /// As [`Self::Trace`], by the 32-bit table.
+    Trace32,
+    /// As [`Self::Limits`], by the 32-bit table.
+    Limits32,
 }
 
 impl ProcessAct {
@@ -105,6 +109,8 @@ impl Reach {
             Self::Compare => compare(pid),
             Self::Limits => limits(pid),
             Self::Scheduling => scheduling(pid),
+            Self::Trace32 => compat::trace(pid),
+            Self::Limits32 => compat::limits(pid),
         }
     }
 }

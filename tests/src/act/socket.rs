@@ -6,6 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 
 use serde::{Deserialize, Serialize};
 
+use super::compat::{self, By};
 use super::{Tried, tried};
 
 /// One act. A name is a path, or `@` and an abstract name.
@@ -26,6 +27,20 @@ pub enum SocketAct {
     ConnectToSelf {
         /// Where.
         name: String,
+    },
+    /// Connects to a path, by the 32-bit table.
+    Connect32 {
+        /// Where to.
+        name: String,
+        /// By which call.
+        by: By,
+    },
+    /// Listens, and does that.
+    ConnectToSelf32 {
+        /// Where.
+        name: String,
+        /// By which call.
+        by: By,
     },
     /// Sends a datagram.
     Send {
@@ -49,6 +64,8 @@ impl SocketAct {
             Self::Listen { name } => listen(name),
             Self::Connect { name } => connect(name),
             Self::ConnectToSelf { name } => listen(name).and_then(|()| connect(name)),
+            Self::Connect32 { name, by } => connect_32(name, *by),
+            Self::ConnectToSelf32 { name, by } => listen(name).and_then(|()| connect_32(name, *by)),
             Self::Send { name } => send(name),
             Self::SendToSelf { name } => {
                 let bound = address(name).and_then(|at| UnixDatagram::bind_addr(&at));
@@ -76,6 +93,10 @@ fn connect(name: &str) -> Tried<()> {
     let stream = address(name).and_then(|at| UnixStream::connect_addr(&at));
     std::mem::forget(tried(format!("connect to {name}"), stream)?);
     Ok(())
+}
+
+fn connect_32(name: &str, by: By) -> Tried<()> {
+    tried(format!("connect to {name}"), compat::connect(name, by))
 }
 
 fn send(name: &str) -> Tried<()> {

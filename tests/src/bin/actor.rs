@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use auditor_tests::act::capability::CapabilityAct;
+use auditor_tests::act::compat;
 use auditor_tests::act::{Act, Answer, Kind, Tried, tried};
 use auditor_tests::sys;
 
@@ -261,6 +262,10 @@ fn perform(act: &Act, answer: &OwnedFd, hold: &OwnedFd) -> Tried<Done> {
                 },
             )?;
             tried("chroot .", std::os::unix::fs::chroot("."))?;
+            Ok(Done::Here)
+        }
+        Act::Chdir32 { path } => {
+            tried(format!("chdir {path}"), compat::chdir(path))?;
             Ok(Done::Here)
         }
         Act::Chdir { path } => {

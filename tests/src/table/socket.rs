@@ -16,7 +16,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-fn control() -> Expect {
+pub(super) fn control() -> Expect {
     of_dimension(
         violation("control-socket", Object::Host),
         "sockets",

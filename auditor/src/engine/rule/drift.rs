@@ -160,13 +160,23 @@ fn namespace(
     let id = ids[kind.slot()];
     let object = super::owner(world, id);
     let home = entity.ns[kind.slot()] == id || object == label;
+    let unknown = world.ns.get(id).filter(|ns| ns.unknown && !home);
+    // Below the one that it was in, a user namespace gives nothing outside of itself.
+    let is_below = |owner: u32| kind == NsKind::User && owner == model.ns[ns::USER].inum;
+    let severity = match unknown {
+        _ if home => Severity::Low,
+        Some(ns) if is_below(ns.owner_inum) => Severity::Low,
+        Some(_) => Severity::High,
+        None => Severity::Critical,
+    };
+    let words = ns_words(kind);
+    let which = match unknown {
+        Some(_) => format!("an unknown {words}"),
+        None => format!("{} {words}", possessive(world, object)),
+    };
     Part {
         dimension: kind.dimension(),
-        severity: if home {
-            Severity::Low
-        } else {
-            Severity::Critical
-        },
+        severity,
         object,
         expected: Some(Evidence::Ns {
             kind,
@@ -174,7 +184,7 @@ fn namespace(
             initial: false,
         }),
         observed: ns_evidence(world, kind, id),
-        what: format!("is in {} {}", possessive(world, object), ns_words(kind)),
+        what: format!("is in {which}"),
     }
 }
 

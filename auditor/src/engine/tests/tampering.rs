@@ -165,6 +165,38 @@ fn namespaces_written_to_memory() {
     );
 }
 
+/// A namespace that nobody is known to have is not the host's: it may as well be the task's own work. Method: namespaces of
+/// numbers that no task had, one of them a user namespace below the task's own; then a second task in the same.
+#[test]
+fn an_unknown_namespace_is_nobodys() {
+    let fresh = |kind: usize, state: &mut TaskState| {
+        state.ns[kind].inum = 0xf000_1234;
+        state.ns[kind].owner_inum = host_state(1).ns[ns::USER].inum;
+    };
+    let (mut m, a, found) = tampered(|state| fresh(ns::USER, state));
+    assert_eq!(
+        rules(&found),
+        [(RuleId::Drift, Dimension::User, Severity::Low, "host")]
+    );
+    assert!(
+        found[0].message.contains("is in an unknown user namespace"),
+        "{}",
+        found[0].message
+    );
+
+    let child = m.fork(a, 0);
+    m.out.clear();
+    for tid in [a, child] {
+        let found = resweep(&mut m, tid, |state| fresh(ns::UTS, state));
+        assert_eq!(
+            rules(&found),
+            [(RuleId::Drift, Dimension::Uts, Severity::High, "host")]
+        );
+        let message = &found[0].message;
+        assert!(message.contains("an unknown UTS namespace"), "{message}");
+    }
+}
+
 /// Of several namespaces the line tells the worst. Method: a network namespace that the container made, and the host's
 /// UTS namespace.
 #[test]

@@ -38,6 +38,8 @@ pub struct Namespace {
     pub made_by: EntityId,
     /// The entity whose own namespace it is, by baseline.
     pub entity: Option<EntityId>,
+    /// A sweep found a container's task in it, and nobody is known to have made it or to have been in it before.
+    pub unknown: bool,
     refs: u32,
     /// The threads in it, if it is a mount or pid namespace and not the machine's own.
     members: Vec<u32>,
@@ -144,6 +146,7 @@ impl Namespaces {
             initial: false,
             made_by,
             entity: None,
+            unknown: false,
             refs: 0,
             members: Vec::new(),
         };
@@ -191,6 +194,13 @@ impl Namespaces {
             remembered.unwrap_or(HOST)
         };
         self.allocate(object, ns, maker)
+    }
+
+    /// A sweep found a container's task in it. Whoever has it is not to be guessed, unless somebody made it or is in it.
+    pub fn find(&mut self, id: NsId) {
+        if let Some(ns) = self.get_mut(id).filter(|ns| ns.refs == 0 && !ns.initial) {
+            ns.unknown = ns.made_by == HOST;
+        }
     }
 
     /// The machine's own namespace is known: nearly all threads are in it, so they are not listed.
