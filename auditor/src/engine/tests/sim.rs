@@ -238,6 +238,8 @@ impl Sim {
             match kind {
                 NsKind::Pid => task.ns[ns::PID_FOR_CHILDREN] = from.ns[ns::PID],
                 NsKind::Mnt => {
+                    // Whoever joins a mount namespace gets its root.
+                    task.pivoted &= task.ns[ns::MNT] == from.ns[ns::MNT];
                     task.ns[ns::MNT] = from.ns[ns::MNT];
                     task.root = (from.ns[ns::MNT], root_ino);
                     task.cwd = task.root;
