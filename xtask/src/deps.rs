@@ -16,7 +16,7 @@ pub(crate) struct Args {
     check: bool,
 }
 
-/// A program and the Debian package that brings it.
+/// A program, by name or path, and the Debian package that brings it.
 struct Need {
     program: &'static str,
     package: &'static str,
@@ -26,7 +26,7 @@ const fn need(program: &'static str, package: &'static str) -> Need {
     Need { program, package }
 }
 
-const PROGRAMS: [Need; 19] = [
+const PROGRAMS: [Need; 20] = [
     need("runc", "runc"),
     need("crun", "crun"),
     need("busybox", "busybox-static"),
@@ -41,6 +41,8 @@ const PROGRAMS: [Need; 19] = [
     need("podman", "podman"),
     need("conmon", "conmon"),
     need("containerd", "containerd"),
+    // Podman comes with them or with something else; containerd needs them.
+    need("/usr/lib/cni/loopback", "containernetworking-plugins"),
     need("bwrap", "bubblewrap"),
     need("systemd-nspawn", "systemd-container"),
     need("lxc-start", "lxc"),
