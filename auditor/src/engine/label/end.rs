@@ -4,6 +4,7 @@ use super::Engine;
 use crate::engine::world::Task;
 use crate::model::facts::{EntityId, HOST, ObjectKey, Origin};
 use auditor_common::record::path_flags;
+use std::collections::BTreeSet;
 
 impl Engine {
     #[inline(never)]
@@ -16,7 +17,7 @@ impl Engine {
             return;
         };
         // What it made and others still use has no other owner than those around it.
-        self.world.ns.bequeath(id, &entity.ns, entity.parent);
+        let back = self.world.ns.bequeath(id, &entity.ns, entity.parent);
         for object in entity.ns {
             self.world.ns.unpin(object);
         }
@@ -40,6 +41,13 @@ impl Engine {
             self.index.insert_entity(orphan, self.profile(orphan));
         }
         self.refresh_extras(&strangers);
+        // Who had it as one's that is nested has it as another's.
+        let holders = back
+            .into_iter()
+            .flat_map(|object| self.other_holders(object, id));
+        for holder in holders.collect::<BTreeSet<EntityId>>() {
+            self.rejudge(holder);
+        }
         self.bury_mounts();
     }
 

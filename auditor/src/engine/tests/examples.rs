@@ -854,6 +854,30 @@ fn strangers_in_one_cgroup_are_told_apart() {
     assert_eq!(m.label_of(again), "unknown:/session#2");
 }
 
+/// A namespace that the host made, and that a container joined, does not become the container's by a nested one that lived
+/// in it for a while.
+#[test]
+fn what_a_nested_container_lived_in_stays_its_makers() {
+    let mut m = Machine::new("");
+    m.name("/a", "a");
+    let a = m.runc(50, "/a");
+    let admin = m.fork(1, 0);
+    m.unshare(admin, NsKind::Net.clone_flag());
+    let child = m.fork(a, 0);
+    m.setns(child, admin, &[NsKind::Net]);
+    let flags = CLONE_NEW_ALL & !NsKind::Net.clone_flag();
+    let nested = m.runc_from(child, 51, "/a/nested", flags);
+    assert!(m.label_of(nested).starts_with("runc:a/"));
+    m.exit(nested);
+    // Another container of the host begins there.
+    m.name("/b", "b");
+    let b = m.runc_from(admin, 52, "/b", flags);
+    let [a, b] = [a, b].map(|init| m.engine.world().label(&m.tasks[&init].key));
+    let pair = m.engine.index().pair(a, b);
+    let net = pair.dimension(Dimension::Net).unwrap();
+    assert_eq!(net.verdict, Verdict::Violated);
+}
+
 /// The start line comes first, and counts the containers that were there before the agent.
 #[test]
 fn the_start_line_counts_containers() {

@@ -8,7 +8,7 @@
 //! Tasks that share all namespaces share one [`NsSet`], so that a fork costs one counter.
 
 use crate::model::NsKind;
-use crate::model::facts::{EntityId, HOST, NsId};
+use crate::model::facts::{EntityId, HOST, NsId, ObjectKey};
 use auditor_common::limits::NS_SLOTS;
 use auditor_common::record::{NsRef, ns};
 use hashbrown::HashMap;
@@ -300,20 +300,21 @@ impl Namespaces {
         is_open
     }
 
-    /// What one made, or has as its own, is another's from here on. `own`: its baseline.
-    pub fn bequeath(&mut self, from: EntityId, own: &NsIds, to: EntityId) {
-        for &id in own {
-            let Some(ns) = self.get_mut(id).filter(|ns| ns.entity == Some(from)) else {
-                continue;
-            };
-            ns.entity = None;
-            let before = std::mem::replace(&mut ns.made_by, to);
-            self.made.less(before);
-            self.made.more(to);
+    /// What one made is another's from here on, and what it had as its own (`own`: its baseline) is its maker's again: what
+    /// of that is not `to`'s.
+    pub fn bequeath(&mut self, from: EntityId, own: &NsIds, to: EntityId) -> Vec<ObjectKey> {
+        let mut back = Vec::new();
+        for (&kind, &id) in NsKind::ALL.iter().zip(own) {
+            if let Some(ns) = self.get_mut(id).filter(|ns| ns.entity == Some(from)) {
+                ns.entity = None;
+                if ns.made_by != from && ns.made_by != to {
+                    back.push(ObjectKey::ns(kind, id));
+                }
+            }
         }
         // Most containers make nothing, and this walks all that there is.
         if self.made.counts.remove(&from).is_none() {
-            return;
+            return back;
         }
         self.makers.retain(|_, maker| {
             if *maker == from {
@@ -328,6 +329,7 @@ impl Namespaces {
                 self.made.more(to);
             }
         }
+        back
     }
 
     /// A new set of these namespaces, held once.
