@@ -314,9 +314,12 @@ impl<'a> Stage<'a> {
             .filter(|(index, line)| {
                 must_be_expected(line, &standing)
                     && !claimed.contains(index)
-                    && !claimed.iter().any(|&first| {
-                        let first = &ended.lines[first];
-                        is_repeat(first, line, end_ns) || follows_from(first, line)
+                    && !claimed.iter().any(|&at| {
+                        let first = &ended.lines[at];
+                        let between = ended.lines.get(at..*index).unwrap_or_default();
+                        is_repeat(first, line, end_ns)
+                            || comes_again(first, line, between)
+                            || follows_from(first, line)
                     })
             })
             .map(|(_, line)| line)
@@ -463,10 +466,20 @@ fn told_twice(lines: &[Value]) -> Option<String> {
 fn is_repeat(first: &Value, line: &Value, end_ns: u64) -> bool {
     const WINDOW_NS: u64 = 60_000_000_000;
     let when = |line: &Value| line["boottime_ns"].as_u64().unwrap_or(0);
-    let same = ["/rule", "/dimension", "/subject/id", "/object/id"]
+    is_alike(first, line) && when(line) >= end_ns.min(when(first) + WINDOW_NS)
+}
+
+/// Whether a line tells anew what was resolved meanwhile: a sweep came between two of many acts.
+fn comes_again(first: &Value, line: &Value, between: &[Value]) -> bool {
+    let is_resolved = |one: &Value| is_type(one, "resolved") && is_alike(first, one);
+    is_alike(first, line) && between.iter().any(is_resolved)
+}
+
+/// Whether two lines are about the same parties, by one rule in one dimension.
+fn is_alike(one: &Value, other: &Value) -> bool {
+    ["/rule", "/dimension", "/subject/id", "/object/id"]
         .iter()
-        .all(|part| first.pointer(part) == line.pointer(part));
-    same && when(line) >= end_ns.min(when(first) + WINDOW_NS)
+        .all(|part| one.pointer(part) == other.pointer(part))
 }
 
 /// Whether a line tells what another one brings about for a moment: a descriptor that was fetched from another's process is
