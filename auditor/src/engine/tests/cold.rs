@@ -2,7 +2,7 @@
 //! Method: on the simulated machine, an engine that saw all of it, and another that begins with a sweep; and random
 //! histories of that kind.
 
-use super::machine::{CLONE_NEW_ALL, Machine};
+use super::machine::{CLONE_NEW_ALL, ENTERED, Machine};
 use crate::inventory::container::{DeclaredNamespace, NamespaceKind, SpecSummary};
 use crate::model::facts::EntityId;
 use crate::model::output::Record;
@@ -54,14 +54,7 @@ fn container(m: &mut Machine, id: u64, pids_of: Option<u32>) -> u32 {
 fn exec_in(m: &mut Machine, init: u32) -> u32 {
     let cgroup = m.tasks[&init].cgroups[cgroup::V2];
     let stage = m.fork(1, 0);
-    let kinds = [
-        NsKind::Mnt,
-        NsKind::Net,
-        NsKind::Ipc,
-        NsKind::Uts,
-        NsKind::Pid,
-    ];
-    m.setns(stage, init, &kinds);
+    m.setns(stage, init, &ENTERED);
     let inside = m.fork(stage, 0);
     m.exit(stage);
     m.adopt_by(1, inside);

@@ -66,6 +66,15 @@ pub(super) fn host_state(tid: u32) -> TaskState {
     state
 }
 
+/// The namespaces that who is sent into a container joins.
+pub(super) const ENTERED: [NsKind; 5] = [
+    NsKind::Mnt,
+    NsKind::Net,
+    NsKind::Ipc,
+    NsKind::Uts,
+    NsKind::Pid,
+];
+
 impl Machine {
     pub(super) fn new(policy: &str) -> Self {
         let mut hierarchies = [None; CGROUP_SLOTS];
@@ -294,14 +303,7 @@ impl Machine {
     pub(super) fn send_in(&mut self, cgroup_id: u64, init: u32) -> u32 {
         let sent = self.fork(1, 0);
         self.attach(sent, sent, cgroup_id);
-        let kinds = [
-            NsKind::Mnt,
-            NsKind::Net,
-            NsKind::Ipc,
-            NsKind::Uts,
-            NsKind::Pid,
-        ];
-        self.setns(sent, init, &kinds);
+        self.setns(sent, init, &ENTERED);
         self.fork(sent, 0)
     }
 

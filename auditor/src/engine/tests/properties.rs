@@ -206,6 +206,8 @@ fn config(cases: u32) -> ProptestConfig {
     let given = std::env::var_os("PROPTEST_CASES").is_some();
     let config = ProptestConfig {
         max_shrink_iters: 4000,
+        // A history of which nobody can tell what should come out is made anew, however many cases are asked for.
+        max_global_rejects: u32::MAX,
         failure_persistence: None,
         ..ProptestConfig::default()
     };
