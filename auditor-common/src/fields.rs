@@ -193,6 +193,9 @@ macro_rules! kernel_fields {
             TASK_PID_LINKS: ["task_struct.pid_links"], Array, Optional, "whose memory and environment are opened in /proc";
             SOCKET_SK: ["socket.sk"], Ptr, Optional, "unix sockets";
             SOCK_FAMILY: ["sock.__sk_common.skc_family"], Int(2), Optional, "unix sockets";
+            RING_OPCODE: ["io_kiocb.opcode"], Int(1), Optional, "what containers have io_uring do";
+            RING_RESULT: ["io_kiocb.cqe.res"], Int(4), Optional, "what containers have io_uring do";
+            RING_FILE: ["io_kiocb.file"], Ptr, Optional, "sockets that containers connect by io_uring";
             SOCK_PEER_PID: ["sock.sk_peer_pid"], Ptr, Optional, "who listens on unix sockets";
             UNIX_ADDR: ["unix_sock.addr"], Ptr, Optional, "names of unix sockets";
             UNIX_DENTRY: ["unix_sock.path.dentry"], Ptr, Optional, "files of unix sockets";

@@ -11,7 +11,8 @@ pub enum Attach {
     TpBtf(&'static str),
     /// Entry tracepoints of these syscalls (`syscalls:sys_enter_*`). A machine need not have all of them.
     SyscallEnter(&'static [&'static str]),
-    /// Exit tracepoints of these syscalls (`syscalls:sys_exit_*`). A machine need not have all of them.
+    /// Exit tracepoints of these syscalls (`syscalls:sys_exit_*`), or [`EXITS`] in their place. A machine need not have all of
+    /// them.
     SyscallExit(&'static [&'static str]),
     /// The root cgroup's writes of sysctls (`cgroup/sysctl`).
     CgroupSysctl,
@@ -62,6 +63,15 @@ pub const fn bears_state(index: u16) -> bool {
     index >= TASK_NEWTASK && index <= EXIT_CHDIR
 }
 
+/// A program that serves several hooks.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramSpec {
+    /// Name in the object.
+    pub program: &'static str,
+    /// Where it attaches.
+    pub attach: Attach,
+}
+
 /// A program that the kernel asks as one of its security modules (`BPF_LSM_MAC`). It is the last that is asked, so it sees
 /// what all others allow.
 #[derive(Clone, Copy, Debug)]
@@ -97,12 +107,18 @@ pub const MODULES: &[ModuleSpec] = &[
     instead_of(SOCKET_CREATE, "lsm_socket", "socket_create"),
 ];
 
-/// The program beside those at the exits of single system calls. Their tracepoints are silent about calls by another table
-/// than the native one; this one tells of those in their name, so it has no index.
-pub const COMPAT: HookSpec = HookSpec {
-    program: "compat_exit",
-    name: "sys_exit/compat",
+/// The program at the end of every system call, which can tell in the name of each hook that is [`Attach::SyscallExit`].
+pub const EXITS: ProgramSpec = ProgramSpec {
+    program: "exit_calls",
     attach: Attach::TpBtf("sys_exit"),
+};
+
+/// What that program tells of calls by another table than the machine's native one, in the name of the hooks for the native
+/// ones: so it has no index.
+pub const COMPAT: HookSpec = HookSpec {
+    program: EXITS.program,
+    name: "sys_exit/compat",
+    attach: Attach::SyscallExit(&[]),
     tier: Tier::Tracepoint,
     sees: "what containers do by 32-bit system calls",
 };
@@ -162,8 +178,8 @@ hooks! {
     PTRACE_ACCESS = 24: "ptrace_access", "__ptrace_may_access", Attach::Fexit("__ptrace_may_access"), Trampoline, "containers that trace or read others' processes";
     TASK_PRLIMIT = 25: "task_prlimit", "do_prlimit", Attach::Fentry("do_prlimit"), Trampoline, "containers that change others' limits";
     TASK_SETSCHED = 26: "task_setsched", "security_task_setscheduler", Attach::Fexit("security_task_setscheduler"), Trampoline, "containers that change others' scheduling";
-    ENTER_ACCESS = 27: "enter_access", "sys_enter_access", Attach::SyscallEnter(&["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise", "move_pages", "prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"]), Tracepoint, "containers that trace or read others' processes";
-    EXIT_ACCESS = 28: "exit_access", "sys_exit_access", Attach::SyscallExit(&["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise", "move_pages", "prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"]), Tracepoint, "containers that trace or read others' processes";
+    ENTER_ACCESS = 27: "enter_access", "sys_enter_access", Attach::SyscallEnter(&["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise", "move_pages", "migrate_pages", "prlimit64", "setpriority", "ioprio_set", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"]), Tracepoint, "containers that trace or read others' processes";
+    EXIT_ACCESS = 28: "exit_access", "sys_exit_access", Attach::SyscallExit(&["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise", "move_pages", "migrate_pages", "prlimit64", "setpriority", "ioprio_set", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"]), Tracepoint, "containers that trace or read others' processes";
     UNIX_CONNECT = 29: "unix_connect", "security_unix_stream_connect", Attach::Fentry("security_unix_stream_connect"), Trampoline, "connections to others' unix sockets";
     UNIX_SEND = 30: "unix_send", "security_unix_may_send", Attach::Fentry("security_unix_may_send"), Trampoline, "messages to others' unix sockets";
     EXIT_CONNECT = 31: "exit_connect", "sys_exit_connect", Attach::SyscallExit(&["connect"]), Tracepoint, "connections to others' unix sockets";
@@ -199,4 +215,7 @@ hooks! {
     SYS_ENTER = 61: "sys_calls", "sys_enter", Attach::TpBtf("sys_enter"), OnDemand, "system calls that containers make";
     SPLICE_DIRECT = 62: "splice_direct", "do_splice_direct", Attach::Fentry("do_splice_direct"), Trampoline, "containers that send files into sockets of the kernel's crypto";
     ITER_DEVICE = 63: "iter_device", "iter/devices", Attach::Iter("task"), Both, "devices that version 2 cgroups let containers reach (taken from their specs instead)";
+    TASK_SETNICE = 64: "task_setnice", "security_task_setnice", Attach::Fexit("security_task_setnice"), Trampoline, "containers that change others' nice values";
+    TASK_SETIOPRIO = 65: "task_setioprio", "security_task_setioprio", Attach::Fexit("security_task_setioprio"), Trampoline, "containers that change others' priorities in input and output";
+    RING_COMPLETE = 66: "ring_complete", "io_uring_complete", Attach::TpBtf("io_uring_complete"), Tracepoint, "files that containers open, and sockets that they connect, by io_uring";
 }

@@ -21,6 +21,9 @@ pub const FOREIGN_CALL: u64 = CALL_LIMIT as u64 - 1;
 pub const COMPAT_LIMIT: usize = 1024;
 /// What all numbers of x86's x32 table have (`__X32_SYSCALL_BIT`).
 pub const X32_BIT: u32 = 1 << 30;
+/// Bit of what may be told when a call ends, above the hook that tells of the native one: a hook tells of a call with this
+/// number by another table.
+pub const CALL_FOREIGN: u8 = 1 << 7;
 /// Where a translated call has the hook that tells of it, above its native number.
 pub const COMPAT_HOOK_SHIFT: u32 = 16;
 /// The native number of a call that has none.

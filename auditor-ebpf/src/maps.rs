@@ -56,10 +56,10 @@ pub static FILTERED: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
 #[unsafe(link_section = ".bss.beside")]
 pub static BESIDE: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
 
-/// Hooks in whose name 32-bit calls are told: set by the agent for those that are attached.
+/// Hooks in whose name calls are told when they end: set by the agent.
 #[unsafe(no_mangle)]
-#[unsafe(link_section = ".bss.compat")]
-pub static COMPAT: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
+#[unsafe(link_section = ".bss.at_exit")]
+pub static AT_EXIT: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
 
 /// Number of the next event on each CPU.
 #[map]

@@ -150,8 +150,9 @@ pub fn in_landlock() -> bool {
     syscall() == NR_LANDLOCK.load()
 }
 
+/// The number in a task's registers; -1: unknown.
 #[inline(always)]
-fn number<A: Access>(regs: Ptr) -> i32 {
+pub fn number<A: Access>(regs: Ptr) -> i32 {
     if regs.is_null() {
         return -1;
     }

@@ -69,6 +69,15 @@ pub static NR_MADVISE: Global<i32> = Global::new(-2);
 pub static NR_MOVE_PAGES: Global<i32> = Global::new(-2);
 /// As [`NR_PTRACE`].
 #[unsafe(no_mangle)]
+pub static NR_MIGRATE_PAGES: Global<i32> = Global::new(-2);
+/// As [`NR_PTRACE`].
+#[unsafe(no_mangle)]
+pub static NR_SETPRIORITY: Global<i32> = Global::new(-2);
+/// As [`NR_PTRACE`].
+#[unsafe(no_mangle)]
+pub static NR_IOPRIO_SET: Global<i32> = Global::new(-2);
+/// As [`NR_PTRACE`].
+#[unsafe(no_mangle)]
 pub static NR_PRLIMIT: Global<i32> = Global::new(-2);
 /// Number of mknodat in the machine's native table; -2: unknown.
 #[unsafe(no_mangle)]
@@ -105,6 +114,26 @@ pub fn is_habit(number: i32) -> bool {
     // SAFETY: within bounds. The loader has written what the compiler does not see.
     let word = unsafe { HABITS.as_ptr().add(word as usize).read_volatile() };
     word >> (number as u32 % 64) & 1 == 1
+}
+
+/// What may be told when a system call ends, by its number in whatever table: the hook that tells of the native call with this
+/// number, and [`CALL_FOREIGN`] if a hook tells of one by another table; 0: nothing.
+#[unsafe(no_mangle)]
+pub static CALLS_AT_EXIT: [u8; COMPAT_LIMIT] = [0; COMPAT_LIMIT];
+
+/// See [`CALLS_AT_EXIT`]; 0 for numbers that no table has.
+#[inline(always)]
+pub fn call_at_exit(number: u32) -> u8 {
+    const { assert!(COMPAT_LIMIT == 1024) };
+    let mut place = u64::from(number & !X32_BIT);
+    if place >= COMPAT_LIMIT as u64 {
+        return 0;
+    }
+    // As above.
+    // SAFETY: nothing but the register is touched.
+    unsafe { asm!("{0} &= 1023", inout(reg) place, options(pure, nomem, nostack)) };
+    // SAFETY: within bounds. The loader has written what the compiler does not see.
+    unsafe { CALLS_AT_EXIT.as_ptr().add(place as usize).read_volatile() }
 }
 
 /// What system calls by other tables than the native one are: the 32-bit table's by their numbers, then the x32 table's. Each

@@ -9,8 +9,8 @@ use crate::capture;
 use crate::emit;
 use crate::kernel::current;
 use crate::kernel::globals::{
-    NR_KCMP, NR_MADVISE, NR_MOVE_PAGES, NR_PIDFD_GETFD, NR_PRLIMIT, NR_PTRACE, NR_VM_READV,
-    NR_VM_WRITEV, TASK_TGID, TASK_TID,
+    NR_IOPRIO_SET, NR_KCMP, NR_MADVISE, NR_MIGRATE_PAGES, NR_MOVE_PAGES, NR_PIDFD_GETFD,
+    NR_PRLIMIT, NR_PTRACE, NR_SETPRIORITY, NR_VM_READV, NR_VM_WRITEV, TASK_TGID, TASK_TID,
 };
 use crate::kernel::{Access, Direct, Ptr};
 use crate::maps::{BESIDE, Entered};
@@ -31,6 +31,11 @@ pub mod mode {
 /// Requests of ptrace that begin to trace somebody (`include/uapi/linux/ptrace.h`).
 const PTRACE_ATTACH: u64 = 16;
 const PTRACE_SEIZE: u64 = 0x4206;
+
+/// One process, not a group or a user's: of setpriority (`include/uapi/linux/resource.h`) and ioprio_set
+/// (`include/uapi/linux/ioprio.h`).
+const PRIO_PROCESS: u32 = 0;
+const IOPRIO_WHO_PROCESS: u32 = 1;
 
 const EPERM: i64 = -1;
 const EACCES: i64 = -13;
@@ -163,6 +168,32 @@ pub fn task_setsched(ctx: FExitContext) -> i32 {
     0
 }
 
+/// As [`task_setsched`], for a task's nice value. Who is neither of the same user nor privileged was refused before.
+#[fexit(function = "security_task_setnice")]
+pub fn task_setnice(ctx: FExitContext) -> i32 {
+    // SAFETY: the function's first argument is typed and never null.
+    unsafe {
+        asked(hook::TASK_SETNICE, act::CONTROL, ctx.arg(0), 0, ctx.arg(2));
+    }
+    0
+}
+
+/// As [`task_setnice`], for a task's priority in input and output.
+#[fexit(function = "security_task_setioprio")]
+pub fn task_setioprio(ctx: FExitContext) -> i32 {
+    // SAFETY: the function's first argument is typed and never null.
+    unsafe {
+        asked(
+            hook::TASK_SETIOPRIO,
+            act::CONTROL,
+            ctx.arg(0),
+            0,
+            ctx.arg(2),
+        );
+    }
+    0
+}
+
 /// All others allow a task's scheduling to be changed.
 #[lsm(hook = "task_setscheduler")]
 pub fn lsm_setsched(ctx: LsmContext) -> i32 {
@@ -217,13 +248,27 @@ fn reach(entered: &Entered) -> Option<Reach> {
     if number == NR_KCMP.load() || number == NR_MOVE_PAGES.load() {
         return access(mode::READ, 0, false);
     }
+    if number == NR_MIGRATE_PAGES.load() {
+        return access(mode::READ, 0, false);
+    }
     if number == NR_PRLIMIT.load() && entered.args[2] == 0 {
+        return None;
+    }
+    let one = if number == NR_SETPRIORITY.load() {
+        Some(PRIO_PROCESS)
+    } else if number == NR_IOPRIO_SET.load() {
+        Some(IOPRIO_WHO_PROCESS)
+    } else {
+        None
+    };
+    // Groups and users have no single number.
+    if one.is_some_and(|one| entered.args[0] as u32 != one) {
         return None;
     }
     Some(Reach {
         act: act::CONTROL,
         mode: 0,
-        at: 0,
+        at: usize::from(one.is_some()),
         by_descriptor: false,
     })
 }
@@ -243,18 +288,7 @@ pub fn enter_access(ctx: TracePointContext) -> i32 {
     0
 }
 
-/// A syscall has ended that may have reached into another task.
-#[tracepoint]
-pub fn exit_access(ctx: TracePointContext) -> i32 {
-    let Some(entered) = syscall::kept(&ctx) else {
-        emit::filter(hook::EXIT_ACCESS);
-        return 0;
-    };
-    ended(&entered, syscall::result(&ctx));
-    0
-}
-
-/// A marked task's call has ended.
+/// A marked task's call has ended that may have reached into another task.
 #[inline(always)]
 pub fn ended(entered: &Entered, result: i64) {
     let Some(reach) = reach(entered) else {

@@ -138,17 +138,6 @@ pub fn enter_kernel(ctx: TracePointContext) -> i32 {
     0
 }
 
-/// It ended, whichever way.
-#[tracepoint]
-pub fn exit_kernel(ctx: TracePointContext) -> i32 {
-    let Some(entered) = syscall::kept(&ctx) else {
-        emit::filter(hook::EXIT_KERNEL);
-        return 0;
-    };
-    called(&entered, syscall::result(&ctx));
-    0
-}
-
 /// A marked task's call into the kernel has ended.
 #[inline(always)]
 pub fn called(entered: &Entered, result: i64) {
@@ -290,17 +279,6 @@ pub fn enter_mknod(ctx: TracePointContext) -> i32 {
     // It writes nothing itself: the count is its sign of life.
     emit::filter(hook::ENTER_MKNOD);
     syscall::keep(&ctx);
-    0
-}
-
-/// One of them ended.
-#[tracepoint]
-pub fn exit_mknod(ctx: TracePointContext) -> i32 {
-    let Some(entered) = syscall::kept(&ctx) else {
-        emit::filter(hook::EXIT_MKNOD);
-        return 0;
-    };
-    made_node(&entered, syscall::result(&ctx));
     0
 }
 

@@ -2,7 +2,6 @@
 //! only what changes is sent.
 
 use super::record::{Event, fill, write_state};
-use super::syscall;
 use crate::capture;
 use crate::emit::{self, Slot, Urgency};
 use crate::kernel::current::{self, on_current};
@@ -11,8 +10,8 @@ use crate::kernel::{Access, Ptr};
 use crate::maps::LAST_CRED;
 use auditor_common::hook;
 use auditor_common::record::{TaskRecord, cause, kind};
-use aya_ebpf::macros::{fentry, tracepoint};
-use aya_ebpf::programs::{FEntryContext, TracePointContext};
+use aya_ebpf::macros::fentry;
+use aya_ebpf::programs::FEntryContext;
 
 /// Flag of unshare for user namespaces (`include/uapi/linux/sched.h`).
 const CLONE_NEWUSER: u64 = 0x1000_0000;
@@ -55,15 +54,6 @@ unsafe fn compare<A: Access>(task: Ptr, new: Ptr) {
         capture::creds::<A>(new, &raw mut (*record).state);
         slot.submit(event.urgency);
     }
-}
-
-/// A syscall that may change credentials succeeded.
-#[tracepoint]
-pub fn exit_cred(ctx: TracePointContext) -> i32 {
-    if syscall::succeeded(&ctx) {
-        may_differ();
-    }
-    0
 }
 
 /// The running task may have other credentials than before.

@@ -6,7 +6,6 @@
 
 use super::act::Deed;
 use super::proc_file;
-use super::syscall;
 use crate::capture::{self, Whose};
 use crate::emit;
 use crate::kernel::current::{self, on_current};
@@ -17,8 +16,6 @@ use crate::kernel::{Access, Direct, Probe, Ptr};
 use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::act;
-use aya_ebpf::macros::tracepoint;
-use aya_ebpf::programs::TracePointContext;
 
 /// `__FMODE_EXEC`, in `file.f_flags`: user space cannot set it.
 const EXEC: u32 = 0x20;
@@ -197,27 +194,18 @@ security_hook! {
     }
 }
 
-/// A call that gives a descriptor succeeded.
-#[tracepoint]
-pub fn exit_open(ctx: TracePointContext) -> i32 {
-    if marks::has_current() && syscall::succeeded(&ctx) {
-        opened(syscall::result(&ctx) as u64);
-    }
-    0
-}
-
 /// A marked task has a descriptor of what it opened.
 #[inline(always)]
-pub fn opened(descriptor: u64) {
+pub fn opened(hook: u16, descriptor: u64) {
     // SAFETY: Probe takes any address.
     unsafe {
         let file = capture::file_at(descriptor);
         if file.is_null() {
-            emit::filter(hook::EXIT_OPEN);
+            emit::filter(hook);
         } else {
             proc_file::look(file);
             let flags = Probe::u32(file, &FILE_FLAGS);
-            watch::<Probe>(file, flags, hook::EXIT_OPEN, act::OPEN);
+            watch::<Probe>(file, flags, hook, act::OPEN);
         }
     }
 }

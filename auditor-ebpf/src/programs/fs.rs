@@ -4,7 +4,6 @@
 //! others are sent, on the ring that may lose.
 
 use super::record::{Event, write_state};
-use super::syscall;
 use crate::capture;
 use crate::emit::{self, Urgency};
 use crate::kernel::current::{self, on_current};
@@ -13,8 +12,8 @@ use crate::kernel::{Access, Ptr};
 use crate::maps::BULK;
 use auditor_common::hook;
 use auditor_common::record::cause;
-use aya_ebpf::macros::{fexit, tracepoint};
-use aya_ebpf::programs::{FExitContext, TracePointContext};
+use aya_ebpf::macros::fexit;
+use aya_ebpf::programs::FExitContext;
 
 /// Sends the state if `fs` is the running task's.
 #[inline(always)]
@@ -77,37 +76,6 @@ pub fn chroot_fs_refs(_ctx: FExitContext) -> i32 {
         let event = Event::new(hook::CHROOT_FS_REFS, cause::PIVOT_ROOT, Urgency::Immediate);
         // SAFETY: current is typed where Direct needs it.
         unsafe { on_current!(write_state, &event) }
-    }
-    0
-}
-
-/// chroot succeeded.
-#[tracepoint]
-pub fn exit_chroot(ctx: TracePointContext) -> i32 {
-    if syscall::succeeded(&ctx) {
-        let event = Event::new(hook::EXIT_CHROOT, cause::CHROOT, Urgency::Immediate);
-        // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_state, &event) }
-    }
-    0
-}
-
-/// pivot_root succeeded.
-#[tracepoint]
-pub fn exit_pivot(ctx: TracePointContext) -> i32 {
-    if syscall::succeeded(&ctx) {
-        let event = Event::new(hook::EXIT_PIVOT, cause::PIVOT_ROOT, Urgency::Immediate);
-        // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_state, &event) }
-    }
-    0
-}
-
-/// chdir or fchdir succeeded.
-#[tracepoint]
-pub fn exit_chdir(ctx: TracePointContext) -> i32 {
-    if syscall::succeeded(&ctx) {
-        moved();
     }
     0
 }

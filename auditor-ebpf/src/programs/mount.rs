@@ -3,7 +3,6 @@
 //! in no table that is read later.
 
 use super::act::Deed;
-use super::syscall;
 use crate::capture;
 use crate::emit;
 use crate::kernel::current::{self, on_current};
@@ -15,8 +14,8 @@ use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::{ActRecord, act};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
-use aya_ebpf::macros::{fexit, tracepoint};
-use aya_ebpf::programs::{FExitContext, TracePointContext};
+use aya_ebpf::macros::fexit;
+use aya_ebpf::programs::FExitContext;
 
 /// Inum of a task's mount namespace; 0 where it has none.
 ///
@@ -143,15 +142,6 @@ unsafe fn describe(root: Ptr, superblock: Ptr, out: *mut ActRecord) {
             (*out).name_len = copied as u32 - 1;
         }
     }
-}
-
-/// A syscall that changes mount tables succeeded.
-#[tracepoint]
-pub fn exit_mount(ctx: TracePointContext) -> i32 {
-    if syscall::succeeded(&ctx) {
-        changed();
-    }
-    0
 }
 
 /// The running task has changed a mount table.

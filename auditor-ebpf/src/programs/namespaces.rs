@@ -4,16 +4,14 @@
 use super::record::{Event, fill, write_state};
 use crate::capture;
 use crate::emit::{Slot, Urgency, lose};
-use crate::kernel::current::{self, on_current};
+use crate::kernel::current;
 use crate::kernel::{Access, Direct, Probe, Ptr};
 use crate::maps::{UNSHARING, Unsharing};
 use auditor_common::hook;
 use auditor_common::record::{TaskRecord, cause, kind};
 use aya_ebpf::EbpfContext;
-use aya_ebpf::macros::{fexit, tracepoint};
-use aya_ebpf::programs::{FExitContext, TracePointContext};
-
-use super::syscall;
+use aya_ebpf::macros::fexit;
+use aya_ebpf::programs::FExitContext;
 
 /// Fresh namespaces were made for the running task; the switch to them follows.
 #[fexit(function = "unshare_nsproxy_namespaces")]
@@ -97,26 +95,4 @@ unsafe fn write_unshared(task: Ptr, unsharing: &Unsharing) {
         }
     }
     slot.submit(event.urgency);
-}
-
-/// setns succeeded.
-#[tracepoint]
-pub fn exit_setns(ctx: TracePointContext) -> i32 {
-    if syscall::succeeded(&ctx) {
-        let event = Event::new(hook::EXIT_SETNS, cause::SETNS, Urgency::Immediate);
-        // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_state, &event) }
-    }
-    0
-}
-
-/// unshare succeeded. Its flags are not in an exit event.
-#[tracepoint]
-pub fn exit_unshare(ctx: TracePointContext) -> i32 {
-    if syscall::succeeded(&ctx) {
-        let event = Event::new(hook::EXIT_UNSHARE, cause::UNSHARE, Urgency::Immediate);
-        // SAFETY: current is typed where Direct needs it.
-        unsafe { on_current!(write_state, &event) }
-    }
-    0
 }

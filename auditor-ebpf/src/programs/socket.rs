@@ -13,7 +13,7 @@ use crate::kernel::globals::{
     SOCKET_SK, UNIX_ADDR, UNIX_ADDR_LEN, UNIX_ADDR_NAME, UNIX_DENTRY, UNIX_MNT, UNIX_PEER, has,
 };
 use crate::kernel::{Access, Probe, Ptr};
-use crate::maps::{Entered, SENT};
+use crate::maps::SENT;
 use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::{ActRecord, act};
@@ -149,44 +149,20 @@ pub fn enter_connect(ctx: TracePointContext) -> i32 {
     0
 }
 
-/// A connect has ended.
-#[tracepoint]
-pub fn exit_connect(ctx: TracePointContext) -> i32 {
-    let Some(entered) = syscall::kept(&ctx) else {
-        emit::filter(hook::EXIT_CONNECT);
-        return 0;
-    };
-    ended(&entered, syscall::result(&ctx));
-    0
-}
-
-/// A marked task's connect has ended.
+/// A marked task has connected a socket.
 #[inline(always)]
-pub fn ended(entered: &Entered, result: i64) {
-    if result != 0 {
-        emit::filter(hook::EXIT_CONNECT);
+pub fn connected(hook: u16, file: Ptr) {
+    let (sk, family) = behind(file);
+    if sk.is_null() || family != AF_UNIX {
+        emit::filter(hook);
         return;
     }
     // SAFETY: Probe takes any address.
     unsafe {
-        let sk = connected(entered.args[0]);
-        if sk.is_null() {
-            emit::filter(hook::EXIT_CONNECT);
-            return;
-        }
         // The other end has the listener's name, and this end the listener's process.
         let listener = Probe::ptr(sk, &SOCK_PEER_PID);
         let other = Probe::ptr(sk, &UNIX_PEER);
-        tell(hook::EXIT_CONNECT, act::CONNECT, other, listener);
-    }
-}
-
-/// The unix socket behind a descriptor of the running task; null where there is none.
-#[inline(always)]
-fn connected(descriptor: u64) -> Ptr {
-    match behind(capture::file_at(descriptor)) {
-        (sk, AF_UNIX) => sk,
-        _ => core::ptr::null(),
+        tell(hook, act::CONNECT, other, listener);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What `syscalls:sys_enter_*` and `syscalls:sys_exit_*` tracepoints say: their fixed format is the same on every kernel
 //! and machine. Arguments are register values: what they point to is never read.
+//!
+//! Where a refusal tells something, the entry has to be seen: a call that a seccomp filter refuses never gets there.
 
 use crate::kernel::{Access, Probe, current};
 use crate::maps::{ENTERED, Entered};
@@ -14,12 +16,6 @@ const ARGUMENTS: usize = 16;
 /// Place of the return value in the format of an exit.
 const RESULT: usize = 16;
 
-/// Whether the syscall succeeded, and was not the agent's own.
-#[inline(always)]
-pub fn succeeded(ctx: &TracePointContext) -> bool {
-    result(ctx) >= 0 && !current::is_own()
-}
-
 /// The syscall's number, at its entry or exit.
 #[inline(always)]
 pub fn number(ctx: &TracePointContext) -> i32 {
@@ -29,8 +25,7 @@ pub fn number(ctx: &TracePointContext) -> i32 {
 /// What the syscall returned.
 #[inline(always)]
 pub fn result(ctx: &TracePointContext) -> i64 {
-    // SAFETY: within the event.
-    unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u8>().add(RESULT).cast::<i64>()) }
+    word(ctx, RESULT) as i64
 }
 
 /// A word of the event.
@@ -72,15 +67,12 @@ pub fn keep(ctx: &TracePointContext) {
     let _kept = ENTERED.insert(current::pid_tgid(), entered, 0);
 }
 
-/// At an exit: what was kept at the entry.
+/// When a call of the running task ends: what was kept when it began.
 #[inline(always)]
-pub fn kept(ctx: &TracePointContext) -> Option<Entered> {
-    if !marks::has_current() {
-        return None;
-    }
+pub fn kept(number: u32) -> Option<Entered> {
     let id = current::pid_tgid();
     // SAFETY: copied at once; nobody but this thread writes its entry.
     let entered = unsafe { ENTERED.get(id).copied() }?;
     let _absent = ENTERED.remove(id);
-    (entered.number == word(ctx, NUMBER) & 0xffff_ffff).then_some(entered)
+    (entered.number == u64::from(number)).then_some(entered)
 }

@@ -23,6 +23,7 @@ use crate::cli::live::{Capabilities, LiveOptions};
 use crate::cli::outcome::{EndedBy, WatchOutcome};
 use crate::cli::signals::{Signal, Signals};
 use crate::engine::{self, Engine, Event, LossMark};
+use crate::model::hook_set::HookSet;
 use crate::model::output::Record;
 use crate::model::policy::Policy;
 use crate::model::{Tier, syscalls};
@@ -742,7 +743,7 @@ pub fn config(
         arch: machine.arch.clone(),
         tier: sensor.map_or(Tier::Scan, |s| s.tier),
         hooks: sensor.map_or_else(at_rest, |s| s.states.clone()),
-        working: sensor.map_or(0, |s| s.working),
+        working: sensor.map_or_else(HookSet::default, |s| s.working),
         not_evaluated: not_evaluated(sensor),
         hierarchies: tree.slot_hierarchies(),
         heartbeat_ns: u64::try_from(heartbeat.as_nanos()).unwrap_or(u64::MAX),

@@ -191,7 +191,7 @@ pub(super) fn seen(engine: &Engine, run: &str) -> History {
 /// Takes over what an engine knows, of a run or of a recording.
 fn take(engine: &Engine, run: &str, into: &mut Observation) {
     let config = engine.config();
-    let works = |index: u16| config.working & (1 << index) != 0;
+    let works = |index: u16| config.working.has(index);
     let sight = match (works(hook::CAPABLE), works(hook::CAPABLE_ENTRY)) {
         (true, _) => Sight::Uses,
         (false, true) => Sight::Probes,

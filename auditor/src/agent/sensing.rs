@@ -5,6 +5,7 @@ use crate::cli::failure::Failure;
 use crate::cli::live::LiveOptions;
 use crate::cli::sight::Sight;
 use crate::engine;
+use crate::model::hook_set::HookSet;
 use crate::model::output::HookState;
 use crate::model::{Dimension, Tier};
 use crate::sensor::cgroupfs::CgroupTree;
@@ -33,7 +34,7 @@ pub struct Sensor {
     pub(super) loaded: Loaded,
     /// By index in [`HOOKS`], and behind them [`hook::COMPAT`].
     pub(super) states: Vec<HookState>,
-    pub(super) working: u64,
+    pub(super) working: HookSet,
     pub(super) tier: Tier,
     /// What the rings collected before the reader runs.
     pub(super) early: Vec<u8>,
@@ -88,12 +89,12 @@ impl Sensor {
         for (index, state) in (0_u16..).zip(&mut states) {
             state.module = loaded.is_module(index);
         }
-        let working = states
-            .iter()
-            .enumerate()
+        let working = (0_u16..)
+            .zip(&states)
             .filter(|(_, s)| matches!(s.state.as_str(), "fires" | "attached"))
-            .fold(0, |mask, (index, _)| mask | 1 << index);
-        states.extend(compat_state(&loaded.compat));
+            .map(|(index, _)| index)
+            .collect();
+        states.extend(compat_state(&loaded.compat()));
         let trampolines = loaded.hooks[usize::from(hook::SWITCH_NS)] == Attached::Yes;
         let tier = if trampolines {
             Tier::Trampoline
@@ -125,7 +126,7 @@ impl Sensor {
     /// Whether at least births, execs and namespace changes are seen as they happen.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        let works = |h: u16| self.working & (1 << h) != 0;
+        let works = |h: u16| self.working.has(h);
         works(hook::TASK_NEWTASK)
             && works(hook::SCHED_EXEC)
             && (works(hook::SWITCH_NS) || works(hook::EXIT_SETNS))
@@ -139,7 +140,7 @@ impl Sensor {
 
     /// Whether a hook sees which capabilities tasks ask for.
     pub(super) fn sees_uses(&self) -> bool {
-        self.working & (1 << hook::CAPABLE | 1 << hook::CAPABLE_ENTRY) != 0
+        self.working.has_any(&[hook::CAPABLE, hook::CAPABLE_ENTRY])
     }
 
     /// How the agent itself asked for capabilities since the last call.
@@ -150,19 +151,19 @@ impl Sensor {
     }
 
     pub(super) fn iterates(&self) -> bool {
-        self.working & (1 << hook::ITER_TASK) != 0
+        self.working.has(hook::ITER_TASK)
     }
 
     /// Whether a sweep finds the files that tasks hold open.
     #[must_use]
     pub fn finds_files(&self) -> bool {
-        self.working & (1 << hook::ITER_FILE) != 0
+        self.working.has(hook::ITER_FILE)
     }
 
     /// Whether a sweep finds what tasks hold together.
     #[must_use]
     pub fn finds_handles(&self) -> bool {
-        self.working & (1 << hook::ITER_HANDLE) != 0
+        self.working.has(hook::ITER_HANDLE)
     }
 }
 

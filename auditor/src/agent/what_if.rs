@@ -106,8 +106,11 @@ fn whole(engine: &Engine, a: &str, b: &str) -> Option<ScanPair> {
 
 /// Whether uses of capabilities were seen.
 fn watched(engine: &Engine) -> bool {
-    let seen = 1 << hook::CAPABLE | 1 << hook::CAPABLE_ENTRY;
-    engine.config().tier != Tier::Scan && engine.config().working & seen != 0
+    let config = engine.config();
+    config.tier != Tier::Scan
+        && config
+            .working
+            .has_any(&[hook::CAPABLE, hook::CAPABLE_ENTRY])
 }
 
 fn may_miss(suppositions: &[Supposition], watched: bool) -> Vec<String> {

@@ -36,6 +36,7 @@ pub use report::tier_of;
 pub use scan::{Facts, NamespaceFact};
 
 use crate::model::facts::{EntityId, HOST};
+use crate::model::hook_set::HookSet;
 use crate::model::isolation::{IsolationIndex, Scope};
 use crate::model::output::{
     Counters, Head, Heartbeat, HookState, Loss, PolicyChange, Record, Start, Stop,
@@ -66,9 +67,6 @@ const LOSSY: [Dimension; 11] = [
     Dimension::User,
 ];
 
-// Sets of hooks are the bits of one number.
-const _: () = assert!(HOOKS.len() <= 64);
-
 /// What an engine is told once.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -88,8 +86,8 @@ pub struct Config {
     pub tier: Tier,
     /// Every hook.
     pub hooks: Vec<HookState>,
-    /// Bit per index in [`HOOKS`]: the hook works.
-    pub working: u64,
+    /// The hooks that work.
+    pub working: HookSet,
     /// Dimensions that nothing evaluates here.
     pub not_evaluated: Vec<Dimension>,
     /// Hierarchy id of each cgroup slot; `None` where the controller is not mounted as v1.
@@ -115,7 +113,7 @@ impl Default for Config {
             arch: String::new(),
             tier: Tier::Scan,
             hooks: Vec::new(),
-            working: u64::MAX >> (64 - HOOKS.len()),
+            working: HookSet::all(),
             not_evaluated: Vec::new(),
             hierarchies: [None; CGROUP_SLOTS],
             heartbeat_ns: 0,
@@ -144,7 +142,7 @@ pub struct Engine {
     /// Events were lost since the last complete sweep.
     lossy: bool,
     /// Hooks whose programs were left out since the last sweep, and before that one: a bit each.
-    left_out: [u64; 2],
+    left_out: [HookSet; 2],
     lost_total: BTreeMap<String, u64>,
     queries: VecDeque<Query>,
     pending: HashMap<u64, Pending>,
@@ -195,7 +193,7 @@ impl Engine {
             starting: false,
             sweeping: None,
             lossy: false,
-            left_out: [0; 2],
+            left_out: [HookSet::default(); 2],
             lost_total: BTreeMap::new(),
             queries: VecDeque::new(),
             pending: HashMap::new(),

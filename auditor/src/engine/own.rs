@@ -30,8 +30,8 @@ impl Engine {
 
     /// What is known of the agent's own capabilities.
     pub(super) fn own_privileges(&self, at_end: bool) -> Option<Box<OwnPrivileges>> {
-        let hooks = 1 << hook::CAPABLE | 1 << hook::CAPABLE_ENTRY;
-        let seen = self.config.working & hooks != 0;
+        let hooks = [hook::CAPABLE, hook::CAPABLE_ENTRY];
+        let seen = self.config.working.has_any(&hooks);
         self.own.report(seen, at_end).map(Box::new)
     }
 }

@@ -210,7 +210,7 @@ impl Engine {
     }
 
     fn sees_calls(&self) -> bool {
-        self.config.working & (1 << hook::SYS_ENTER) != 0
+        self.config.working.has(hook::SYS_ENTER)
     }
 
     /// A container's task made a system call. A filter is inherited: what is nested in a container is held to its calls too.

@@ -10,6 +10,7 @@ use super::apply::merge;
 use super::rule::drift::{self, Difference};
 use super::rule::{self, Change, silent_privilege_change};
 use crate::model::facts::{HOST, ObjectKey, Origin};
+use crate::model::hook_set::HookSet;
 use crate::model::isolation::Reach;
 use crate::model::isolation::Scope;
 use crate::model::output::Record;
@@ -300,24 +301,18 @@ impl Engine {
 
     /// Programs of these hooks were left out.
     pub(super) fn leave_out(&mut self, by_hook: &BTreeMap<u16, u64>) {
-        let bits = by_hook
-            .keys()
-            .map(|&index| 1_u64.checked_shl(u32::from(index)));
-        self.left_out[0] |= bits.flatten().fold(0, |all, bit| all | bit);
+        self.left_out[0] = self.left_out[0].and(by_hook.keys().copied().collect());
     }
 
     /// Whether all of a difference may be what programs that were left out would have shown.
     fn is_left_out(&self, difference: Difference) -> bool {
-        self.left_out != [0; 2] && self.unexplained(difference).is_empty()
+        self.left_out != <[HookSet; 2]>::default() && self.unexplained(difference).is_empty()
     }
 
     /// The part of a difference that a working hook should have explained.
     fn unexplained(&self, mut difference: Difference) -> Difference {
-        let left_out = self.left_out[0] | self.left_out[1];
-        let works = |hooks: &[u16]| {
-            let any = |mask: u64| hooks.iter().any(|h| mask & (1 << h) != 0);
-            any(self.config.working) && !any(left_out)
-        };
+        let left_out = self.left_out[0].and(self.left_out[1]);
+        let works = |hooks: &[u16]| self.config.working.has_any(hooks) && !left_out.has_any(hooks);
         if !works(&[hook::SWITCH_NS, hook::EXIT_SETNS]) {
             difference.ns = 0;
         }
@@ -360,16 +355,16 @@ impl Engine {
                 self.forget(tid);
                 self.counters.repaired += 1;
             }
-            let left_out = self.left_out[0] != 0;
+            let left_out = !self.left_out[0].is_empty();
             // What one sweep suspects, the next one confirms.
-            self.left_out = [0, self.left_out[0]];
+            self.left_out = [HookSet::default(), self.left_out[0]];
             let was_lossy = std::mem::take(&mut self.lossy) || left_out;
             if was_lossy {
                 for dimension in super::LOSSY {
                     self.index.clear_unknown(Scope::All, dimension);
                 }
             }
-            let sees_execs = self.config.working & (1 << hook::SCHED_EXEC) != 0;
+            let sees_execs = self.config.working.has(hook::SCHED_EXEC);
             if self.started && (was_lossy || !sees_execs || self.found.is_open()) {
                 // Containers whose first exec was not seen.
                 self.discover();

@@ -8,6 +8,7 @@ pub mod device;
 pub mod facts;
 pub mod firsts;
 pub mod fs;
+pub mod hook_set;
 pub mod isolation;
 pub mod kinds;
 pub mod layers;

@@ -140,7 +140,7 @@ fn is_witness(name: &str) -> bool {
 }
 
 /// In order.
-const WITNESSES: [&str; 67] = [
+const WITNESSES: [&str; 69] = [
     "bpf",
     "capset",
     "chdir",
@@ -155,6 +155,7 @@ const WITNESSES: [&str; 67] = [
     "fork",
     "init_module",
     "io_uring_enter",
+    "ioprio_set",
     "ioctl",
     "kcmp",
     "kexec_file_load",
@@ -194,6 +195,7 @@ const WITNESSES: [&str; 67] = [
     "setgid",
     "setgroups",
     "setns",
+    "setpriority",
     "setregid",
     "setresgid",
     "setresuid",

@@ -15,6 +15,7 @@ use std::io::{self, Read};
 
 use super::decode::{Decoded, records};
 use super::load::Loaded;
+use crate::model::hook_set::HookSet;
 use auditor_common::hook;
 use auditor_common::limits::ACT_NAME_LEN;
 use auditor_common::record::{
@@ -110,7 +111,7 @@ impl Held {
 ///
 /// # Errors
 /// When the kernel refuses, or there is more than is looked at.
-pub fn iterate(loaded: &mut Loaded, working: u64) -> io::Result<Held> {
+pub fn iterate(loaded: &mut Loaded, working: HookSet) -> io::Result<Held> {
     let mut held = Held::default();
     let eyes = [
         (
@@ -120,7 +121,7 @@ pub fn iterate(loaded: &mut Loaded, working: u64) -> io::Result<Held> {
         (hook::ITER_VMA, looked::MAPPINGS),
     ];
     for (iterator, sees) in eyes {
-        if working & (1 << iterator) == 0 {
+        if !working.has(iterator) {
             continue;
         }
         let file = loaded.iterate(iterator).map_err(io::Error::other)?;

@@ -6,18 +6,18 @@
 
 use super::cgroupfs::CgroupTree;
 use super::clock::{KernelVersion, Machine};
-use super::compat;
 #[cfg(feature = "debug-log")]
 use super::debug_log::DebugLog;
+use super::exits;
 use super::preemption;
 use super::resolve::{LoadBtfError, ResolveError, Resolved, load_btf, resolve};
 use super::skipped::Skipped;
 use super::uses::{OwnUse, UseMaps};
 use crate::model::privileges::habits;
 use crate::model::syscalls;
-use auditor_common::fields::FIELDS;
-use auditor_common::hook::{self, Attach, HOOKS, HookSpec, MODULES, ModuleSpec};
-use auditor_common::limits::CGROUP_SLOTS;
+use auditor_common::fields::{FIELDS, MISSING};
+use auditor_common::hook::{self, Attach, EXITS, HOOKS, MODULES, ModuleSpec};
+use auditor_common::limits::{CGROUP_SLOTS, COMPAT_NONE};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::trace_point::TracePointError;
 use aya::programs::{
@@ -53,6 +53,9 @@ const REACHING: &[(&str, i32)] = &[
     ("NR_KCMP", libc::SYS_kcmp as i32),
     ("NR_MADVISE", libc::SYS_process_madvise as i32),
     ("NR_MOVE_PAGES", libc::SYS_move_pages as i32),
+    ("NR_MIGRATE_PAGES", libc::SYS_migrate_pages as i32),
+    ("NR_SETPRIORITY", libc::SYS_setpriority as i32),
+    ("NR_IOPRIO_SET", libc::SYS_ioprio_set as i32),
     ("NR_PRLIMIT", libc::SYS_prlimit64 as i32),
     ("NR_MKNODAT", libc::SYS_mknodat as i32),
     ("NR_SPLICE", libc::SYS_splice as i32),
@@ -142,8 +145,7 @@ pub struct Loaded {
     btf: Option<Btf>,
     /// By index in [`HOOKS`].
     pub hooks: Vec<Attached>,
-    /// What became of [`hook::COMPAT`].
-    pub compat: Attached,
+    compat: Attached,
     /// Hooks whose programs the kernel asks as a security module; `None`: it is not asked to.
     modules: Option<BTreeSet<u16>>,
     /// Fields that this kernel lacks.
@@ -153,7 +155,11 @@ pub struct Loaded {
     lost: PerCpuArray<MapData, u64>,
     filtered: Array<MapData, Flags>,
     beside: Array<MapData, Flags>,
-    told_of_compat: Array<MapData, Flags>,
+    at_exit: Array<MapData, Flags>,
+    /// Whether [`EXITS`] is attached.
+    sees_exits: bool,
+    /// Whether the kernel interrupts tasks within programs.
+    leaves_out: bool,
     keep_creds: Array<MapData, u32>,
     settled: Array<MapData, u32>,
     pub(super) looked_at: Array<MapData, u32>,
@@ -180,7 +186,7 @@ pub struct RingLoss {
 }
 
 /// What sees the same when the first is not there, both directions.
-const INSTEAD: [(&[u16], &[u16]); 18] = [
+const INSTEAD: [(&[u16], &[u16]); 19] = [
     (
         &[hook::SWITCH_NS, hook::UNSHARE_NSPROXY],
         &[hook::EXIT_SETNS, hook::EXIT_UNSHARE],
@@ -190,7 +196,13 @@ const INSTEAD: [(&[u16], &[u16]); 18] = [
     (&[hook::CHROOT_FS_REFS], &[hook::EXIT_PIVOT]),
     (&[hook::SET_FS_PWD], &[hook::EXIT_CHDIR]),
     (
-        &[hook::PTRACE_ACCESS, hook::TASK_PRLIMIT, hook::TASK_SETSCHED],
+        &[
+            hook::PTRACE_ACCESS,
+            hook::TASK_PRLIMIT,
+            hook::TASK_SETSCHED,
+            hook::TASK_SETNICE,
+            hook::TASK_SETIOPRIO,
+        ],
         &[hook::ENTER_ACCESS, hook::EXIT_ACCESS],
     ),
     (
@@ -198,6 +210,8 @@ const INSTEAD: [(&[u16], &[u16]); 18] = [
         &[hook::ENTER_CONNECT, hook::EXIT_CONNECT],
     ),
     (&[hook::FILE_OPEN], &[hook::EXIT_OPEN]),
+    // By itself: kernels before 5.19 do not say whose request it was.
+    (&[hook::FILE_OPEN], &[hook::RING_COMPLETE]),
     (&[hook::INODE_MKNOD], &[hook::ENTER_MKNOD, hook::EXIT_MKNOD]),
     (
         &[hook::SB_MOUNT, hook::MOVE_MOUNT, hook::SB_UMOUNT],
@@ -329,8 +343,20 @@ impl Loaded {
         }
         let habits = habits(syscalls::all_of(std::env::consts::ARCH));
         loader.override_global("HABITS", &habits[..], true);
-        let compat_calls = compat::table(std::env::consts::ARCH);
-        loader.override_global("COMPAT_CALLS", &compat_calls[..], true);
+        let mut foreign_calls = exits::foreign(std::env::consts::ARCH);
+        let compat = if !exits::has_foreign() {
+            Attached::NotNeeded
+        } else if options.without.contains(hook::COMPAT.name) {
+            Attached::LeftOut
+        } else {
+            Attached::Yes
+        };
+        if compat != Attached::Yes {
+            foreign_calls = foreign_calls.map(|call| call & COMPAT_NONE);
+        }
+        let calls_at_exit = exits::at_exit(std::env::consts::ARCH, !leaves_out, &foreign_calls);
+        loader.override_global("COMPAT_CALLS", &foreign_calls[..], true);
+        loader.override_global("CALLS_AT_EXIT", &calls_at_exit[..], true);
         let key = file_key();
         for (name, part) in FILE_KEY.iter().zip(&key) {
             loader.override_global(name, part, true);
@@ -359,7 +385,7 @@ impl Loaded {
             })?;
         let filtered = take_array(&mut ebpf, ".bss.filtered")?;
         let beside = take_array(&mut ebpf, ".bss.beside")?;
-        let told_of_compat = take_array(&mut ebpf, ".bss.compat")?;
+        let at_exit = take_array(&mut ebpf, ".bss.at_exit")?;
         let keep_creds = take_array(&mut ebpf, "KEEP_CREDS")?;
         let settled = take_array(&mut ebpf, "SETTLED")?;
         let looked_at = take_array(&mut ebpf, "LOOKED_AT")?;
@@ -370,7 +396,7 @@ impl Loaded {
             ebpf,
             btf,
             hooks: vec![Attached::NotNeeded; HOOKS.len()],
-            compat: Attached::NotNeeded,
+            compat,
             modules: None,
             fields,
             events,
@@ -378,7 +404,9 @@ impl Loaded {
             lost,
             filtered,
             beside,
-            told_of_compat,
+            at_exit,
+            sees_exits: false,
+            leaves_out,
             keep_creds,
             settled,
             looked_at,
@@ -387,12 +415,12 @@ impl Loaded {
             reported: BTreeMap::new(),
             skipped: Skipped::default(),
         };
-        loaded.attach_all(options, leaves_out);
+        loaded.attach_all(options);
         Ok(loaded)
     }
 
-    fn attach_all(&mut self, options: &LoadOptions, leaves_out: bool) {
-        let wants_modules = leaves_out && preemption::asks_programs();
+    fn attach_all(&mut self, options: &LoadOptions) {
+        let wants_modules = self.leaves_out && preemption::asks_programs();
         self.modules = wants_modules.then(BTreeSet::new);
         // First what sees which capabilities the rest takes.
         self.attach(hook::CAPABLE, options);
@@ -424,33 +452,16 @@ impl Loaded {
                 self.attach_instead(best, next, options);
             }
         }
-        self.attach_compat(options);
     }
 
-    /// Has calls by the 32-bit table told, in the name of each hook whose tracepoints are silent about them.
-    fn attach_compat(&mut self, options: &LoadOptions) {
-        let served = compat::served().filter(|&i| self.hooks[usize::from(i)] == Attached::Yes);
-        let mut flags = [0; FLAGS];
-        for index in served {
-            flags[usize::from(index)] = 1;
+    /// What became of [`hook::COMPAT`]: it tells in the name of hooks that tell of native calls.
+    #[must_use]
+    pub fn compat(&self) -> Attached {
+        let mut served = exits::served().map(|index| &self.hooks[usize::from(index)]);
+        match served.any(|state| *state == Attached::Yes) {
+            true => self.compat.clone(),
+            false => Attached::NotNeeded,
         }
-        if flags == [0; FLAGS] || !compat::is_there() {
-            return;
-        }
-        let mut tried = || -> Result<(), ProgramError> {
-            if self.compat != Attached::Yes {
-                self.try_attach(&hook::COMPAT)?;
-            }
-            Ok(self.told_of_compat.set(0, flags, 0)?)
-        };
-        self.compat = if options.without.contains(hook::COMPAT.name) {
-            Attached::LeftOut
-        } else {
-            match tried() {
-                Ok(()) => Attached::Yes,
-                Err(error) => Attached::No(brief(&error)),
-            }
-        };
     }
 
     fn attach_instead(&mut self, best: &[u16], next: &[u16], options: &LoadOptions) {
@@ -491,7 +502,6 @@ impl Loaded {
                 replaced.extend(best.iter().copied());
             }
         }
-        self.attach_compat(options);
         replaced
     }
 
@@ -504,8 +514,12 @@ impl Loaded {
         }
         self.hooks[usize::from(index)] = if options.without.contains(spec.name) {
             Attached::LeftOut
-        } else if index == hook::MOUNT_SETATTR && lacks_syscall("mount_setattr") {
+        } else if index == hook::MOUNT_SETATTR && lacks_syscall("mount_setattr")
+            || index == hook::RING_COMPLETE && lacks_syscall("io_uring_enter")
+        {
             Attached::NotNeeded
+        } else if index == hook::RING_COMPLETE && self.fields.get("RING_RESULT") == Some(MISSING) {
+            Attached::No("this kernel does not say whose request is done".to_owned())
         } else {
             match self.try_all(index) {
                 Ok(()) => {
@@ -548,9 +562,8 @@ impl Loaded {
 
     /// Attaches what a hook has: a program that the kernel asks as a security module, its own, or both.
     fn try_all(&mut self, index: u16) -> Result<(), ProgramError> {
-        let spec = &HOOKS[usize::from(index)];
         if module_for(index).is_none_or(|module| module.beside) {
-            self.try_attach(spec)?;
+            self.try_attach(index)?;
             if self.try_module(index) {
                 self.tell_beside(index)?;
             }
@@ -558,7 +571,7 @@ impl Loaded {
         }
         match self.try_module(index) {
             true => Ok(()),
-            false => self.try_attach(spec),
+            false => self.try_attach(index),
         }
     }
 
@@ -600,14 +613,43 @@ impl Loaded {
         program.attach().map(drop)
     }
 
-    fn try_attach(&mut self, spec: &HookSpec) -> Result<(), ProgramError> {
+    fn try_attach(&mut self, index: u16) -> Result<(), ProgramError> {
+        let spec = &HOOKS[usize::from(index)];
+        match spec.attach {
+            // Who is interrupted in a program keeps it from others on that processor: one for all calls would be too many.
+            Attach::SyscallExit(_) if !self.leaves_out => return self.tell_at_exit(index),
+            Attach::Agent => return Ok(()),
+            _ => {}
+        }
+        self.attach_program(spec.program, spec.attach)?;
+        let is_served = exits::served().any(|served| served == index);
+        if is_served && self.compat == Attached::Yes {
+            if let Err(error) = self.tell_at_exit(index) {
+                self.compat = Attached::No(brief(&error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the one program at the ends of all system calls tell in the name of a hook.
+    fn tell_at_exit(&mut self, index: u16) -> Result<(), ProgramError> {
+        if !self.sees_exits {
+            self.attach_program(EXITS.program, EXITS.attach)?;
+            self.sees_exits = true;
+        }
+        let mut flags = self.at_exit.get(&0, 0)?;
+        flags[usize::from(index)] = 1;
+        Ok(self.at_exit.set(0, flags, 0)?)
+    }
+
+    fn attach_program(&mut self, program: &str, attach: Attach) -> Result<(), ProgramError> {
         let btf = self.btf.as_ref();
         let program = self
             .ebpf
-            .program_mut(spec.program)
+            .program_mut(program)
             .ok_or(ProgramError::NotLoaded)?;
         let typed = || btf.ok_or_else(|| ProgramError::Btf(no_btf()));
-        match spec.attach {
+        match attach {
             Attach::Fentry(function) => {
                 let program: &mut FEntry = program.try_into()?;
                 program.load(function, typed()?)?;

@@ -7,12 +7,12 @@ pub mod btf;
 pub mod caps;
 pub mod cgroupfs;
 pub mod clock;
-mod compat;
 #[cfg(feature = "debug-log")]
 mod debug_log;
 pub mod decode;
 pub mod device_code;
 mod device_query;
+mod exits;
 pub mod files;
 pub mod handles;
 pub mod load;

@@ -4,7 +4,7 @@
 //! (`CONFIG_PREEMPT`, and any kernel since 7.0), whatever would run the same program there in between is left out. The
 //! kernel counts these (5.12), and tells nobody else of them.
 
-use auditor_common::hook::{COMPAT, EXIT_OPEN, HOOKS, bears_state};
+use auditor_common::hook::{EXIT_OPEN, EXITS, HOOKS, bears_state};
 use aya::Ebpf;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -33,10 +33,11 @@ impl Skipped {
                 fd.as_fd().as_raw_fd()
             )))
         };
+        let of_hooks = (0_u16..).zip(HOOKS.iter().map(|spec| spec.program));
         // It tells in the name of many: one of them stands for all.
-        let hooks = (0_u16..).zip(HOOKS).chain([(EXIT_OPEN, &COMPAT)]);
-        let programs = hooks
-            .filter_map(|(index, spec)| Some((index, place(spec.program)?, 0)))
+        let programs = of_hooks
+            .chain([(EXIT_OPEN, EXITS.program)])
+            .filter_map(|(index, program)| Some((index, place(program)?, 0)))
             .collect();
         let mut all = Self {
             programs,

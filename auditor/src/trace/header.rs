@@ -14,6 +14,7 @@ use super::compat;
 use super::error::TraceError;
 use super::limits::HEADER_BYTES;
 use crate::engine::Config;
+use crate::model::hook_set::HookSet;
 use crate::model::output::HookState;
 use crate::model::{Dimension, Tier, syscalls};
 use auditor_common::limits::CGROUP_SLOTS;
@@ -55,8 +56,8 @@ pub struct Header {
     pub tier: Tier,
     /// Every hook.
     pub hooks: Vec<HookState>,
-    /// Bit per index in [`auditor_common::hook::HOOKS`]: the hook worked.
-    pub working: u64,
+    /// The hooks that worked.
+    pub working: HookSet,
     /// Dimensions that nothing evaluated.
     pub not_evaluated: Vec<Dimension>,
     /// Hierarchy id of each cgroup slot.

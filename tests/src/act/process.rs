@@ -59,6 +59,13 @@ pub enum ProcessAct {
     ListAll,
 }
 
+/// The nice value that leaves most to others.
+const LOWEST_NICE: i32 = 19;
+/// One process (`include/uapi/linux/ioprio.h`).
+const IOPRIO_WHO_PROCESS: i32 = 1;
+/// Class `IOPRIO_CLASS_IDLE`.
+const IOPRIO_IDLE: i32 = 3 << 13;
+
 /// Ways of reaching into a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -75,6 +82,10 @@ pub enum Reach {
     Limits,
     /// `sched_setaffinity`, to what it is.
     Scheduling,
+    /// `setpriority`, to the lowest.
+    Nice,
+    /// `ioprio_set`, to the lowest.
+    InputOutput,
     /// As [`Self::Trace`], by the 32-bit table.
     Trace32,
     /// As [`Self::Limits`], by the 32-bit table.
@@ -109,6 +120,14 @@ impl Reach {
             Self::Compare => compare(pid),
             Self::Limits => limits(pid),
             Self::Scheduling => scheduling(pid),
+            // SAFETY: no memory is passed.
+            Self::Nice => done(i64::from(unsafe {
+                libc::setpriority(libc::PRIO_PROCESS, pid.unsigned_abs(), LOWEST_NICE)
+            })),
+            // SAFETY: as above.
+            Self::InputOutput => done(unsafe {
+                libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, IOPRIO_IDLE)
+            }),
             Self::Trace32 => compat::trace(pid),
             Self::Limits32 => compat::limits(pid),
         }

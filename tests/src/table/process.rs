@@ -101,6 +101,8 @@ fn reach() -> Scenario {
         "compare", Compare, "high";
         "limits", Limits, "high";
         "scheduling", Scheduling, "high";
+        "priority", Nice, "high";
+        "io-priority", InputOutput, "high";
         "trace", Trace, "critical";
     ];
     Scenario {

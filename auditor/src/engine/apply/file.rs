@@ -165,7 +165,7 @@ impl Engine {
     /// A task of the host executed or mapped a file.
     pub(super) fn on_host_code(&mut self, deed: &Deed<'_>, drafts: &mut Vec<Draft>) {
         // Where opens are seen, they tell of scripts too.
-        let sees_opens = self.config.working & (1 << hook::FILE_OPEN) != 0;
+        let sees_opens = self.config.working.has(hook::FILE_OPEN);
         if deed.record.header.hook == hook::SCHED_EXEC && sees_opens {
             return;
         }

@@ -186,7 +186,7 @@ impl Engine {
     /// A draft about what was found.
     fn emit_standing(&mut self, draft: Option<Draft>, who: TaskKey, out: &mut Vec<Record>) {
         let Some(draft) = draft else { return };
-        let iterates = self.config.working & (1 << hook::ITER_TASK) != 0;
+        let iterates = self.config.working.has(hook::ITER_TASK);
         let sweep = if iterates {
             hook::ITER_TASK
         } else {

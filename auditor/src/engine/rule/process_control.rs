@@ -168,14 +168,16 @@ fn access(deed: &Deed<'_>) -> Option<Access> {
             Severity::High,
             SIGNALS | record.arg0 & 0x7f,
         ),
-        act::CONTROL => {
-            let by_limits = record.header.hook == hook::TASK_PRLIMIT;
-            if by_limits || matches!(deed.syscall, Some("prlimit64" | "setrlimit")) {
+        act::CONTROL => match (record.header.hook, deed.syscall) {
+            (hook::TASK_PRLIMIT, _) | (_, Some("prlimit64" | "setrlimit")) => {
                 of("limits", Severity::High, 1)
-            } else {
-                of("scheduling", Severity::High, 2)
             }
-        }
+            (hook::TASK_SETNICE, _) | (_, Some("setpriority")) => of("priority", Severity::High, 9),
+            (hook::TASK_SETIOPRIO, _) | (_, Some("ioprio_set")) => {
+                of("io-priority", Severity::High, 10)
+            }
+            _ => of("scheduling", Severity::High, 2),
+        },
         act::ACCESS => {
             let attach = record.arg0 & MODE_ATTACH != 0;
             let severity = if attach {

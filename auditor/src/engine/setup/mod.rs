@@ -439,7 +439,7 @@ impl Engine {
         let ids = self.world.ns.ids(task.set);
         let empty = SetUp::default();
         let tables = self.tables(label, Some(setup), &empty);
-        let works = |h: u16| self.config.working & (1 << h) != 0;
+        let works = |h: u16| self.config.working.has(h);
         let sees = works(hook::SB_MOUNT) && works(hook::MOVE_MOUNT) || works(hook::EXIT_MOUNT);
         let changed = Changed {
             label,

@@ -5,6 +5,7 @@ use super::machine::{CLONE_NEW_ALL, Machine, host_state};
 use crate::engine::Event;
 use crate::inventory::container::{ContainerAnswer, Runtime};
 use crate::model::NsKind;
+use crate::model::hook_set::HookSet;
 use crate::model::output::{Counters, Finding, MEDIAN_BYTES, Record};
 use crate::model::policy::Policy;
 use crate::model::{Confidence, Dimension, RuleId, Severity, Verdict};
@@ -285,7 +286,7 @@ fn a_sweep_finds_a_move() {
     for hooks in [true, false] {
         let (mut m, child) = displaced(50);
         if !hooks {
-            m.engine.config.working = 0;
+            m.engine.config.working = HookSet::default();
         }
         m.sweep();
         m.tasks.get_mut(&child).unwrap().cgroups[0] = 51;

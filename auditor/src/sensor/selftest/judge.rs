@@ -60,7 +60,13 @@ pub const fn hooks_of(act: Act) -> &'static [u16] {
         Act::Signal => &[hook::SIGNAL_GENERATE],
         Act::Trace => &[hook::PTRACE_ACCESS, hook::ENTER_ACCESS, hook::EXIT_ACCESS],
         Act::Limit => &[hook::TASK_PRLIMIT, hook::ENTER_ACCESS, hook::EXIT_ACCESS],
-        Act::Schedule => &[hook::TASK_SETSCHED, hook::ENTER_ACCESS, hook::EXIT_ACCESS],
+        Act::Schedule => &[
+            hook::TASK_SETSCHED,
+            hook::TASK_SETNICE,
+            hook::TASK_SETIOPRIO,
+            hook::ENTER_ACCESS,
+            hook::EXIT_ACCESS,
+        ],
         Act::Connect => &[
             hook::UNIX_CONNECT,
             hook::ENTER_CONNECT,

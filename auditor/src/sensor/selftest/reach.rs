@@ -11,6 +11,11 @@ use super::helper::{Act, HelperReport};
 /// `PTRACE_SEIZE`: it does not stop the child.
 const PTRACE_SEIZE: libc::c_uint = 0x4206;
 
+/// One process (`include/uapi/linux/ioprio.h`).
+const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+/// What a process has that nobody gave another priority: class `IOPRIO_CLASS_BE`, level 4.
+const IOPRIO_NORMAL: libc::c_int = 2 << 13 | 4;
+
 /// Does all of it, each in its turn.
 pub(super) fn reach(report: &mut HelperReport) {
     match pausing_child() {
@@ -65,16 +70,22 @@ fn set_limit(child: Pid) -> io::Result<()> {
 }
 
 fn set_scheduling(child: Pid) -> io::Result<()> {
+    let child = child.as_raw_nonzero().get();
     let param = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the parameter outlives the call, which only reads it.
-    let set = unsafe {
-        libc::sched_setscheduler(
-            child.as_raw_nonzero().get(),
-            libc::SCHED_OTHER,
-            &raw const param,
-        )
-    };
-    done(i64::from(set))
+    // SAFETY: the parameter outlives the call, which only reads it; the others are passed no memory.
+    unsafe {
+        let set = libc::sched_setscheduler(child, libc::SCHED_OTHER, &raw const param);
+        done(i64::from(set))?;
+        let nice = libc::getpriority(libc::PRIO_PROCESS, child.unsigned_abs());
+        let set = libc::setpriority(libc::PRIO_PROCESS, child.unsigned_abs(), nice);
+        done(i64::from(set))?;
+        done(libc::syscall(
+            libc::SYS_ioprio_set,
+            IOPRIO_WHO_PROCESS,
+            child,
+            IOPRIO_NORMAL,
+        ))
+    }
 }
 
 fn trace(child: Pid) -> io::Result<()> {

@@ -1,9 +1,9 @@
-//! Calls by the 32-bit table, which every 64-bit program of x86 can make too: the tracepoints of single system calls are
-//! silent about them. One program beside those tells of them in the same names; here stands what it has to know.
+//! What the program at the ends of system calls has to know: which calls are told in the name of which hook, also when they
+//! are made by a table that is not the machine's native one. Every 64-bit program of x86 can use the 32-bit one too.
 
 use crate::model::syscalls::{native_of, native_of_x32, number_of};
 use auditor_common::hook::{self, Attach, HOOKS, Tier};
-use auditor_common::limits::{COMPAT_HOOK_SHIFT, COMPAT_LIMIT, COMPAT_NONE};
+use auditor_common::limits::{CALL_FOREIGN, COMPAT_HOOK_SHIFT, COMPAT_LIMIT, COMPAT_NONE};
 use std::io::{BufRead as _, BufReader};
 
 /// What kernels have had that know such a table, one of them in each version.
@@ -17,8 +17,11 @@ const ENTRIES: [&str; 7] = [
     "x32_sys_call_table",
 ];
 
-/// The hooks in whose name 32-bit calls can be told: each that tells of single system calls when they end, and the one that
-/// tells when they begin.
+/// `socketcall` of the 32-bit table: one call for all that is done to sockets.
+const SOCKETCALL: usize = 102;
+
+/// The hooks in whose name 32-bit calls can be told: each that tells of system calls when they end, and the one that tells
+/// when they begin.
 pub(super) fn served() -> impl Iterator<Item = u16> {
     let hooks = (0_u16..).zip(HOOKS).filter(|(index, spec)| {
         let tells = matches!(spec.attach, Attach::SyscallExit(_)) || *index == hook::ENTER_SOCKET;
@@ -30,17 +33,21 @@ pub(super) fn served() -> impl Iterator<Item = u16> {
 /// The hook that tells of a native call.
 fn hook_of(call: &str) -> Option<u16> {
     served().find(|&index| match HOOKS[usize::from(index)].attach {
-        // A tracepoint has the name of the kernel's function, which may say how wide its arguments are.
-        Attach::SyscallExit(calls) | Attach::SyscallEnter(calls) => calls
-            .iter()
-            .any(|name| *name == call || name.strip_suffix("64") == Some(call)),
+        Attach::SyscallExit(calls) | Attach::SyscallEnter(calls) => {
+            calls.iter().any(|name| is_named(name, call))
+        }
         _ => false,
     })
 }
 
-/// What each call by another table is, for the kernel programs: its native number, and above that the hook that tells of it.
+/// A tracepoint has the name of the kernel's function, which may say how wide its arguments are.
+fn is_named(tracepoint: &str, call: &str) -> bool {
+    tracepoint == call || tracepoint.strip_suffix("64") == Some(call)
+}
+
+/// What each call by another table is: its native number, and above that the hook that tells of it.
 /// First come those of the 32-bit table, then those of x32.
-pub(super) fn table(arch: &str) -> [u32; 2 * COMPAT_LIMIT] {
+pub(super) fn foreign(arch: &str) -> [u32; 2 * COMPAT_LIMIT] {
     let mut table = [COMPAT_NONE; 2 * COMPAT_LIMIT];
     let (compat, x32) = table.split_at_mut(COMPAT_LIMIT);
     for (names, entries) in [(native_of as Native, compat), (native_of_x32, x32)] {
@@ -55,11 +62,35 @@ pub(super) fn table(arch: &str) -> [u32; 2 * COMPAT_LIMIT] {
     table
 }
 
+/// What the one program at the ends of all calls may tell, by numbers in any table: whether a call by another table than the
+/// native one, and if `native` is set, the hook that tells of the native one.
+pub(super) fn at_exit(arch: &str, native: bool, foreign: &[u32]) -> [u8; COMPAT_LIMIT] {
+    let mut table = [0; COMPAT_LIMIT];
+    for (number, entry) in foreign.iter().enumerate() {
+        if entry >> COMPAT_HOOK_SHIFT != 0 {
+            table[number % COMPAT_LIMIT] = CALL_FOREIGN;
+            table[SOCKETCALL] = CALL_FOREIGN;
+        }
+    }
+    for (index, spec) in (0_u8..).zip(HOOKS).filter(|_| native) {
+        let Attach::SyscallExit(calls) = spec.attach else {
+            continue;
+        };
+        for call in calls {
+            let number = number_of(arch, call);
+            if let Some(place) = number.and_then(|number| table.get_mut(number as usize)) {
+                *place |= index;
+            }
+        }
+    }
+    table
+}
+
 /// The name of a call by number.
 type Native = fn(&str, u32) -> Option<&'static str>;
 
 /// Whether this machine's kernel knows such calls; if nobody tells, it may.
-pub(super) fn is_there() -> bool {
+pub(super) fn has_foreign() -> bool {
     if std::env::consts::ARCH != "x86_64" {
         return false;
     }
@@ -93,7 +124,7 @@ mod tests {
     /// Goal: numbers and hooks are right. Method: known calls, under old names and new ones.
     #[test]
     fn calls_have_their_hooks() {
-        let table = table("x86_64");
+        let table = foreign("x86_64");
         for (number, hook, native) in [
             (5, hook::EXIT_OPEN, 2),
             (8, hook::EXIT_OPEN, 85),
@@ -122,7 +153,7 @@ mod tests {
     /// Goal: no call that a hook tells of can be made by another table unseen. Method: each call that has a 32-bit number.
     #[test]
     fn no_hook_is_forgotten() {
-        let table = table("x86_64");
+        let table = foreign("x86_64");
         for half in table.chunks(COMPAT_LIMIT) {
             let told: Vec<u16> = (0..COMPAT_LIMIT)
                 .map(|number| entry(half, number).0)
@@ -133,9 +164,33 @@ mod tests {
         }
     }
 
+    /// Goal: whatever is to be told when a call ends is looked at, and nothing else of what is called most. Method: by numbers,
+    /// with the other tables and without.
+    #[test]
+    fn what_may_be_told_is_known_by_its_number() {
+        let told = at_exit("x86_64", true, &foreign("x86_64"));
+        let native = |hook: u16| u8::try_from(hook).unwrap();
+        assert_eq!(told[257], native(hook::EXIT_OPEN), "openat");
+        assert_eq!(told[308], native(hook::EXIT_SETNS), "setns");
+        assert_eq!(told[302], native(hook::EXIT_ACCESS), "prlimit64");
+        assert_eq!(told[2], native(hook::EXIT_OPEN), "open");
+        assert_eq!(told[5], CALL_FOREIGN, "fstat, and the 32-bit open");
+        assert_eq!(told[101], native(hook::EXIT_ACCESS), "ptrace");
+        assert_eq!(told[SOCKETCALL], CALL_FOREIGN, "getuid");
+        assert_eq!(told[1], 0, "write");
+
+        let alone = at_exit("x86_64", true, &[COMPAT_NONE; 2 * COMPAT_LIMIT]);
+        assert_eq!((alone[5], alone[SOCKETCALL]), (0, 0));
+        assert_eq!(alone[257], native(hook::EXIT_OPEN));
+        let arm = at_exit("aarch64", true, &foreign("aarch64"));
+        assert_eq!(arm[56], native(hook::EXIT_OPEN), "openat");
+        let others = at_exit("x86_64", false, &foreign("x86_64"));
+        assert_eq!((others[257], others[5]), (0, CALL_FOREIGN));
+    }
+
     /// Goal: elsewhere nothing is translated.
     #[test]
     fn other_machines_have_none() {
-        assert!(table("aarch64").iter().all(|entry| *entry == COMPAT_NONE));
+        assert!(foreign("aarch64").iter().all(|entry| *entry == COMPAT_NONE));
     }
 }
