@@ -12,6 +12,7 @@ pub mod life;
 pub mod mount;
 pub mod noise;
 pub mod process;
+mod ring;
 pub mod socket;
 
 use std::io::Error;

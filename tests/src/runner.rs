@@ -89,6 +89,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
 
 fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
     let mut bytes = Vec::new();
+    let mut best = None;
     for session in Session::ALL {
         let scenarios: Vec<Scenario> = table::scenarios()
             .into_iter()
@@ -103,8 +104,18 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
             report.skip(session.name(), why.to_owned())?;
             continue;
         }
+        if session
+            .tier()
+            .is_some_and(|tier| best.as_deref() == Some(tier))
+        {
+            report.skip(session.name(), "no better tier works here".to_owned())?;
+            continue;
+        }
         let mut stage = Stage::open(options, session)?;
         report.on = stage.auditor.as_ref().and_then(coverage::machine);
+        if session.tier().is_none() {
+            best = report.on.as_ref().map(|on| on.tier.clone());
+        }
         for runtime in &options.runtimes {
             for scenario in &scenarios {
                 interrupt::check()?;

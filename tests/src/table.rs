@@ -75,7 +75,20 @@ pub fn scenarios() -> Vec<Scenario> {
         tampered_directories(),
     ]);
     all.iter_mut().for_each(expect_reads);
+    let by_default = all
+        .iter()
+        .filter(|scenario| scenario.session == Session::Default);
+    let by_tracepoints: Vec<Scenario> = by_default.cloned().map(by_tracepoints).collect();
+    all.extend(by_tracepoints);
     all
+}
+
+/// The same as where the kernel refuses trampolines.
+fn by_tracepoints(scenario: Scenario) -> Scenario {
+    Scenario {
+        session: Session::Tracepoint,
+        ..scenario
+    }
 }
 
 /// Whoever goes through another's files in /proc, or by its pidfd, reads that process. It is told once of each process,

@@ -18,8 +18,8 @@ use crate::capture;
 use crate::emit::{self, Urgency};
 use crate::kernel::current::{self, on_current};
 use crate::kernel::globals::{
-    REGS_BX, REGS_CX, REGS_DI, REGS_DX, REGS_R10, REGS_SI, TASK_SECCOMP, call_at_exit, compat_call,
-    has,
+    NR_PIDFD_GETFD, REGS_BX, REGS_CX, REGS_DI, REGS_DX, REGS_R10, REGS_SI, TASK_SECCOMP,
+    call_at_exit, compat_call, has,
 };
 use crate::kernel::{Access, Direct, Ptr};
 use crate::maps::{AT_EXIT, Entered};
@@ -96,6 +96,11 @@ pub fn exit_calls(ctx: BtfTracePointContext) -> i32 {
     }
     if hook != 0 && AT_EXIT.has(u32::from(hook)) && !current::is_own() {
         tell(hook, &entered, result);
+        // It reaches into a task, and what it gives is as good as opened.
+        let is_taken = entered.number as i32 == NR_PIDFD_GETFD.load() && result >= 0;
+        if hook == hook::EXIT_ACCESS && is_taken && AT_EXIT.has(u32::from(hook::EXIT_OPEN)) {
+            tell_open(result as u64);
+        }
     }
     0
 }

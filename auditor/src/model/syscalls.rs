@@ -140,7 +140,7 @@ fn is_witness(name: &str) -> bool {
 }
 
 /// In order.
-const WITNESSES: [&str; 69] = [
+const WITNESSES: [&str; 70] = [
     "bpf",
     "capset",
     "chdir",
@@ -155,8 +155,8 @@ const WITNESSES: [&str; 69] = [
     "fork",
     "init_module",
     "io_uring_enter",
-    "ioprio_set",
     "ioctl",
+    "ioprio_set",
     "kcmp",
     "kexec_file_load",
     "kexec_load",
@@ -206,6 +206,7 @@ const WITNESSES: [&str; 69] = [
     "splice",
     "tgkill",
     "tkill",
+    "umount2",
     "unshare",
     "userfaultfd",
     "vfork",

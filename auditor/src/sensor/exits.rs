@@ -63,7 +63,7 @@ pub(super) fn foreign(arch: &str) -> [u32; 2 * COMPAT_LIMIT] {
 }
 
 /// What the one program at the ends of all calls may tell, by numbers in any table: whether a call by another table than the
-/// native one, and if `native` is set, the hook that tells of the native one.
+/// native one, and if `native` is set, the hook that tells of the native one, the first if there are two.
 pub(super) fn at_exit(arch: &str, native: bool, foreign: &[u32]) -> [u8; COMPAT_LIMIT] {
     let mut table = [0; COMPAT_LIMIT];
     for (number, entry) in foreign.iter().enumerate() {
@@ -78,7 +78,9 @@ pub(super) fn at_exit(arch: &str, native: bool, foreign: &[u32]) -> [u8; COMPAT_
         };
         for call in calls {
             let number = number_of(arch, call);
-            if let Some(place) = number.and_then(|number| table.get_mut(number as usize)) {
+            if let Some(place) = number.and_then(|number| table.get_mut(number as usize))
+                && *place & !CALL_FOREIGN == 0
+            {
                 *place |= index;
             }
         }
@@ -170,12 +172,18 @@ mod tests {
     fn what_may_be_told_is_known_by_its_number() {
         let told = at_exit("x86_64", true, &foreign("x86_64"));
         let native = |hook: u16| u8::try_from(hook).unwrap();
-        assert_eq!(told[257], native(hook::EXIT_OPEN), "openat");
-        assert_eq!(told[308], native(hook::EXIT_SETNS), "setns");
-        assert_eq!(told[302], native(hook::EXIT_ACCESS), "prlimit64");
-        assert_eq!(told[2], native(hook::EXIT_OPEN), "open");
+        for (number, hook, call) in [
+            (2, hook::EXIT_OPEN, "open"),
+            (101, hook::EXIT_ACCESS, "ptrace"),
+            (257, hook::EXIT_OPEN, "openat"),
+            (302, hook::EXIT_ACCESS, "prlimit64"),
+            (308, hook::EXIT_SETNS, "setns"),
+            (438, hook::EXIT_ACCESS, "pidfd_getfd, which opens, too"),
+        ] {
+            // By the x32 table it has the same number.
+            assert_eq!(told[number], native(hook) | CALL_FOREIGN, "{call}");
+        }
         assert_eq!(told[5], CALL_FOREIGN, "fstat, and the 32-bit open");
-        assert_eq!(told[101], native(hook::EXIT_ACCESS), "ptrace");
         assert_eq!(told[SOCKETCALL], CALL_FOREIGN, "getuid");
         assert_eq!(told[1], 0, "write");
 
@@ -185,7 +193,11 @@ mod tests {
         let arm = at_exit("aarch64", true, &foreign("aarch64"));
         assert_eq!(arm[56], native(hook::EXIT_OPEN), "openat");
         let others = at_exit("x86_64", false, &foreign("x86_64"));
-        assert_eq!((others[257], others[5]), (0, CALL_FOREIGN));
+        assert_eq!(
+            (others[257], others[59]),
+            (CALL_FOREIGN, 0),
+            "openat, execve"
+        );
     }
 
     /// Goal: elsewhere nothing is translated.

@@ -260,6 +260,7 @@ fn write_counted(out: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
 mod tests {
     use super::{Sink, SinkTotals};
     use std::io::{self, ErrorKind, Write};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
     use std::time::{Duration, Instant};
 
@@ -303,10 +304,11 @@ mod tests {
         }
     }
 
-    /// A reader that never reads.
-    struct Stalled;
+    /// A reader that never reads, and whether somebody tried to write.
+    struct Stalled(Arc<AtomicBool>);
     impl Write for Stalled {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            self.0.store(true, Ordering::Release);
             Err(ErrorKind::WouldBlock.into())
         }
         fn flush(&mut self) -> io::Result<()> {
@@ -347,12 +349,16 @@ mod tests {
     /// Goal: a stalled reader never blocks the producer, and every line is accounted for.
     #[test]
     fn overflow_is_counted_and_never_blocks() {
-        let sink = Sink::spawn("test", Box::new(Stalled), 8).unwrap();
+        let stalls = Arc::new(AtomicBool::new(false));
+        let sink = Sink::spawn("test", Box::new(Stalled(Arc::clone(&stalls))), 8).unwrap();
         let handle = sink.handle();
+        assert!(handle.try_send("first".to_owned()));
+        // From here on nothing leaves the queue.
+        wait_for("the writer stalls", || stalls.load(Ordering::Acquire));
         let start = Instant::now();
-        let refused = (0..100).filter(|i| !handle.try_send(i.to_string())).count();
+        let refused = (1..100).filter(|i| !handle.try_send(i.to_string())).count();
         assert!(start.elapsed() < Duration::from_secs(2));
-        assert!(refused >= 100 - 8 - 9, "{refused}");
+        assert_eq!(refused, 99 - 8);
         assert_eq!(handle.lost(), refused as u64);
         drop(handle);
         let totals = sink.finish(Duration::from_millis(20));

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::Error;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Tried, tried};
+use super::{Tried, ring, tried};
 
 /// One act. Paths are the container's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,127 +148,4 @@ fn by_handle(path: &str) -> std::io::Result<()> {
             libc::O_RDONLY,
         )
     })
-}
-
-/// The least of io_uring that opens one file: no library, one entry, one call.
-mod ring {
-    use super::{Error, FromRawFd, OwnedFd};
-    use std::os::fd::AsRawFd;
-
-    /// `IORING_OP_OPENAT`.
-    const OPENAT: u8 = 18;
-    /// `IOSQE_ASYNC`: a worker does it.
-    const ASYNC: u8 = 1 << 4;
-    /// `IORING_ENTER_GETEVENTS`.
-    const GETEVENTS: u32 = 1;
-    /// Offsets to map: the submission ring (the completion ring is in it since 5.4), the entries.
-    const SQ_RING: i64 = 0;
-    const SQES: i64 = 0x1000_0000;
-
-    /// `struct io_sqring_offsets`.
-    #[repr(C)]
-    #[derive(Default)]
-    struct Submission {
-        head: u32,
-        tail: u32,
-        mask: u32,
-        entries: u32,
-        flags: u32,
-        dropped: u32,
-        array: u32,
-        reserved: [u32; 3],
-    }
-
-    /// `struct io_cqring_offsets`.
-    #[repr(C)]
-    #[derive(Default)]
-    struct Completion {
-        head: u32,
-        tail: u32,
-        mask: u32,
-        entries: u32,
-        overflow: u32,
-        cqes: u32,
-        flags: u32,
-        reserved: [u32; 3],
-    }
-
-    /// `struct io_uring_params`.
-    #[repr(C)]
-    #[derive(Default)]
-    struct Params {
-        sq_entries: u32,
-        cq_entries: u32,
-        flags: u32,
-        sq_thread_cpu: u32,
-        sq_thread_idle: u32,
-        features: u32,
-        wq_fd: u32,
-        reserved: [u32; 3],
-        sq: Submission,
-        cq: Completion,
-    }
-
-    fn map(ring: &OwnedFd, len: usize, offset: i64) -> std::io::Result<*mut u8> {
-        // SAFETY: a new mapping that nothing else refers to.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                ring.as_raw_fd(),
-                offset,
-            )
-        };
-        match at {
-            libc::MAP_FAILED => Err(Error::last_os_error()),
-            at => Ok(at.cast()),
-        }
-    }
-
-    /// Opens a path for reading by a worker of a ring of its own, and keeps the descriptor.
-    pub(super) fn open(path: &str) -> std::io::Result<()> {
-        let path = std::ffi::CString::new(path)?;
-        let mut params = Params::default();
-        // SAFETY: the parameters outlive the call.
-        let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, &raw mut params) };
-        if ring < 0 {
-            return Err(Error::last_os_error());
-        }
-        // SAFETY: the kernel just gave us this descriptor.
-        let ring = unsafe { OwnedFd::from_raw_fd(ring as i32) };
-        let page = map(&ring, 4096, SQ_RING)?;
-        let entry = map(&ring, 4096, SQES)?;
-        // SAFETY: one entry of 64 bytes in a mapped page, zeroed by the kernel; offsets are within the first page for
-        // rings of one entry.
-        unsafe {
-            entry.write(OPENAT);
-            entry.add(1).write(ASYNC);
-            entry.add(4).cast::<i32>().write(libc::AT_FDCWD);
-            entry.add(16).cast::<u64>().write(path.as_ptr() as u64);
-            entry.add(28).cast::<u32>().write(libc::O_RDONLY as u32);
-            page.add(params.sq.array as usize).cast::<u32>().write(0);
-            page.add(params.sq.tail as usize)
-                .cast::<u32>()
-                .write_volatile(1);
-            let done = libc::syscall(
-                libc::SYS_io_uring_enter,
-                ring.as_raw_fd(),
-                1,
-                1,
-                GETEVENTS,
-                std::ptr::null::<u8>(),
-                0,
-            );
-            if done < 0 {
-                return Err(Error::last_os_error());
-            }
-            let result = page.add(params.cq.cqes as usize + 8).cast::<i32>();
-            match result.read_volatile() {
-                0.. => Ok(()),
-                error => Err(Error::from_raw_os_error(-error)),
-            }
-        }
-    }
 }

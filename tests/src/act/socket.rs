@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use serde::{Deserialize, Serialize};
 
 use super::compat::{self, By};
-use super::{Tried, tried};
+use super::{Tried, ring, tried};
 
 /// One act. A name is a path, or `@` and an abstract name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,16 @@ pub enum SocketAct {
     },
     /// Listens, and connects to that.
     ConnectToSelf {
+        /// Where.
+        name: String,
+    },
+    /// Has io_uring connect to a path.
+    ConnectByRing {
+        /// Where to.
+        name: String,
+    },
+    /// Listens, and does that.
+    ConnectToSelfByRing {
         /// Where.
         name: String,
     },
@@ -64,6 +74,8 @@ impl SocketAct {
             Self::Listen { name } => listen(name),
             Self::Connect { name } => connect(name),
             Self::ConnectToSelf { name } => listen(name).and_then(|()| connect(name)),
+            Self::ConnectByRing { name } => connect_by_ring(name),
+            Self::ConnectToSelfByRing { name } => listen(name).and_then(|()| connect_by_ring(name)),
             Self::Connect32 { name, by } => connect_32(name, *by),
             Self::ConnectToSelf32 { name, by } => listen(name).and_then(|()| connect_32(name, *by)),
             Self::Send { name } => send(name),
@@ -93,6 +105,13 @@ fn connect(name: &str) -> Tried<()> {
     let stream = address(name).and_then(|at| UnixStream::connect_addr(&at));
     std::mem::forget(tried(format!("connect to {name}"), stream)?);
     Ok(())
+}
+
+fn connect_by_ring(name: &str) -> Tried<()> {
+    tried(
+        format!("connect to {name} by io_uring"),
+        ring::connect(name),
+    )
 }
 
 fn connect_32(name: &str, by: By) -> Tried<()> {

@@ -13,12 +13,8 @@ use crate::scenario::{
     Container, Deed, Expect, Need, Places, Scenario, Script, Session, Step, Whom,
 };
 
-/// The same in the best tier that works, and in the other one.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![
-        calls("compat", Session::Default),
-        calls("compat-tracepoint", Session::Tracepoint),
-    ]
+    vec![calls()]
 }
 
 fn go(id: &str, act: fn(&dyn Places) -> Act, expects: &[Expect]) -> Step {
@@ -61,7 +57,7 @@ fn connect_to_self(name: &str, by: By) -> Act {
     Act::Socket(SocketAct::ConnectToSelf32 { name, by })
 }
 
-fn calls(id: &'static str, session: Session) -> Scenario {
+fn calls() -> Scenario {
     let container = Container {
         host_pid: true,
         host_proc: true,
@@ -74,9 +70,9 @@ fn calls(id: &'static str, session: Session) -> Scenario {
         seen_by(reached(Whom::Host, "high"), "__ptrace_may_access"),
     ];
     Scenario {
-        id,
+        id: "compat",
         does: "a task opens, traces, limits, connects, makes a device node and changes directory by the 32-bit table",
-        session,
+        session: Session::Default,
         containers: vec![container, neighbour()],
         steps: vec![
             go(

@@ -11,6 +11,7 @@ use crate::scenario::{
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         sockets(),
+        by_ring(),
         abstract_names("abstract-socket", Net::Inherited),
         abstract_names("declared-socket", Net::Declared),
     ]
@@ -97,6 +98,33 @@ fn sockets() -> Scenario {
             step(
                 "own-datagram",
                 socket!(SendToSelf, "/tmp/own.sock"),
+                &[],
+                &[],
+            ),
+        ],
+    }
+}
+
+/// Nobody makes a system call for it.
+fn by_ring() -> Scenario {
+    Scenario {
+        id: "sockets-ring",
+        does: "a container has io_uring connect to a socket of the host, and to its own",
+        session: Session::Default,
+        containers: vec![Container {
+            share: true,
+            ..Container::plain("a")
+        }],
+        steps: vec![
+            step(
+                "daemon",
+                socket!(ConnectByRing, "/share/control.sock"),
+                &[],
+                &[control()],
+            ),
+            step(
+                "own",
+                socket!(ConnectToSelfByRing, "/tmp/ring.sock"),
                 &[],
                 &[],
             ),

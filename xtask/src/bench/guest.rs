@@ -1,5 +1,5 @@
-//! The trampoline tier, in guests whose clocks count instructions: as it is, and where programs are left out so that some
-//! are asked as security modules.
+//! Both live tiers, in guests whose clocks count instructions: trampolines as they are, and where programs are left out so
+//! that some are asked as security modules; and tracepoints.
 //!
 //! With `-icount shift=0` QEMU lets the guest's time pass one nanosecond per instruction, on one processor, and
 //! the same program takes the same number of instructions on any machine. That answers exactly what a stopwatch
@@ -15,15 +15,20 @@ use crate::vm;
 /// Emulation with counted instructions is slow.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Kernels, and what the names of their numbers begin with.
-const GUESTS: [(&str, &str); 2] = [("6.12", "trampoline"), ("7.2", "module")];
+/// Kernels, tiers, and what the names of their numbers begin with.
+const GUESTS: [(&str, &str, &str); 3] = [
+    ("6.12", "trampoline", "trampoline"),
+    ("7.2", "trampoline", "module"),
+    ("6.12", "tracepoint", "tracepoint"),
+];
 
 /// Boots the guests and gives the numbers that they printed.
 pub(crate) fn run(artifacts: &Artifacts) -> Result<String> {
     let mut numbers = String::new();
-    for (kernel, named) in GUESTS {
-        let program =
-            format!("/bin/bench,guest,--auditor=/bin/auditor,--named={named},--to=/dev/ttyS1");
+    for (kernel, tier, named) in GUESTS {
+        let program = format!(
+            "/bin/bench,guest,--auditor=/bin/auditor,--tier={tier},--named={named},--to=/dev/ttyS1"
+        );
         let results = vm::count_instructions(artifacts, kernel, &program, TIMEOUT)?;
         let before = numbers.len();
         for line in results.lines().filter(|line| line.contains("\"value\"")) {

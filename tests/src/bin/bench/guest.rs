@@ -37,13 +37,13 @@ struct Counted {
 }
 
 /// Compares a guest with itself. The numbers' names begin with `named`.
-pub(crate) fn main(auditor: &Path, named: &str) -> Result<()> {
+pub(crate) fn main(auditor: &Path, tier: &str, named: &str) -> Result<()> {
     File::create("/opened").context("make a file to open")?;
     // A kernel that never had such programs is a few instructions faster, and stays slower after them: that is no cost
     // of what runs now.
-    start(auditor)?.stop(PATIENCE)?;
+    start(auditor, tier)?.stop(PATIENCE)?;
     let without = count()?;
-    let running = start(auditor)?;
+    let running = start(auditor, tier)?;
     let with = count()?;
     running.stop(PATIENCE)?;
     let again = count()?;
@@ -56,6 +56,21 @@ pub(crate) fn main(auditor: &Path, named: &str) -> Result<()> {
     tell("without", without.getppid, Goal::None);
     tell("after", again.getppid, Goal::None);
     let added = with.getppid - without.getppid;
+    if tier == "tracepoint" {
+        tell("added", added, Goal::None);
+        tell("open", without.open, Goal::None);
+        tell("open.host", with.open - without.open, Goal::None);
+        let apart = with.open_apart - without.open_apart;
+        tell("open.container", apart, Goal::None);
+        let ratio = with.open / without.open;
+        say(
+            &format!("{named}.open.ratio"),
+            ratio,
+            "×",
+            Goal::AtMost(1.05),
+        );
+        return Ok(());
+    }
     tell("added", added, Goal::AtMost(0.0));
     tell("open", without.open, Goal::None);
     tell("open.after", again.open, Goal::None);
@@ -73,8 +88,8 @@ pub(crate) fn main(auditor: &Path, named: &str) -> Result<()> {
     Ok(())
 }
 
-fn start(auditor: &Path) -> Result<Auditor> {
-    let options = ["--no-state", "--tier=trampoline"].map(str::to_owned);
+fn start(auditor: &Path, tier: &str) -> Result<Auditor> {
+    let options = ["--no-state".to_owned(), format!("--tier={tier}")];
     Auditor::start(auditor, &options, PATIENCE)
 }
 

@@ -22,6 +22,9 @@ struct Arguments {
     /// The auditor.
     #[arg(long, default_value = "auditor")]
     auditor: PathBuf,
+    /// The tier that a guest is counted in.
+    #[arg(long, default_value = "trampoline")]
+    tier: String,
     /// What the names of a guest's numbers begin with.
     #[arg(long, default_value = "trampoline")]
     named: String,
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
     let Arguments {
         part,
         auditor,
+        tier,
         named,
         to,
     } = Arguments::parse();
@@ -92,7 +96,7 @@ fn main() -> ExitCode {
         Part::Exec => host::execs(&auditor),
         Part::Unshare => host::unshares(&auditor),
         Part::Runc => host::containers(&auditor),
-        Part::Guest => guest::main(&auditor, &named),
+        Part::Guest => guest::main(&auditor, &tier, &named),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
