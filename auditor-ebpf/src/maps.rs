@@ -61,6 +61,11 @@ pub static BESIDE: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
 #[unsafe(link_section = ".bss.at_exit")]
 pub static AT_EXIT: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
 
+/// What was told of threads, each in a place that many share: a short way to answer for [`TOLD`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.told")]
+pub static RECENT_TOLD: RecentTold = RecentTold(UnsafeCell::new([0; RECENT_LEN]));
+
 /// Number of the next event on each CPU.
 #[map]
 pub static CPU_SEQ: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
@@ -229,6 +234,48 @@ pub struct Told {
     pub nsproxy: u64,
     /// Number of the task's exec.
     pub exec_id: u64,
+}
+
+/// Threads of which something was told, in one word each.
+#[repr(transparent)]
+pub struct RecentTold(UnsafeCell<[u64; RECENT_LEN]>);
+
+// SAFETY: only whole words are read and written.
+unsafe impl Sync for RecentTold {}
+
+impl RecentTold {
+    /// Whether just this was told of a thread.
+    #[inline(always)]
+    pub fn has(&self, tid: u32, told: &Told) -> bool {
+        // SAFETY: within bounds.
+        unsafe { self.at(tid).read_volatile() == Self::word(tid, told) }
+    }
+
+    /// This was told.
+    #[inline(always)]
+    pub fn put(&self, tid: u32, told: &Told) {
+        // SAFETY: within bounds.
+        unsafe { self.at(tid).write_volatile(Self::word(tid, told)) }
+    }
+
+    /// The mask is what the verifier knows the bounds by: it must be the last that happens to the number.
+    #[inline(always)]
+    fn at(&self, tid: u32) -> *mut u64 {
+        let mut place = tid as usize;
+        // SAFETY: nothing but the register is touched.
+        unsafe {
+            asm!("{0} &= {1}", inout(reg) place, const RECENT_LEN - 1, options(pure, nomem, nostack));
+        }
+        self.0.get().cast::<u64>().wrapping_add(place)
+    }
+
+    /// All that tells one from another: the address without the bits that all have, the id without those that the place
+    /// tells, and of the number of the exec, which goes up by one, the lowest.
+    #[inline(always)]
+    const fn word(tid: u32, told: &Told) -> u64 {
+        const { assert!(RECENT_LEN == 1 << 10 && PID_LIMIT <= 1 << 22) };
+        (told.nsproxy >> 3) << 19 | ((tid >> 10) as u64) << 7 | told.exec_id & 0x7f
+    }
 }
 
 /// Key of [`USES`]: tasks that nothing but fork separates. They have the same label, for whoever enters or leaves a

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::act::kernel::KernelAct;
 use crate::act::{Act, Kind};
 use crate::bundle::{self, Bundle, Given};
 use crate::host_side::HostSide;
@@ -200,6 +201,9 @@ impl<'a> Cast<'a> {
             Deed::MoveCgroup(hierarchy, whom) => Act::MoveCgroup {
                 directory: self.cgroup(hierarchy, whom, step.who),
             },
+            Deed::OpenCgroup(hierarchy, whom, setting) => Act::Kernel(KernelAct::OpenToWrite {
+                path: format!("{}/{setting}", self.cgroup(hierarchy, whom, step.who)),
+            }),
             Deed::CloneIntoCgroup(whom) => Act::CloneIntoCgroup {
                 directory: self.cgroup(Hierarchy::Unified, whom, step.who),
             },

@@ -199,19 +199,10 @@ pub fn table(rows: &[Row]) -> String {
         all
     };
     let mut page = INTRODUCTION.to_owned();
-    heading(&mut page, &["rule", "scenario"], &machines);
-    for (rule, scenario) in claims() {
-        let _ = write!(page, "| [`{rule}`](rules/{rule}.md) | `{scenario}` |");
-        for machine in &machines {
-            let shown = rows.iter().find(|row| {
-                &row.on == *machine && row.scenario == scenario && row.rule.as_ref() == Some(&rule)
-            });
-            let _ = write!(
-                page,
-                " {} |",
-                shown.map_or_else(|| "–".to_owned(), witnesses)
-            );
-        }
+    for machines in machines.chunk_by(|a, b| a.tier == b.tier) {
+        let tier = machines.first().map_or("", |machine| machine.tier.as_str());
+        let _ = write!(page, "## In the {tier} tier\n\n");
+        claimed(&mut page, rows, machines);
         page.push('\n');
     }
     page.push_str(SILENCE);
@@ -235,6 +226,28 @@ pub fn table(rows: &[Row]) -> String {
         page.push('\n');
     }
     page
+}
+
+/// What is proven of each rule on some machines.
+fn claimed(page: &mut String, rows: &[Row], machines: &[&Machine]) {
+    heading(page, &["rule", "scenario"], machines);
+    for (rule, scenario) in claims() {
+        let shown = |machine: &&Machine| {
+            let is_it = |row: &&Row| {
+                &row.on == *machine && row.scenario == scenario && row.rule.as_ref() == Some(&rule)
+            };
+            rows.iter().find(is_it)
+        };
+        let _ = write!(page, "| [`{rule}`](rules/{rule}.md) | `{scenario}` |");
+        for machine in machines {
+            let _ = write!(
+                page,
+                " {} |",
+                shown(machine).map_or_else(|| "–".to_owned(), witnesses)
+            );
+        }
+        page.push('\n');
+    }
 }
 
 fn witnesses(row: &Row) -> String {
@@ -265,7 +278,7 @@ This page is generated from results of scenarios: `cargo xtask coverage`. Do not
 
 ";
 
-const SILENCE: &str = "
+const SILENCE: &str = "\
 ## What stays silent
 
 Real tools and ordinary life, during which nothing that concerns them may be a violation. `–`: not run there; guests do

@@ -235,6 +235,8 @@ pub enum Deed {
     MoveCgroup(Hierarchy, Whom),
     /// Give birth into a cgroup.
     CloneIntoCgroup(Whom),
+    /// Open a setting of a cgroup for writing.
+    OpenCgroup(Hierarchy, Whom, &'static str),
     /// Change root to somebody's root by path.
     Chroot(Whom),
     /// Change root to somebody's root by descriptor.

@@ -75,20 +75,41 @@ pub fn scenarios() -> Vec<Scenario> {
         tampered_directories(),
     ]);
     all.iter_mut().for_each(expect_reads);
-    let by_default = all
-        .iter()
-        .filter(|scenario| scenario.session == Session::Default);
-    let by_tracepoints: Vec<Scenario> = by_default.cloned().map(by_tracepoints).collect();
-    all.extend(by_tracepoints);
+    let again: Vec<Scenario> = all.iter().filter_map(by_tracepoints).collect();
+    all.extend(again);
     all
 }
 
+/// What other hooks see where the kernel refuses trampolines: an act for each of those, and the races that hooks at the ends
+/// of calls could lose.
+const BY_TRACEPOINTS: [&str; 18] = [
+    "join-host",
+    "directories",
+    "nest-unshare",
+    "gain",
+    "kernel-code",
+    "kernel-knob",
+    "device",
+    "prestep",
+    "splice",
+    "compat",
+    "reach",
+    "reach-refused",
+    "files",
+    "files-ring",
+    "sockets",
+    "sockets-ring",
+    "mount-host",
+    "noise",
+];
+
 /// The same as where the kernel refuses trampolines.
-fn by_tracepoints(scenario: Scenario) -> Scenario {
-    Scenario {
+fn by_tracepoints(scenario: &Scenario) -> Option<Scenario> {
+    let also = scenario.session == Session::Default && BY_TRACEPOINTS.contains(&scenario.id);
+    also.then(|| Scenario {
         session: Session::Tracepoint,
-        ..scenario
-    }
+        ..scenario.clone()
+    })
 }
 
 /// Whoever goes through another's files in /proc, or by its pidfd, reads that process. It is told once of each process,
@@ -395,9 +416,26 @@ fn cgroup() -> Scenario {
     let go = |id, hierarchy, whom, needs| {
         step(id, Deed::MoveCgroup(hierarchy, whom), needs, &moved(whom))
     };
+    let opens = |id, hierarchy, whom, setting, needs| {
+        let opened = of_dimension(
+            violation("kernel-knob", Object::Neighbour),
+            "cgroup",
+            "high",
+        );
+        let expects: &[Expect] = match whom {
+            Whom::Own => &[],
+            _ => &[opened],
+        };
+        step(
+            id,
+            Deed::OpenCgroup(hierarchy, whom, setting),
+            needs,
+            expects,
+        )
+    };
     Scenario {
         id: "cgroup",
-        does: "a task with a writable cgroupfs leaves its subtree, and moves within it",
+        does: "a task with a writable cgroupfs leaves its subtree, moves within it, and opens settings of its neighbour's and of its own",
         session: Session::Default,
         containers: vec![
             Container {
@@ -422,6 +460,34 @@ fn cgroup() -> Scenario {
                 Deed::MoveCgroup(Hierarchy::Pids, Whom::Own),
                 PIDS,
                 &[],
+            ),
+            opens(
+                "setting",
+                Hierarchy::Unified,
+                Whom::Neighbour,
+                "cgroup.freeze",
+                UNIFIED,
+            ),
+            opens(
+                "setting-own",
+                Hierarchy::Unified,
+                Whom::Own,
+                "cgroup.freeze",
+                UNIFIED,
+            ),
+            opens(
+                "setting-v1",
+                Hierarchy::Pids,
+                Whom::Neighbour,
+                "pids.max",
+                PIDS,
+            ),
+            opens(
+                "setting-own-v1",
+                Hierarchy::Pids,
+                Whom::Own,
+                "pids.max",
+                PIDS,
             ),
         ],
     }

@@ -7,7 +7,7 @@ use crate::kernel::globals::{
     LEAVES_OUT, TASK_EXEC_ID, TASK_LEADER, TASK_NSPROXY, TASK_PARENT, TASK_TID,
 };
 use crate::kernel::{Access, Probe, Ptr};
-use crate::maps::{EVENTS, SETTLED, TOLD, Told};
+use crate::maps::{EVENTS, RECENT_TOLD, SETTLED, TOLD, Told};
 use crate::marks;
 use auditor_common::hook;
 use auditor_common::record::{FOUND_EXECUTED, TaskKey, TaskRecord, cause, kind};
@@ -121,6 +121,7 @@ pub unsafe fn keep_told<A: Access>(task: Ptr) {
         let (tid, told) = unsafe { (A::u32(task, &TASK_TID), told::<A>(task)) };
         // An LRU map makes room; a failure only means that an unchanged state is told once more.
         let _again = TOLD.insert(tid, told, 0);
+        RECENT_TOLD.put(tid, &told);
     }
 }
 
@@ -131,7 +132,14 @@ pub fn follow() -> u8 {
     // SAFETY: current is typed where Direct needs it; what was told is copied at once.
     unsafe {
         let now = on_current!(told);
-        let before = TOLD.get(current::pid_tgid() as u32).copied();
+        let tid = current::pid_tgid() as u32;
+        if RECENT_TOLD.has(tid, &now) {
+            return 0;
+        }
+        let before = TOLD.get(tid).copied();
+        if before == Some(now) {
+            RECENT_TOLD.put(tid, &now);
+        }
         if before != Some(now) && may_be_told() {
             let mut event = Event::new(hook::SWITCH_NS, cause::FOUND, Urgency::Batched);
             if before.is_some_and(|before| before.exec_id != now.exec_id) {

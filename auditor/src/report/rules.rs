@@ -261,16 +261,17 @@ pub const fn words(rule: RuleId) -> RuleWords {
             declare: Declare::Share,
         },
         RuleId::KernelKnob => RuleWords {
-            title: "A task of a container opened a setting of the whole machine for writing",
+            title: "A task of a container opened a setting of the whole machine, or of another's cgroup, for writing",
             transition: Some(Transition::T5),
             why: "Settings of the kernel hold for every container and the host. Some name a program that the kernel \
                   itself runs, as root and outside of every container (core_pattern, modprobe, uevent_helper, \
-                  release_agent, binfmt_misc): who can write them owns the machine.",
+                  release_agent, binfmt_misc): who can write them owns the machine. By the settings of a cgroup, who lives \
+                  there is stopped, ended or starved.",
             steps: &[
                 "See what was written: run `sysctl NAME` or read the file on the host, and put it back.",
                 "Find out how the container can write it: privileged, an unmasked or bound /proc or /sys, cgroup v1 \
                  with CAP_SYS_ADMIN.",
-                "Mount /proc/sys and /sys read-only in it, as runtimes do by default.",
+                "Mount /proc/sys, /sys and cgroup file systems read-only in it, as runtimes do by default.",
             ],
             declare: Declare::Allow,
         },

@@ -4,7 +4,7 @@ use super::{object, of_dimension, seen_by, step, violation};
 use crate::act::Act;
 use crate::act::socket::SocketAct;
 use crate::scenario::{
-    Container, Deed, Expect, Net, Object, Places, Scenario, Script, Session, Step, Whom,
+    Container, Deed, Expect, Net, Object, Places, Requires, Scenario, Script, Session, Step, Whom,
 };
 
 /// All of them.
@@ -107,6 +107,10 @@ fn sockets() -> Scenario {
 
 /// Nobody makes a system call for it.
 fn by_ring() -> Scenario {
+    let seen = Expect {
+        requires: Requires::AnyOf(&["security_unix_stream_connect", "io_uring_complete"]),
+        ..control()
+    };
     Scenario {
         id: "sockets-ring",
         does: "a container has io_uring connect to a socket of the host, and to its own",
@@ -120,7 +124,7 @@ fn by_ring() -> Scenario {
                 "daemon",
                 socket!(ConnectByRing, "/share/control.sock"),
                 &[],
-                &[control()],
+                &[seen],
             ),
             step(
                 "own",

@@ -31,20 +31,8 @@ pub fn detect(change: &Change<'_>, moved: &Move, world: &World, out: &mut Vec<Dr
     if actor == HOST {
         return;
     }
-    let Some(entity) = world.entities.get(&actor) else {
-        return;
-    };
-    let inside = if entity.slots == 0 {
-        // No subtree of its own: its place at the start, and what lies below, is all it has.
-        world.cgroups.path(moved.to).is_some_and(|path| {
-            path.strip_prefix(entity.home.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
-    } else {
-        moved.territory == entity.territory
-            || moved.territory != HOST && world.contains(actor, moved.territory)
-    };
-    if inside {
+    let path_of_it = world.cgroups.path(moved.to);
+    if is_inside(world, actor, moved.territory, path_of_it).is_none_or(|inside| inside) {
         return;
     }
     let whose = if change.label == actor {
@@ -65,6 +53,26 @@ pub fn detect(change: &Change<'_>, moved: &Move, world: &World, out: &mut Vec<Dr
         ),
         ..draft(world, actor, moved.to, moved.territory)
     });
+}
+
+/// Whether a cgroup is a container's own, or one of its nested containers'; `None`: there is no such container.
+#[must_use]
+pub fn is_inside(
+    world: &World,
+    actor: EntityId,
+    territory: EntityId,
+    path: Option<&str>,
+) -> Option<bool> {
+    let entity = world.entities.get(&actor)?;
+    Some(if entity.slots == 0 {
+        // No subtree of its own: its place at the start, and what lies below, is all it has.
+        path.is_some_and(|path| {
+            path.strip_prefix(entity.home.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    } else {
+        territory == entity.territory || territory != HOST && world.contains(actor, territory)
+    })
 }
 
 /// Drafts the finding that a sweep found a task of a container in somebody else's cgroup: who moved it

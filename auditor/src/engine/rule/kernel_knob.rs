@@ -1,12 +1,13 @@
-//! `kernel-knob` (T5): a container's task opens for writing, or writes, a setting of the whole machine.
+//! `kernel-knob` (T5): a container's task opens for writing, or writes, a setting of the whole machine, or of a cgroup
+//! that is another's.
 //!
 //! What a namespace has for itself is its owner's: network, IPC and host name settings, and everything below
-//! `/proc/PID`. Who is in the host's writes the host's. Of a cgroup hierarchy only what acts on the whole machine counts; who moves whom is told by
-//! `cgroup-migration`.
+//! `/proc/PID`. Who is in the host's writes the host's. Who moves whom between cgroups is told by `cgroup-migration`.
 
-use super::{Deed, Draft, DraftKind, name};
+use super::cgroup_migration::is_inside;
+use super::{Deed, Draft, DraftKind, name, possessive};
 use crate::engine::world::World;
-use crate::model::facts::HOST;
+use crate::model::facts::{EntityId, HOST};
 use crate::model::output::Evidence;
 use crate::model::{Dimension, NsKind, RuleId, Severity, Transition, Verdict, fs, text};
 use auditor_common::record::act;
@@ -42,6 +43,9 @@ const CRITICAL: [&str; 9] = [
     "fs/binfmt_misc/",
 ];
 
+/// Files of a cgroup by which tasks are moved.
+const MOVES: [&str; 3] = ["cgroup.procs", "cgroup.threads", "tasks"];
+
 /// A setting, by its name in findings.
 struct Knob {
     name: String,
@@ -75,16 +79,18 @@ pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
     } else {
         return;
     };
-    let Some(Knob {
+    let (knob, of_cgroup) = match knob {
+        Some(knob) if is_of_childs_devices(&knob.name, deed, world) => return,
+        Some(knob) => (knob, None),
+        None => match of_anothers_cgroup(deed, world) {
+            Some((knob, owner)) => (knob, Some(owner)),
+            None => return,
+        },
+    };
+    let Knob {
         name: knob,
         severity,
-    }) = knob
-    else {
-        return;
-    };
-    if is_of_childs_devices(&knob, deed, world) {
-        return;
-    }
+    } = knob;
     let verb = if value.is_some() {
         "set"
     } else {
@@ -94,21 +100,46 @@ pub fn detect(deed: &Deed<'_>, world: &World, out: &mut Vec<Draft>) {
         kind: DraftKind::Violation,
         rule: RuleId::KernelKnob,
         transition: Some(Transition::T5),
-        dimension: Dimension::Kernel,
+        dimension: match of_cgroup {
+            Some(_) => Dimension::Cgroup,
+            None => Dimension::Kernel,
+        },
         severity,
         confidence: deed.confidence,
         subject: deed.label,
-        object: HOST,
+        object: of_cgroup.unwrap_or(HOST),
         object_id: text::stable_hash(knob.as_bytes()) ^ written(value.as_deref()),
         by_iota: false,
         verdict: Some(Verdict::Violated),
         expected: None,
         message: format!(
-            "{} {verb} a setting of the whole machine: {knob}",
-            name(world, deed.label)
+            "{} {verb} a setting of {}: {knob}",
+            name(world, deed.label),
+            of_cgroup.map_or_else(
+                || "the whole machine".to_owned(),
+                |owner| format!("{} cgroup", possessive(world, owner))
+            )
         ),
         observed: Some(Evidence::Knob { name: knob, value }),
     });
+}
+
+/// A file of a cgroup that is neither the writer's nor below it, and whose it is. What it limits or stops is another's; a
+/// container's own limits are set where its cgroup's parent is.
+fn of_anothers_cgroup(deed: &Deed<'_>, world: &World) -> Option<(Knob, EntityId)> {
+    let record = deed.record;
+    if !matches!(record.object.fs_magic, fs::CGROUP | fs::CGROUP2) {
+        return None;
+    }
+    let path = text::file_path(record.name());
+    let (cgroup, file) = path.rsplit_once('/')?;
+    // A path that is longer than what is kept of it may lie anywhere.
+    if path.contains('…') || MOVES.contains(&file) {
+        return None;
+    }
+    let owner = world.cgroups.territory_of_path(cgroup);
+    let inside = is_inside(world, deed.label, owner, Some(cgroup))?;
+    (!inside).then(|| (high(format!("cgroup{path}")), owner))
 }
 
 /// Whether a setting is which devices a cgroup below the container's own may use: what it makes for its own containers may

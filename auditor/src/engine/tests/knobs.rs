@@ -234,3 +234,41 @@ fn a_container_rules_the_devices_of_its_children() {
     assert_eq!(writes(&mut m, "/ab/inner/devices.allow"), 1);
     assert_eq!(writes(&mut m, "/a/inner/release_agent"), 1);
 }
+
+/// A cgroup's settings are its owner's, and his whose cgroup it lies in.
+#[test]
+fn settings_of_anothers_cgroup() {
+    let mut m = Machine::new("");
+    m.name("/pod/a", "a");
+    let a = m.runc(50, "/pod/a");
+    m.name("/pod/b", "b");
+    m.runc(51, "/pod/b");
+    m.told();
+    let writes = |m: &mut Machine, magic: u32, path: &str| {
+        m.opens(a, magic, path, 0o100_644, 0);
+        m.take(|record| match record {
+            Record::Violation(f) => Some((f.rule, f.severity, f.object.id.clone())),
+            _ => None,
+        })
+    };
+    for magic in [fs::CGROUP, fs::CGROUP2] {
+        for own in [
+            "/pod/a/memory.max",
+            "/pod/a/inner/cgroup.freeze",
+            // Who moves whom is another rule's.
+            "/pod/b/cgroup.procs",
+        ] {
+            assert_eq!(writes(&mut m, magic, own), [], "{own}");
+        }
+    }
+    let told = |whose: &str| [(RuleId::KernelKnob, Severity::High, whose.to_owned())];
+    assert_eq!(
+        writes(&mut m, fs::CGROUP2, "/pod/b/cgroup.freeze"),
+        told("runc:b")
+    );
+    assert_eq!(
+        writes(&mut m, fs::CGROUP, "/pod/b/inner/freezer.state"),
+        told("runc:b")
+    );
+    assert_eq!(writes(&mut m, fs::CGROUP2, "/pod/memory.max"), told("host"));
+}

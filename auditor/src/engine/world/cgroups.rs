@@ -161,7 +161,9 @@ impl Cgroups {
         entity
     }
 
-    fn territory_of_path(&self, path: &str) -> EntityId {
+    /// As [`Self::territory`], by a path.
+    #[must_use]
+    pub fn territory_of_path(&self, path: &str) -> EntityId {
         if self.claims.is_empty() {
             return HOST;
         }
