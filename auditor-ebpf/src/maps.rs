@@ -64,7 +64,7 @@ pub static AT_EXIT: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
 /// What was told of threads, each in a place that many share: a short way to answer for [`TOLD`].
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.told")]
-pub static RECENT_TOLD: RecentTold = RecentTold(UnsafeCell::new([0; RECENT_LEN]));
+pub static RECENT_TOLD: RecentTold = RecentTold(UnsafeCell::new([[0; 2]; RECENT_LEN]));
 
 /// Number of the next event on each CPU.
 #[map]
@@ -236,26 +236,33 @@ pub struct Told {
     pub exec_id: u64,
 }
 
-/// Threads of which something was told, in one word each.
+/// Threads of which something was told: the address of the nsproxy, and the thread's id above the number of its exec.
 #[repr(transparent)]
-pub struct RecentTold(UnsafeCell<[u64; RECENT_LEN]>);
+pub struct RecentTold(UnsafeCell<[[u64; 2]; RECENT_LEN]>);
 
-// SAFETY: only whole words are read and written.
+// SAFETY: only whole words are read and written. Of two threads of which something is told at a time, one place may keep an
+// address of one and the other's number: then a switch of namespaces that was left out, to just that address, is missed.
 unsafe impl Sync for RecentTold {}
 
 impl RecentTold {
     /// Whether just this was told of a thread.
     #[inline(always)]
     pub fn has(&self, tid: u32, told: &Told) -> bool {
+        let place = self.at(tid);
         // SAFETY: within bounds.
-        unsafe { self.at(tid).read_volatile() == Self::word(tid, told) }
+        let [address, number] = unsafe { [place.read_volatile(), place.add(1).read_volatile()] };
+        told.nsproxy == address && Self::number(tid, told) == number
     }
 
     /// This was told.
     #[inline(always)]
     pub fn put(&self, tid: u32, told: &Told) {
+        let place = self.at(tid);
         // SAFETY: within bounds.
-        unsafe { self.at(tid).write_volatile(Self::word(tid, told)) }
+        unsafe {
+            place.write_volatile(told.nsproxy);
+            place.add(1).write_volatile(Self::number(tid, told));
+        }
     }
 
     /// The mask is what the verifier knows the bounds by: it must be the last that happens to the number.
@@ -266,15 +273,12 @@ impl RecentTold {
         unsafe {
             asm!("{0} &= {1}", inout(reg) place, const RECENT_LEN - 1, options(pure, nomem, nostack));
         }
-        self.0.get().cast::<u64>().wrapping_add(place)
+        self.0.get().cast::<[u64; 2]>().wrapping_add(place).cast()
     }
 
-    /// All that tells one from another: the address without the bits that all have, the id without those that the place
-    /// tells, and of the number of the exec, which goes up by one, the lowest.
     #[inline(always)]
-    const fn word(tid: u32, told: &Told) -> u64 {
-        const { assert!(RECENT_LEN == 1 << 10 && PID_LIMIT <= 1 << 22) };
-        (told.nsproxy >> 3) << 19 | ((tid >> 10) as u64) << 7 | told.exec_id & 0x7f
+    const fn number(tid: u32, told: &Told) -> u64 {
+        (tid as u64) << 32 | told.exec_id & 0xffff_ffff
     }
 }
 
