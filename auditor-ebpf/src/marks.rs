@@ -53,11 +53,12 @@ pub fn has_current() -> bool {
 /// now.
 #[inline(always)]
 pub fn is_current<const LATE: bool>() -> bool {
-    let mark = of_current();
+    let id = current::pid_tgid();
+    let mark = or_process(of_thread(id), id);
     if LATE && mark & SEEN == 0 {
         return is_marked(record::tell_birth());
     }
-    if LATE && LEAVES_OUT.load() != 0 && is_marked(mark) {
+    if LATE && LEAVES_OUT.load() != 0 && is_marked(mark) && !record::was_just_told(id as u32) {
         record::follow();
     }
     is_marked(mark)

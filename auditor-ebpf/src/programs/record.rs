@@ -125,6 +125,14 @@ pub unsafe fn keep_told<A: Access>(task: Ptr) {
     }
 }
 
+/// Whether the running task is what was told of it, as far as that is known without a look into a map. In line: this is asked
+/// at each open of a container.
+#[inline(always)]
+pub fn was_just_told(tid: u32) -> bool {
+    // SAFETY: current is typed where Direct needs it.
+    unsafe { RECENT_TOLD.has(tid, &on_current!(told)) }
+}
+
 /// Tells of the running task's state if it is another than was told last: the kernel left out the program for a switch of
 /// namespaces, or for an exec.
 #[inline(never)]
@@ -133,9 +141,6 @@ pub fn follow() -> u8 {
     unsafe {
         let now = on_current!(told);
         let tid = current::pid_tgid() as u32;
-        if RECENT_TOLD.has(tid, &now) {
-            return 0;
-        }
         let before = TOLD.get(tid).copied();
         if before == Some(now) {
             RECENT_TOLD.put(tid, &now);

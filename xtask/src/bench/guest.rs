@@ -16,10 +16,11 @@ use crate::vm;
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Kernels, tiers, and what the names of their numbers begin with.
-const GUESTS: [(&str, &str, &str); 3] = [
+const GUESTS: [(&str, &str, &str); 4] = [
     ("6.12", "trampoline", "trampoline"),
     ("7.2", "trampoline", "module"),
     ("6.12", "tracepoint", "tracepoint"),
+    ("7.2", "tracepoint", "single"),
 ];
 
 /// Boots the guests and gives the numbers that they printed.
