@@ -623,10 +623,11 @@ impl Loaded {
         }
         self.attach_program(spec.program, spec.attach)?;
         let is_served = exits::served().any(|served| served == index);
-        if is_served && self.compat == Attached::Yes {
-            if let Err(error) = self.tell_at_exit(index) {
-                self.compat = Attached::No(brief(&error));
-            }
+        if is_served
+            && self.compat == Attached::Yes
+            && let Err(error) = self.tell_at_exit(index)
+        {
+            self.compat = Attached::No(brief(&error));
         }
         Ok(())
     }
