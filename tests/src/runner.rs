@@ -116,7 +116,10 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
         if session.tier().is_none() {
             best = report.on.as_ref().map(|on| on.tier.clone());
         }
-        for runtime in &options.runtimes {
+        // What is seen by other hooks has nothing to do with who started the container.
+        let of_one = session.tier().is_some();
+        let runtimes = options.runtimes.iter();
+        for runtime in runtimes.take(if of_one { 1 } else { usize::MAX }) {
             for scenario in &scenarios {
                 interrupt::check()?;
                 if let Err(error) = stage.play(scenario, runtime, report) {
