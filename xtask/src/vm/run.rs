@@ -153,7 +153,7 @@ pub(crate) fn matrix(artifacts: &Artifacts, cycles: u32) -> Tally {
         no_auditor: false,
         keep: None,
         jobs: 2,
-        timeout: 1500,
+        timeout: 2400,
         shell: false,
     };
     let mut guests: Vec<Guest> = KERNELS
