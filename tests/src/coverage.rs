@@ -206,7 +206,8 @@ pub fn table(rows: &[Row]) -> String {
         page.push('\n');
     }
     page.push_str(SILENCE);
-    heading(&mut page, &["case"], &machines);
+    let named = machines.iter().map(|m| format!("{}, {}", m.kernel, m.tier));
+    heading(&mut page, &["case"], &named.collect::<Vec<_>>());
     let silent: BTreeSet<&str> = (rows.iter())
         .filter(|row| row.rule.is_none())
         .map(|row| row.scenario.as_str())
@@ -230,7 +231,8 @@ pub fn table(rows: &[Row]) -> String {
 
 /// What is proven of each rule on some machines.
 fn claimed(page: &mut String, rows: &[Row], machines: &[&Machine]) {
-    heading(page, &["rule", "scenario"], machines);
+    let kernels = machines.iter().map(|machine| machine.kernel.clone());
+    heading(page, &["rule", "scenario"], &kernels.collect::<Vec<_>>());
     for (rule, scenario) in claims() {
         let shown = |machine: &&Machine| {
             let is_it = |row: &&Row| {
@@ -258,10 +260,10 @@ fn witnesses(row: &Row) -> String {
     names.join(", ")
 }
 
-fn heading(page: &mut String, columns: &[&str], machines: &[&Machine]) {
+fn heading(page: &mut String, columns: &[&str], machines: &[String]) {
     let _ = write!(page, "| {} |", columns.join(" | "));
     for machine in machines {
-        let _ = write!(page, " {}, {} |", machine.kernel, machine.tier);
+        let _ = write!(page, " {machine} |");
     }
     page.push_str("\n|");
     page.push_str(&" --- |".repeat(columns.len() + machines.len()));
