@@ -452,7 +452,7 @@ pub struct Step {
 /// A few containers, and what happens in them.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// Unique; part of the containers' ids.
+    /// Unique within its session; part of the containers' ids.
     pub id: &'static str,
     /// One sentence.
     pub does: &'static str,

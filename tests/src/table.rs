@@ -801,7 +801,9 @@ mod tests {
         let mut seen = BTreeSet::new();
         for scenario in super::scenarios() {
             for step in &scenario.steps {
-                let id = format!("{}/{}", scenario.id, step.id);
+                // In another session it is the same scenario once more.
+                let session = scenario.session.name();
+                let id = format!("{session}/{}/{}", scenario.id, step.id);
                 assert!(seen.insert(id.clone()), "{id} occurs twice");
             }
         }
