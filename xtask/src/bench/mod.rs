@@ -74,7 +74,7 @@ const PARTS: [Part; 14] = [
     here("runc", "a container, without and with the agent"),
     Part {
         name: "guest",
-        about: "instructions of system calls, counted in guests with trampolines",
+        about: "instructions of system calls, counted in guests",
         place: Place::Guest,
     },
 ];
