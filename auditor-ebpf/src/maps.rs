@@ -232,7 +232,7 @@ impl Recent {
 pub struct Told {
     /// Address of the nsproxy. It never leaves the kernel.
     pub nsproxy: u64,
-    /// Number of the task's exec.
+    /// Number of the task's exec: its lower half.
     pub exec_id: u64,
 }
 
@@ -245,30 +245,31 @@ pub struct RecentTold(UnsafeCell<[[u64; 2]; RECENT_LEN]>);
 unsafe impl Sync for RecentTold {}
 
 impl RecentTold {
-    /// Whether just this was told of a thread.
+    /// Whether just this was told of a thread, by its ids.
     #[inline(always)]
-    pub fn has(&self, tid: u32, told: &Told) -> bool {
-        let place = self.at(tid);
+    pub fn has(&self, id: u64, told: &Told) -> bool {
+        let place = self.at(id);
         // SAFETY: within bounds.
         let [address, number] = unsafe { [place.read_volatile(), place.add(1).read_volatile()] };
-        told.nsproxy == address && Self::number(tid, told) == number
+        told.nsproxy == address && Self::number(id, told) == number
     }
 
     /// This was told.
     #[inline(always)]
     pub fn put(&self, tid: u32, told: &Told) {
-        let place = self.at(tid);
+        let id = u64::from(tid);
+        let place = self.at(id);
         // SAFETY: within bounds.
         unsafe {
             place.write_volatile(told.nsproxy);
-            place.add(1).write_volatile(Self::number(tid, told));
+            place.add(1).write_volatile(Self::number(id, told));
         }
     }
 
     /// The mask is what the verifier knows the bounds by: it must be the last that happens to the number.
     #[inline(always)]
-    fn at(&self, tid: u32) -> *mut u64 {
-        let mut place = tid as usize;
+    fn at(&self, id: u64) -> *mut u64 {
+        let mut place = id as usize;
         // SAFETY: nothing but the register is touched.
         unsafe {
             asm!("{0} &= {1}", inout(reg) place, const RECENT_LEN - 1, options(pure, nomem, nostack));
@@ -277,8 +278,8 @@ impl RecentTold {
     }
 
     #[inline(always)]
-    const fn number(tid: u32, told: &Told) -> u64 {
-        (tid as u64) << 32 | told.exec_id & 0xffff_ffff
+    const fn number(id: u64, told: &Told) -> u64 {
+        id << 32 | told.exec_id
     }
 }
 

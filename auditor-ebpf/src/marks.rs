@@ -12,12 +12,13 @@
 //! container's program. See [`program`].
 
 use crate::capture;
+use crate::kernel::current::{self, on_current};
 use crate::kernel::globals::{
     CRED_USERNS, FS_ROOT_DENTRY, HOST_MNT, LEAVES_OUT, MM_EXE, MNT_INUM, NSPROXY_MNT, OWN_TGID,
     PID_LEVEL, TASK_CRED, TASK_FS, TASK_MM, TASK_NSPROXY, TASK_PID, TASK_TID, USERNS_LEVEL,
 };
-use crate::kernel::{Access, Probe, Ptr, current};
-use crate::maps::MARKS;
+use crate::kernel::{Access, Direct, Probe, Ptr};
+use crate::maps::{MARKS, RECENT_TOLD};
 use crate::programs::record;
 
 /// Bit of a mark: the thread is marked.
@@ -49,19 +50,48 @@ pub fn has_current() -> bool {
     is_marked(of_current())
 }
 
-/// As [`has_current`]. `LATE`: if nobody told of the running task's birth, or of the namespaces that it is in, it is told
-/// now.
+/// As [`has_current`]. `LATE`: the program is asked where others are left out. Then the running task is told of, if nobody
+/// told of its birth or of the namespaces that it is in.
 #[inline(always)]
 pub fn is_current<const LATE: bool>() -> bool {
+    proxy_of_current::<LATE>().is_some()
+}
+
+/// As [`is_current`], by a program that is the same on every kernel.
+#[inline(always)]
+pub fn is_current_anywhere() -> bool {
+    if LEAVES_OUT.load() != 0 {
+        return is_current::<true>();
+    }
+    match of_current() {
+        mark if mark & SEEN == 0 => is_marked(record::tell_birth()),
+        mark => is_marked(mark),
+    }
+}
+
+/// The running task's nsproxy, with which is compared what it does, if it is marked. `LATE`: see [`is_current`].
+#[inline(always)]
+pub fn proxy_of_current<const LATE: bool>() -> Option<Ptr> {
     let id = current::pid_tgid();
     let mark = or_process(of_thread(id), id);
-    if LATE && mark & SEEN == 0 {
-        return is_marked(record::tell_birth());
+    // SAFETY: current is typed where Direct needs it.
+    unsafe {
+        if !LATE {
+            return is_marked(mark).then(|| on_current!(capture::proxy));
+        }
+        if mark & SEEN == 0 {
+            return is_marked(record::tell_birth())
+                .then(|| capture::proxy::<Direct>(current::typed()));
+        }
+        if !is_marked(mark) {
+            return None;
+        }
+        let told = record::told::<Direct>(current::typed());
+        if !RECENT_TOLD.has(id, &told) {
+            record::follow();
+        }
+        Some(told.nsproxy as Ptr)
     }
-    if LATE && LEAVES_OUT.load() != 0 && is_marked(mark) && !record::was_just_told(id as u32) {
-        record::follow();
-    }
-    is_marked(mark)
 }
 
 /// Whether a mark tells nothing of what its thread may be: it is one of the host's.

@@ -174,8 +174,9 @@ pub(crate) fn replace_config(
     promised: &Value,
 ) -> Result<()> {
     let at = |name: &str| bundle.directory.join(name);
+    // It takes what the runtime writes to it first: crun fails where a hook ends before it has written.
     let copies = format!(
-        "cp {from} {to}; [ ! -e /run/crun/{id}/config.json ] || cp {from} /run/crun/{id}/config.json",
+        "cat > /dev/null; cp {from} {to}; [ ! -e /run/crun/{id}/config.json ] || cp {from} /run/crun/{id}/config.json",
         from = at("promised.json").display(),
         to = at("config.json").display(),
         id = bundle.id,

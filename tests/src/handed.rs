@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     else {
         return Ok(());
     };
-    for runtime in &options.runtimes {
+    for runtime in options.runtimes_of("handed") {
         interrupt::check()?;
         let started = Instant::now();
         let case = |name: &str| format!("{}/handed/{name}", runtime.name);

@@ -96,7 +96,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     else {
         return Ok(());
     };
-    for runtime in &options.runtimes {
+    for runtime in options.runtimes_of("privileges") {
         let started = Instant::now();
         let (mut cases, mut problem);
         let mut left = ATTEMPTS;

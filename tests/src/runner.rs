@@ -33,6 +33,8 @@ pub struct Options {
     pub programs: Programs,
     /// The runtimes.
     pub runtimes: Vec<Runtime>,
+    /// Has each scenario played with one of the runtimes only, by turns. Another number makes others of them.
+    pub turn: Option<usize>,
     /// Only scenarios whose name contains one of these, if any.
     pub only: Vec<String>,
     /// Scenarios to leave out, by parts of their names.
@@ -68,6 +70,16 @@ impl Options {
     pub fn wants(&self, name: &str) -> bool {
         let among = |parts: &[String]| parts.iter().any(|part| name.contains(part.as_str()));
         (self.only.is_empty() || among(&self.only)) && !among(&self.without)
+    }
+
+    /// The runtimes with which a scenario of that name is played.
+    pub fn runtimes_of(&self, name: &str) -> impl Iterator<Item = &Runtime> {
+        let count = self.runtimes.len().max(1);
+        let letters: usize = name.bytes().map(usize::from).sum();
+        let only = self.turn.map(|turn| (letters + turn) % count);
+        let all = self.runtimes.iter().enumerate();
+        all.filter(move |(index, _)| only.is_none_or(|only| only == *index))
+            .map(|(_, runtime)| runtime)
     }
 
     /// The parent of every leaf cgroup.
@@ -118,9 +130,16 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
         }
         // What is seen by other hooks has nothing to do with who started the container.
         let of_one = session.tier().is_some();
-        let runtimes = options.runtimes.iter();
-        for runtime in runtimes.take(if of_one { 1 } else { usize::MAX }) {
+        for (index, runtime) in options.runtimes.iter().enumerate() {
             for scenario in &scenarios {
+                let mut runtimes = options.runtimes_of(scenario.id);
+                let is_its = match of_one {
+                    true => index == 0,
+                    false => runtimes.any(|of| of.name == runtime.name),
+                };
+                if !is_its {
+                    continue;
+                }
                 interrupt::check()?;
                 if let Err(error) = stage.play(scenario, runtime, report) {
                     let case = format!("{}/{}", runtime.name, scenario.id);

@@ -132,7 +132,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     else {
         return Ok(());
     };
-    for runtime in &options.runtimes {
+    for runtime in options.runtimes_of("sharing") {
         interrupt::check()?;
         let started = Instant::now();
         let seen = play(options, auditor, runtime)?;

@@ -134,12 +134,22 @@ pub unsafe fn mount_ns<A: Access>(file: Ptr) -> Option<u64> {
     }
 }
 
-/// Compares a file's mount namespace with a task's.
+/// The nsproxy of a task; null while it ends.
 ///
 /// # Safety
 /// As for [`Access`].
 #[inline(always)]
-pub unsafe fn whose<A: Access>(task: Ptr, namespace: Option<u64>) -> Whose {
+pub unsafe fn proxy<A: Access>(task: Ptr) -> Ptr {
+    // SAFETY: the caller's promise.
+    unsafe { A::ptr(task, &TASK_NSPROXY) }
+}
+
+/// Compares a file's mount namespace with that of a task's nsproxy.
+///
+/// # Safety
+/// As for [`Access`], but the nsproxy may be null.
+#[inline(always)]
+pub unsafe fn whose<A: Access>(proxy: Ptr, namespace: Option<u64>) -> Whose {
     let Some(namespace) = namespace else {
         return Whose::Own;
     };
@@ -151,7 +161,6 @@ pub unsafe fn whose<A: Access>(task: Ptr, namespace: Option<u64>) -> Whose {
     }
     // SAFETY: the caller's promise; pointers are checked.
     unsafe {
-        let proxy = A::ptr(task, &TASK_NSPROXY);
         if proxy.is_null() || A::ptr(proxy, &NSPROXY_MNT) as u64 == namespace {
             return Whose::Own;
         }

@@ -48,7 +48,7 @@ const EFAULT: i64 = -14;
 /// As for [`Access`]; `task` is not null.
 #[inline(always)]
 pub unsafe fn matters<A: Access>(task: Ptr) -> bool {
-    if !marks::is_current::<true>() || current::is_own() {
+    if !marks::is_current_anywhere() || current::is_own() {
         return false;
     }
     // SAFETY: the caller's promise; Probe takes any address.

@@ -10,7 +10,8 @@ use crate::capture::{self, Whose};
 use crate::emit;
 use crate::kernel::current::{self, on_current};
 use crate::kernel::globals::{
-    BPRM_FILE, FILE_FLAGS, FILE_INODE, FILE_MODE, INODE_MODE, INODE_RDEV, INODE_SB, SB_MAGIC,
+    BPRM_FILE, FILE_FLAGS, FILE_INODE, FILE_MODE, HELPER_TASK_BTF, INODE_MODE, INODE_RDEV,
+    INODE_SB, SB_MAGIC, has,
 };
 use crate::kernel::{Access, Direct, Probe, Ptr};
 use crate::marks;
@@ -88,7 +89,7 @@ unsafe fn is_sensitive<A: Access>(file: Ptr, flags: u32) -> bool {
             return false;
         }
         let superblock = A::ptr(inode, &INODE_SB);
-        !superblock.is_null() && has_knobs(A::u64(superblock, &SB_MAGIC) as u32)
+        !superblock.is_null() && has_knobs(A::u32(superblock, &SB_MAGIC))
     }
 }
 
@@ -115,12 +116,31 @@ unsafe fn tell<A: Access>(file: Ptr, hook: u16, act: u32, protection: Option<u64
     deed.end();
 }
 
-/// What a marked task does with a file.
+/// Whose a file is, seen from the running task, of which this is the nsproxy. `LATE`: see [`marks::is_current`].
 #[inline(always)]
-unsafe fn watch<A: Access>(file: Ptr, flags: u32, hook: u16, act: u32) {
+unsafe fn whose<A: Access, const LATE: bool>(file: Ptr, proxy: Ptr) -> Whose {
+    // SAFETY: the caller's promise; what comes from current is typed where Direct needs it.
+    unsafe {
+        let namespace = capture::mount_ns::<A>(file);
+        match LATE || has(&HELPER_TASK_BTF) {
+            true => capture::whose::<Direct>(proxy, namespace),
+            false => capture::whose::<Probe>(proxy, namespace),
+        }
+    }
+}
+
+/// What a marked task does with a file; `proxy` is that task's.
+#[inline(always)]
+unsafe fn watch<A: Access, const LATE: bool>(
+    file: Ptr,
+    flags: u32,
+    proxy: Ptr,
+    hook: u16,
+    act: u32,
+) {
     // SAFETY: the caller's promise.
     unsafe {
-        let whose = on_current!(capture::whose, capture::mount_ns::<A>(file));
+        let whose = whose::<A, LATE>(file, proxy);
         if whose != Whose::Foreign && !is_sensitive::<A>(file, flags) || current::is_own() {
             emit::filter(hook);
             return;
@@ -140,7 +160,7 @@ unsafe fn watch_code<A: Access, const LATE: bool>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let whose = on_current!(capture::whose, capture::mount_ns::<A>(file));
+        let whose = whose::<A, LATE>(file, on_current!(capture::proxy));
         if whose != Whose::Foreign || current::is_own() {
             emit::filter(hook);
             return;
@@ -161,8 +181,8 @@ security_hook! {
             let flags = Direct::u32(file, &FILE_FLAGS);
             if flags & EXEC != 0 {
                 watch_code::<Direct, LATE>(file, hook::FILE_OPEN, act::EXEC, None);
-            } else if marks::is_current::<LATE>() {
-                watch::<Direct>(file, flags, hook::FILE_OPEN, act::OPEN);
+            } else if let Some(proxy) = marks::proxy_of_current::<LATE>() {
+                watch::<Direct, LATE>(file, flags, proxy, hook::FILE_OPEN, act::OPEN);
             }
         }
     }
@@ -172,11 +192,11 @@ security_hook! {
     /// A descriptor came from another process.
     file_receive, lsm_receive: "security_file_receive", "file_receive", |ctx| {
         let file: Ptr = ctx.arg(0);
-        if marks::is_current::<LATE>() {
+        if let Some(proxy) = marks::proxy_of_current::<LATE>() {
             // SAFETY: the function's argument is typed and never null.
             unsafe {
                 let flags = Direct::u32(file, &FILE_FLAGS);
-                watch::<Direct>(file, flags, hook::FILE_RECEIVE, act::RECEIVE);
+                watch::<Direct, LATE>(file, flags, proxy, hook::FILE_RECEIVE, act::RECEIVE);
             }
         }
     }
@@ -205,7 +225,7 @@ pub fn opened(hook: u16, descriptor: u64) {
         } else {
             proc_file::look(file);
             let flags = Probe::u32(file, &FILE_FLAGS);
-            watch::<Probe>(file, flags, hook, act::OPEN);
+            watch::<Probe, false>(file, flags, on_current!(capture::proxy), hook, act::OPEN);
         }
     }
 }
@@ -222,7 +242,7 @@ pub unsafe fn executed(binary: Ptr) {
         if file.is_null() {
             return;
         }
-        let whose = on_current!(capture::whose, capture::mount_ns::<Direct>(file));
+        let whose = whose::<Direct, false>(file, on_current!(capture::proxy));
         if whose == Whose::Foreign {
             tell::<Direct>(file, hook::SCHED_EXEC, act::EXEC, None);
         }

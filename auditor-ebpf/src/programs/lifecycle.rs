@@ -52,7 +52,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
             return 0;
         }
         // Whoever bears was born unseen itself, if nobody told of it.
-        marks::is_current::<true>();
+        marks::is_current_anywhere();
         marks::inherit::<Direct>(task);
         let Some(mut slot) = Slot::<TaskRecord>::reserve(&EVENTS, hook::TASK_NEWTASK, kind::TASK)
         else {

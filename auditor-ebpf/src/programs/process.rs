@@ -33,7 +33,7 @@ pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the tracepoint's task is typed and never null.
     unsafe {
         let tgid = Direct::u32(task, &TASK_TGID);
-        if !marks::is_current::<true>()
+        if !marks::is_current_anywhere()
             || current::is_own()
             || tgid == (current::pid_tgid() >> 32) as u32
         {

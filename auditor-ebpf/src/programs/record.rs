@@ -100,12 +100,12 @@ fn may_be_told() -> bool {
 /// # Safety
 /// As for [`Access`].
 #[inline(always)]
-unsafe fn told<A: Access>(task: Ptr) -> Told {
+pub unsafe fn told<A: Access>(task: Ptr) -> Told {
     // SAFETY: the caller's promise.
     unsafe {
         Told {
             nsproxy: A::ptr(task, &TASK_NSPROXY) as u64,
-            exec_id: A::u64(task, &TASK_EXEC_ID),
+            exec_id: u64::from(A::u32(task, &TASK_EXEC_ID)),
         }
     }
 }
@@ -123,14 +123,6 @@ pub unsafe fn keep_told<A: Access>(task: Ptr) {
         let _again = TOLD.insert(tid, told, 0);
         RECENT_TOLD.put(tid, &told);
     }
-}
-
-/// Whether the running task is what was told of it, as far as that is known without a look into a map. In line: this is asked
-/// at each open of a container.
-#[inline(always)]
-pub fn was_just_told(tid: u32) -> bool {
-    // SAFETY: current is typed where Direct needs it.
-    unsafe { RECENT_TOLD.has(tid, &on_current!(told)) }
 }
 
 /// Tells of the running task's state if it is another than was told last: the kernel left out the program for a switch of

@@ -30,6 +30,9 @@ struct Arguments {
     /// Runtimes to use.
     #[arg(long, value_delimiter = ',', default_value = "runc,crun")]
     runtimes: Vec<String>,
+    /// Play each scenario with one of the runtimes only, by turns; another number makes others of them.
+    #[arg(long, value_name = "NUMBER")]
+    turn: Option<usize>,
     /// Only scenarios whose name contains this; `silence` and `survive` are some too.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -123,6 +126,7 @@ fn run(arguments: Arguments) -> Result<bool> {
                 patience: patience * 10,
             })
             .collect(),
+        turn: arguments.turn,
         only: arguments.only,
         without: arguments.without,
         cycles: arguments.cycles,

@@ -3,12 +3,14 @@
 //! Whoever restores one makes its first process as a runtime does, namespaces, root and all. But then it puts what the
 //! program was into memory, and nothing is executed. So whoever is the first of a pid namespace and has given itself a
 //! root is asked about until it executes something, as an ordinary container's first process soon does. It is a
-//! container once its runtime has written it down as one that runs, and nothing of it changed for a tick: a runtime does
-//! so a moment before the last credentials are taken away.
+//! container once its runtime has written it down as one that runs, it holds no more than its spec gives it, and nothing
+//! of it changed for a tick. A runtime writes so before the last credentials are taken away: on a busy machine seconds
+//! before, for what locks the network comes between.
 
 use super::Engine;
 use super::compartment::{Compartment, MAX_PENDING, Pending};
 use crate::engine::event::Query;
+use crate::engine::rule::setup_mismatch;
 use crate::inventory::container::ContainerAnswer;
 use crate::model::facts::HOST;
 use auditor_common::record::TaskKey;
@@ -22,6 +24,8 @@ const MAX_PAUSE: u32 = 64;
 const MAX_EAGER: u32 = 256;
 /// Answers that it runs after which a process is a container although it does not come to rest.
 const MAX_UNREST: u32 = 10;
+/// The same for one that holds more than its spec gives it: perhaps nobody will take that away.
+const MAX_HELD: u32 = 100;
 
 /// A process that may come to be a container's first without an exec.
 #[derive(Clone, Debug)]
@@ -128,6 +132,12 @@ impl Engine {
         let key = compartment.key();
         let runs = answer
             .is_some_and(|answer| answer.init_pid == Some(key.tgid) && answer.waits == Some(false));
+        let spec = answer.and_then(|answer| answer.spec.as_ref());
+        let holds_more = self
+            .world
+            .task(&key)
+            .zip(spec)
+            .is_some_and(|(task, spec)| setup_mismatch::holds_more(spec, task));
         let mut unborn = self.resumed.unborn.iter_mut();
         let Some(unborn) = unborn.find(|unborn| unborn.key == key) else {
             return;
@@ -138,7 +148,10 @@ impl Engine {
         }
         unborn.running += 1;
         (unborn.wait, unborn.pause) = (1, 1);
-        let is_over = unborn.running > 1 && unborn.at_rest || unborn.running > MAX_UNREST;
+        let is_over = match holds_more {
+            true => unborn.running > MAX_HELD,
+            false => unborn.running > 1 && unborn.at_rest || unborn.running > MAX_UNREST,
+        };
         if !is_over {
             return;
         }

@@ -167,6 +167,14 @@ fn own_kind(declared: &DeclaredMount) -> Option<&str> {
     certain.then_some(kind)
 }
 
+/// Whether a first process holds more than its spec gives it: capabilities, or less confinement.
+#[must_use]
+pub fn holds_more(spec: &SpecSummary, init: &Task) -> bool {
+    let mut found = Vec::new();
+    privileges(spec, init, &mut found);
+    !found.is_empty()
+}
+
 fn privileges(spec: &SpecSummary, init: &Task, out: &mut Vec<Mismatch>) {
     let state = &init.state;
     if state.known & known::CREDS != 0

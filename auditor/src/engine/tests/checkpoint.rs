@@ -3,6 +3,7 @@
 
 use super::machine::{CLONE_NEW_ALL, Machine};
 use crate::engine::Event;
+use crate::inventory::container::SpecSummary;
 use crate::model::{NsKind, RuleId};
 use auditor_common::limits::ACT_NAME_LEN;
 use auditor_common::record::*;
@@ -106,6 +107,31 @@ fn unrest_does_not_hide() {
         m.tick(TICK_NS);
     }
     assert_eq!(m.label_of(init), "runc:restored");
+}
+
+/// However long the machine is busy with something else: who restores takes away last what the spec does not give. One from
+/// which nobody takes it is a container in the end.
+#[test]
+fn a_restored_container_holds_no_more_than_its_spec_gives() {
+    for is_taken_away in [true, false] {
+        let mut m = Machine::new("");
+        let (_, init) = restoring(&mut m);
+        written(&mut m, init, Some(false));
+        let spec = m.specs.get_mut(PATH).unwrap();
+        spec.spec = Some(SpecSummary {
+            no_new_privileges: true,
+            ..SpecSummary::default()
+        });
+        ticks(&mut m, 50);
+        assert_eq!(m.label_of(init), "host");
+        if is_taken_away {
+            let state = m.tasks.get_mut(&init).unwrap();
+            state.task_flags |= task_flags::NO_NEW_PRIVS;
+            m.emit(init, init, cause::CRED, 0);
+        }
+        ticks(&mut m, if is_taken_away { 4 } else { 100 });
+        assert_eq!(m.label_of(init), "runc:restored");
+    }
 }
 
 /// A container that was made and waits to be started has not begun, however long it waits; nor has one of which nobody
