@@ -21,7 +21,7 @@ use auditor_common::record::{TaskKey, TaskState, known, task_flags};
 
 pub use cgroups::{hierarchy, id as cgroup_id, parent_id as cgroup_parent_id};
 pub use creds::{differ as creds_differ, fill as creds, is_other_namespace};
-pub use file::{Whose, file, file_at, mount_ns, note_stream, object, path, proxy, whose};
+pub use file::{Whose, file, file_at, mount_ns, note_stream, object, path, whose, whose_by};
 pub use fs::{cwd_is_foreign, fill as directories, mount, mount_around};
 pub use pid::{
     lives_with_current, mount_namespace, number_in, of_descriptor as pid_of_descriptor,

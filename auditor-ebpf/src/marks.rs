@@ -12,7 +12,7 @@
 //! container's program. See [`program`].
 
 use crate::capture;
-use crate::kernel::current::{self, on_current};
+use crate::kernel::current;
 use crate::kernel::globals::{
     CRED_USERNS, FS_ROOT_DENTRY, HOST_MNT, LEAVES_OUT, MM_EXE, MNT_INUM, NSPROXY_MNT, OWN_TGID,
     PID_LEVEL, TASK_CRED, TASK_FS, TASK_MM, TASK_NSPROXY, TASK_PID, TASK_TID, USERNS_LEVEL,
@@ -54,7 +54,7 @@ pub fn has_current() -> bool {
 /// told of its birth or of the namespaces that it is in.
 #[inline(always)]
 pub fn is_current<const LATE: bool>() -> bool {
-    proxy_of_current::<LATE>().is_some()
+    current_and_proxy::<LATE>().is_some()
 }
 
 /// As [`is_current`], by a program that is the same on every kernel.
@@ -69,29 +69,27 @@ pub fn is_current_anywhere() -> bool {
     }
 }
 
-/// The running task's nsproxy, with which is compared what it does, if it is marked. `LATE`: see [`is_current`].
+/// As [`is_current`]: `None` if not, and otherwise the task's nsproxy, or null if that was not looked at (not `LATE`).
 #[inline(always)]
-pub fn proxy_of_current<const LATE: bool>() -> Option<Ptr> {
+pub fn current_and_proxy<const LATE: bool>() -> Option<Ptr> {
     let id = current::pid_tgid();
     let mark = or_process(of_thread(id), id);
-    // SAFETY: current is typed where Direct needs it.
-    unsafe {
-        if !LATE {
-            return is_marked(mark).then(|| on_current!(capture::proxy));
-        }
-        if mark & SEEN == 0 {
-            return is_marked(record::tell_birth())
-                .then(|| capture::proxy::<Direct>(current::typed()));
-        }
-        if !is_marked(mark) {
-            return None;
-        }
-        let told = record::told::<Direct>(current::typed());
-        if !RECENT_TOLD.has(id, &told) {
-            record::follow();
-        }
-        Some(told.nsproxy as Ptr)
+    if !LATE {
+        return is_marked(mark).then_some(core::ptr::null());
     }
+    let mark = match mark & SEEN {
+        0 => record::tell_birth(),
+        _ => mark,
+    };
+    if !is_marked(mark) {
+        return None;
+    }
+    // SAFETY: current is typed.
+    let told = unsafe { record::told::<Direct>(current::typed()) };
+    if !RECENT_TOLD.has(id, &told) {
+        record::follow();
+    }
+    Some(told.nsproxy as Ptr)
 }
 
 /// Whether a mark tells nothing of what its thread may be: it is one of the host's.

@@ -275,7 +275,7 @@ fn scenarios(shared: &mut Shared) -> Tally {
 
 fn guests(shared: &mut Shared) -> Tally {
     match shared.artifacts() {
-        Ok(artifacts) => vm::matrix(artifacts, 20),
+        Ok(artifacts) => vm::matrix(artifacts, 10),
         Err(error) => Tally::failure(format!("vm: {error:#}")),
     }
 }

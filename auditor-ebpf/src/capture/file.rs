@@ -134,22 +134,22 @@ pub unsafe fn mount_ns<A: Access>(file: Ptr) -> Option<u64> {
     }
 }
 
-/// The nsproxy of a task; null while it ends.
+/// Compares a file's mount namespace with a task's.
 ///
 /// # Safety
 /// As for [`Access`].
 #[inline(always)]
-pub unsafe fn proxy<A: Access>(task: Ptr) -> Ptr {
+pub unsafe fn whose<A: Access>(task: Ptr, namespace: Option<u64>) -> Whose {
     // SAFETY: the caller's promise.
-    unsafe { A::ptr(task, &TASK_NSPROXY) }
+    unsafe { whose_by::<A>(|| A::ptr(task, &TASK_NSPROXY), namespace) }
 }
 
-/// Compares a file's mount namespace with that of a task's nsproxy.
+/// As [`whose`], by the task's nsproxy, which may be null.
 ///
 /// # Safety
-/// As for [`Access`], but the nsproxy may be null.
+/// As for [`Access`].
 #[inline(always)]
-pub unsafe fn whose<A: Access>(proxy: Ptr, namespace: Option<u64>) -> Whose {
+pub unsafe fn whose_by<A: Access>(proxy: impl FnOnce() -> Ptr, namespace: Option<u64>) -> Whose {
     let Some(namespace) = namespace else {
         return Whose::Own;
     };
@@ -159,6 +159,7 @@ pub unsafe fn whose<A: Access>(proxy: Ptr, namespace: Option<u64>) -> Whose {
     if namespace >= fs::ERROR_POINTERS {
         return Whose::Own;
     }
+    let proxy = proxy();
     // SAFETY: the caller's promise; pointers are checked.
     unsafe {
         if proxy.is_null() || A::ptr(proxy, &NSPROXY_MNT) as u64 == namespace {

@@ -10,8 +10,7 @@ use crate::capture::{self, Whose};
 use crate::emit;
 use crate::kernel::current::{self, on_current};
 use crate::kernel::globals::{
-    BPRM_FILE, FILE_FLAGS, FILE_INODE, FILE_MODE, HELPER_TASK_BTF, INODE_MODE, INODE_RDEV,
-    INODE_SB, SB_MAGIC, has,
+    BPRM_FILE, FILE_FLAGS, FILE_INODE, FILE_MODE, INODE_MODE, INODE_RDEV, INODE_SB, SB_MAGIC,
 };
 use crate::kernel::{Access, Direct, Probe, Ptr};
 use crate::marks;
@@ -116,15 +115,15 @@ unsafe fn tell<A: Access>(file: Ptr, hook: u16, act: u32, protection: Option<u64
     deed.end();
 }
 
-/// Whose a file is, seen from the running task, of which this is the nsproxy. `LATE`: see [`marks::is_current`].
+/// Whose a file is, seen from the running task. `LATE`: see [`marks::is_current`]; only then `proxy` is looked at.
 #[inline(always)]
 unsafe fn whose<A: Access, const LATE: bool>(file: Ptr, proxy: Ptr) -> Whose {
-    // SAFETY: the caller's promise; what comes from current is typed where Direct needs it.
+    // SAFETY: the caller's promise; current is typed where Direct needs it.
     unsafe {
         let namespace = capture::mount_ns::<A>(file);
-        match LATE || has(&HELPER_TASK_BTF) {
-            true => capture::whose::<Direct>(proxy, namespace),
-            false => capture::whose::<Probe>(proxy, namespace),
+        match LATE {
+            true => capture::whose_by::<Direct>(|| proxy, namespace),
+            false => on_current!(capture::whose, namespace),
         }
     }
 }
@@ -160,7 +159,7 @@ unsafe fn watch_code<A: Access, const LATE: bool>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let whose = whose::<A, LATE>(file, on_current!(capture::proxy));
+        let whose = on_current!(capture::whose, capture::mount_ns::<A>(file));
         if whose != Whose::Foreign || current::is_own() {
             emit::filter(hook);
             return;
@@ -181,7 +180,7 @@ security_hook! {
             let flags = Direct::u32(file, &FILE_FLAGS);
             if flags & EXEC != 0 {
                 watch_code::<Direct, LATE>(file, hook::FILE_OPEN, act::EXEC, None);
-            } else if let Some(proxy) = marks::proxy_of_current::<LATE>() {
+            } else if let Some(proxy) = marks::current_and_proxy::<LATE>() {
                 watch::<Direct, LATE>(file, flags, proxy, hook::FILE_OPEN, act::OPEN);
             }
         }
@@ -192,7 +191,7 @@ security_hook! {
     /// A descriptor came from another process.
     file_receive, lsm_receive: "security_file_receive", "file_receive", |ctx| {
         let file: Ptr = ctx.arg(0);
-        if let Some(proxy) = marks::proxy_of_current::<LATE>() {
+        if let Some(proxy) = marks::current_and_proxy::<LATE>() {
             // SAFETY: the function's argument is typed and never null.
             unsafe {
                 let flags = Direct::u32(file, &FILE_FLAGS);
@@ -225,7 +224,7 @@ pub fn opened(hook: u16, descriptor: u64) {
         } else {
             proc_file::look(file);
             let flags = Probe::u32(file, &FILE_FLAGS);
-            watch::<Probe, false>(file, flags, on_current!(capture::proxy), hook, act::OPEN);
+            watch::<Probe, false>(file, flags, core::ptr::null(), hook, act::OPEN);
         }
     }
 }
@@ -242,7 +241,7 @@ pub unsafe fn executed(binary: Ptr) {
         if file.is_null() {
             return;
         }
-        let whose = whose::<Direct, false>(file, on_current!(capture::proxy));
+        let whose = on_current!(capture::whose, capture::mount_ns::<Direct>(file));
         if whose == Whose::Foreign {
             tell::<Direct>(file, hook::SCHED_EXEC, act::EXEC, None);
         }

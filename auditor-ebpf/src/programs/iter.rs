@@ -114,11 +114,7 @@ pub fn iter_file(ctx: *const IterFile) -> i32 {
         if task.is_null() || file.is_null() || !marks::has(Direct::u32(task, &TASK_TID)) {
             return 0;
         }
-        if capture::whose::<Direct>(
-            capture::proxy::<Direct>(task),
-            capture::mount_ns::<Direct>(file),
-        ) != Whose::Foreign
-        {
+        if capture::whose::<Direct>(task, capture::mount_ns::<Direct>(file)) != Whose::Foreign {
             return 0;
         }
         let Some(record) = SCRATCH_ACT.get_ptr_mut(0) else {

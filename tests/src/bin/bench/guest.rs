@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use auditor_tests::stream::Auditor;
 
-use crate::load::{self, apart};
+use crate::load::{self, Short, apart};
 use crate::measure::{Goal, say};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -22,6 +22,8 @@ const FILE: &CStr = c"/opened";
 const CALLS: u64 = 100;
 const BATCHES: usize = 500;
 const EXECS: usize = 300;
+/// A build takes some billions of instructions, so few of them are enough.
+const BUILDS: usize = 3;
 
 /// What is counted, in one state of the guest.
 struct Counted {
@@ -45,10 +47,17 @@ pub(crate) fn main(auditor: &Path, tier: &str, named: &str) -> Result<()> {
     File::create("/opened").context("make a file to open")?;
     // A kernel that never had such programs is a few instructions faster, and stays slower after them: that is no cost
     // of what runs now.
+    // So is one that never had a container: from then on what a task of any cgroup holds is accounted for.
+    let build = Short::prepare_build()?;
+    build.run_build()?;
     start(auditor, tier)?.stop(PATIENCE)?;
     let without = count()?;
+    let build_without = median_build(&build)?;
     let running = start(auditor, tier)?;
     let with = count()?;
+    let before = agents(running.id())?;
+    let build_with = median_build(&build)?;
+    let build_agent = (agents(running.id())? - before) / BUILDS as f64;
     running.stop(PATIENCE)?;
     let again = count()?;
     eprintln!(
@@ -69,6 +78,9 @@ pub(crate) fn main(auditor: &Path, tier: &str, named: &str) -> Result<()> {
     };
     tell("exec", without.exec, Goal::None);
     ratio("exec", with.exec / without.exec, 1.03);
+    tell("build", build_without, Goal::None);
+    tell("build.agent", build_agent, Goal::None);
+    ratio("build", build_with / build_without, 1.02);
     let added = with.getppid - without.getppid;
     if tier == "tracepoint" {
         tell("added", added, Goal::None);
@@ -132,6 +144,39 @@ fn least_exec() -> Result<f64> {
         );
     }
     Ok(least as f64)
+}
+
+/// Instructions of a build in a container, its runtime's and the agent's own among them: there is one processor, and it
+/// has always something to do.
+fn median_build(build: &Short) -> Result<f64> {
+    let mut all = Vec::new();
+    for _ in 0..BUILDS {
+        let before = stamp();
+        build.run_build()?;
+        all.push(stamp() - before);
+    }
+    all.sort_unstable();
+    Ok(all[BUILDS / 2] as f64)
+}
+
+/// Instructions of the agent's own since it began.
+fn agents(pid: u32) -> Result<f64> {
+    let mut sum = 0.0;
+    for thread in
+        std::fs::read_dir(format!("/proc/{pid}/task")).context("list the agent's threads")?
+    {
+        let path = thread
+            .context("list the agent's threads")?
+            .path()
+            .join("schedstat");
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let first = text.split_whitespace().next();
+        sum += first
+            .and_then(|word| word.parse::<f64>().ok())
+            .with_context(|| format!("{} has no time", path.display()))?;
+    }
+    Ok(sum)
 }
 
 /// Instructions of one piece of work.
