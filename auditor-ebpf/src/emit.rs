@@ -4,7 +4,7 @@
 //! numbers. Waking the reader costs more than an event, so only a filling ring or an urgent event does.
 
 use crate::kernel::globals::WAKE_BYTES;
-use crate::maps::{CPU_SEQ, EMITTED, FILTERED, LOST};
+use crate::maps::{CPU_SEQ, EMITTED, FILTERED, LOSING, LOST};
 use auditor_common::record::RecordHeader;
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
@@ -41,6 +41,7 @@ fn increment(counters: &PerCpuArray<u64>, index: u32) -> u64 {
 #[inline(always)]
 pub fn lose(hook: u16) {
     increment(&LOST, u32::from(hook));
+    LOSING.set(u32::from(hook), true);
 }
 
 /// Notes that a filter keeps back events of `hook`. CPUs share the flag: it is written once.

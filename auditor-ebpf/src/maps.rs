@@ -41,6 +41,11 @@ pub static BULK: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as u32, 0);
 
+/// Hooks of which [`LOST`] counts something: what the agent looks at first, in one call.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.losing")]
+pub static LOSING: Flags<{ HOOKS.len().next_power_of_two() }> = Flags::CLEAR;
+
 /// Events per hook that were written.
 #[map]
 pub static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(HOOKS.len() as u32, 0);

@@ -145,26 +145,35 @@ pub(crate) struct Artifacts {
     pub(crate) actor: PathBuf,
     /// The scenario runner.
     pub(crate) scenarios: PathBuf,
-    /// The benchmarks.
-    pub(crate) bench: PathBuf,
+    /// The benchmarks, where they were asked for.
+    pub(crate) bench: Option<PathBuf>,
 }
 
-/// Builds them.
+/// Builds all but the benchmarks.
 pub(crate) fn build() -> Result<Artifacts> {
-    run(cargo().args([
-        "build",
-        "--release",
-        "--quiet",
-        "--package",
-        "auditor",
-        "--package",
-        "auditor-tests",
-    ]))?;
+    build_these(&["auditor", "actor", "scenarios"])
+}
+
+/// Builds all.
+pub(crate) fn build_with_bench() -> Result<Artifacts> {
+    let artifacts = build_these(&["auditor", "actor", "scenarios", "bench"])?;
+    let bench = Some(artifacts.actor.with_file_name("bench"));
+    Ok(Artifacts { bench, ..artifacts })
+}
+
+fn build_these(programs: &[&str]) -> Result<Artifacts> {
+    let mut command = cargo();
+    command.args(["build", "--release", "--quiet"]);
+    command.args(["--package", "auditor", "--package", "auditor-tests"]);
+    for program in programs {
+        command.args(["--bin", program]);
+    }
+    run(&mut command)?;
     let binary = |name: &str| target().join("release").join(name);
     Ok(Artifacts {
         auditor: binary("auditor"),
         actor: binary("actor"),
         scenarios: binary("scenarios"),
-        bench: binary("bench"),
+        bench: None,
     })
 }

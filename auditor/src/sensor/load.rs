@@ -153,6 +153,7 @@ pub struct Loaded {
     events: Option<RingBuf<MapData>>,
     bulk: Option<RingBuf<MapData>>,
     lost: PerCpuArray<MapData, u64>,
+    losing: Array<MapData, Flags>,
     filtered: Array<MapData, Flags>,
     beside: Array<MapData, Flags>,
     at_exit: Array<MapData, Flags>,
@@ -287,6 +288,7 @@ impl Loaded {
                 what: "map",
                 name: "LOST",
             })?;
+        let losing = take_array(&mut ebpf, ".bss.losing")?;
         let filtered = take_array(&mut ebpf, ".bss.filtered")?;
         let beside = take_array(&mut ebpf, ".bss.beside")?;
         let at_exit = take_array(&mut ebpf, ".bss.at_exit")?;
@@ -306,6 +308,7 @@ impl Loaded {
             events,
             bulk,
             lost,
+            losing,
             filtered,
             beside,
             at_exit,
@@ -370,10 +373,9 @@ impl Loaded {
     /// What did not fit into the rings since the last call.
     pub fn losses(&mut self) -> RingLoss {
         let mut loss = RingLoss::default();
-        for index in 0..HOOKS.len() {
-            let Ok(index) = u16::try_from(index) else {
-                break;
-            };
+        let losing = self.losing.get(&0, 0).unwrap_or([1; FLAGS]);
+        let losing = (0_u16..).zip(losing).filter(|&(_, flag)| flag != 0);
+        for (index, _) in losing.take(HOOKS.len()) {
             let Ok(values) = self.lost.get(&u32::from(index), 0) else {
                 continue;
             };

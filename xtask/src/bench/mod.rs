@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("no part {unknown}; `--list` prints them");
     }
     deps::packages()?;
-    let artifacts = project::build()?;
+    let artifacts = project::build_with_bench()?;
     let mut all = Vec::new();
     for part in PARTS
         .iter()
@@ -120,7 +120,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn on_this_machine(part: &str, artifacts: &project::Artifacts) -> Result<String> {
-    let output = Command::new(&artifacts.bench)
+    let bench = artifacts.bench.as_ref();
+    let output = Command::new(bench.context("the benchmarks were not built")?)
         .arg(part)
         .arg("--auditor")
         .arg(&artifacts.auditor)

@@ -72,7 +72,9 @@ pub(crate) fn build(
     tree.program("bin/scenarios", &artifacts.scenarios)?;
     tree.archive.link("init", "bin/scenarios")?;
     tree.program("bin/actor", &artifacts.actor)?;
-    tree.program("bin/bench", &artifacts.bench)?;
+    if let Some(bench) = &artifacts.bench {
+        tree.program("bin/bench", bench)?;
+    }
     tree.program("bin/auditor", &artifacts.auditor)?;
     let (programs, modules): (&[&str], &[&str]) = match kernel.checkpoints {
         true => (&["criu", "tar"], &CHECKPOINT_MODULES),
