@@ -118,12 +118,12 @@ unsafe fn tell<A: Access>(file: Ptr, hook: u16, act: u32, protection: Option<u64
 /// Whose a file is, seen from the running task. `LATE`: see [`marks::is_current`]; only then `proxy` is looked at.
 #[inline(always)]
 unsafe fn whose<A: Access, const LATE: bool>(file: Ptr, proxy: Ptr) -> Whose {
+    // The file is looked at in each branch, so that nothing has to be kept until they meet again.
     // SAFETY: the caller's promise; current is typed where Direct needs it.
     unsafe {
-        let namespace = capture::mount_ns::<A>(file);
         match LATE {
-            true => capture::whose_by::<Direct>(|| proxy, namespace),
-            false => on_current!(capture::whose, namespace),
+            true => capture::whose_by::<Direct>(|| proxy, capture::mount_ns::<A>(file)),
+            false => on_current!(capture::whose, capture::mount_ns::<A>(file)),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Programs by subject: most have a hook of their own, and one at the end of all system calls serves many. Names are those of `auditor_common::hook::HOOKS`.
+//! Programs by subject: most have a hook of their own, and one at the end of all system calls serves many. Names are those
+//! of `auditor_common::hook::HOOKS`.
 
 /// Two programs with one body: one in front of the function through which the kernel asks its security modules, and one
 /// that is asked itself (see `auditor_common::hook::MODULES`), whose answer is always yes. `LATE` is true in this one: births

@@ -113,11 +113,20 @@ fn start(auditor: &Path, tier: &str) -> Result<Auditor> {
     Auditor::start(auditor, &options, PATIENCE)
 }
 
+/// What the kernel takes for an open file depends on who had one before beside it in memory: with these held, those that are
+/// counted are in fresh memory.
+const HELD: usize = 900;
+
 fn count() -> Result<Counted> {
+    // First: a program that starts would have to close them.
+    let exec = least_exec()?;
+    let held = (0..HELD).map(|_| File::open("/opened"));
+    let _held: Vec<File> = held.collect::<Result<_, _>>().context("hold files open")?;
     let open = || least(|| load::open_and_close(FILE, libc::O_RDONLY));
     let write = || least(|| load::open_and_close(FILE, libc::O_WRONLY));
     let check = || least(load::check);
     Ok(Counted {
+        exec,
         getppid: least(|| {
             // SAFETY: getppid has no arguments and cannot fail.
             unsafe { libc::syscall(libc::SYS_getppid) };
@@ -127,7 +136,6 @@ fn count() -> Result<Counted> {
         open_write_apart: apart(write)?,
         check: check(),
         check_apart: apart(check)?,
-        exec: least_exec()?,
     })
 }
 
