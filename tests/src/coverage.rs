@@ -33,13 +33,17 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether both prove the same. Where several hooks can be the first to see something, one of them in common is
-    /// enough: which it is depends on what else the machine does.
+    /// Whether rows say what this one says. Where several hooks can be the first to see something, one of those that were it
+    /// on any kernel, in the same tier, is enough: which it is depends on what else the machine does.
     #[must_use]
-    pub fn agrees_with(&self, other: &Self) -> bool {
-        let is_alike = self.hooks.is_empty() == other.hooks.is_empty();
-        let in_common = self.hooks.is_empty() || !self.hooks.is_disjoint(&other.hooks);
-        self.key() == other.key() && is_alike && in_common
+    pub fn is_among(&self, rows: &[Self]) -> bool {
+        let is_empty = self.hooks.is_empty();
+        let mut here = rows.iter().filter(|row| row.key() == self.key());
+        let mut alike = rows.iter().filter(|row| {
+            row.on.tier == self.on.tier && row.rule == self.rule && row.scenario == self.scenario
+        });
+        here.any(|row| row.hooks.is_empty() == is_empty)
+            && (is_empty || alike.any(|row| !row.hooks.is_disjoint(&self.hooks)))
     }
 
     fn key(&self) -> (Machine, Option<String>, String) {
@@ -320,6 +324,27 @@ mod tests {
             on: Some(Machine::new("6.1.0-50-cloud-amd64", "trampoline")),
             lines,
         }
+    }
+
+    /// Goal: which of several hooks was the first is no news, and one that never was is. Method: a row against others.
+    #[test]
+    fn witnesses_of_a_tier_count() {
+        let row = |kernel: &str, tier: &str, hooks: &[&str]| Row {
+            on: Machine::new(kernel, tier),
+            rule: Some("foreign-mount".to_owned()),
+            scenario: "mount-propagate".to_owned(),
+            hooks: hooks.iter().map(ToString::to_string).collect(),
+        };
+        let kept = [
+            row("6.1.0", "trampoline", &["first"]),
+            row("6.12.0", "trampoline", &["second"]),
+            row("6.12.0", "tracepoint", &["third"]),
+        ];
+        for (hooks, is_among) in [(["first"], true), (["second"], true), (["third"], false)] {
+            assert_eq!(row("6.1.0", "trampoline", &hooks).is_among(&kept), is_among);
+        }
+        assert!(!row("6.1.0", "trampoline", &[]).is_among(&kept));
+        assert!(!row("5.10.0", "trampoline", &["first"]).is_among(&kept));
     }
 
     /// Goal: what passed is proof, by scenario, and what failed is none. Method: results by hand.

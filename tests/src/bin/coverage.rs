@@ -69,7 +69,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 fn compare(kept: &[Row], news: &[Row]) -> Result<()> {
     let known = |row: &&Row| kept.iter().any(|other| other.on == row.on);
     let different: Vec<String> = (news.iter().filter(known))
-        .filter(|row| !kept.iter().any(|other| row.agrees_with(other)))
+        .filter(|row| !row.is_among(kept))
         .map(|row| serde_json::to_string(row).unwrap_or_default())
         .collect();
     ensure!(
