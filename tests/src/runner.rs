@@ -74,9 +74,9 @@ impl Options {
 
     /// The runtimes with which a scenario of that name is played.
     pub fn runtimes_of(&self, name: &str) -> impl Iterator<Item = &Runtime> {
-        let count = self.runtimes.len().max(1);
-        let letters: usize = name.bytes().map(usize::from).sum();
-        let only = self.turn.map(|turn| (letters + turn) % count);
+        let only = self
+            .turn
+            .map(|turn| whose_turn(name, turn, self.runtimes.len()));
         let all = self.runtimes.iter().enumerate();
         all.filter(move |(index, _)| only.is_none_or(|only| only == *index))
             .map(|(_, runtime)| runtime)
@@ -87,6 +87,12 @@ impl Options {
     pub fn cgroup_parent(&self) -> String {
         format!("/auditor-tests-{}", self.prefix)
     }
+}
+
+/// Which of so many runtimes plays a scenario of that name in a turn.
+fn whose_turn(name: &str, turn: usize, runtimes: usize) -> usize {
+    let letters: usize = name.bytes().map(usize::from).sum();
+    (letters + turn) % runtimes.max(1)
 }
 
 /// Runs everything.
@@ -131,15 +137,13 @@ fn run_sessions(options: &Options, report: &mut Report) -> Result<()> {
         // What is seen by other hooks has nothing to do with who started the container.
         let of_one = session.tier().is_some();
         for (index, runtime) in options.runtimes.iter().enumerate() {
-            for scenario in &scenarios {
-                let mut runtimes = options.runtimes_of(scenario.id);
-                let is_its = match of_one {
-                    true => index == 0,
-                    false => runtimes.any(|of| of.name == runtime.name),
-                };
-                if !is_its {
-                    continue;
-                }
+            let is_its = |scenario: &&Scenario| match of_one {
+                true => index == 0,
+                false => options
+                    .runtimes_of(scenario.id)
+                    .any(|of| of.name == runtime.name),
+            };
+            for scenario in scenarios.iter().filter(is_its) {
                 interrupt::check()?;
                 if let Err(error) = stage.play(scenario, runtime, report) {
                     let case = format!("{}/{}", runtime.name, scenario.id);
@@ -594,4 +598,25 @@ fn remove_tree(cgroup: &Path) {
         }
     }
     let _ = std::fs::remove_dir(cgroup);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{table, whose_turn};
+
+    /// Goal: whatever is played by turns is played with each runtime, and each turn has both. Method: the scenarios' names.
+    #[test]
+    fn turns_leave_nobody_out() {
+        let first = |turn| {
+            let scenarios = table::scenarios().into_iter();
+            scenarios
+                .filter(|scenario| whose_turn(scenario.id, turn, 2) == 0)
+                .count()
+        };
+        let all = table::scenarios().len();
+        for turn in 0..4 {
+            assert_eq!(first(turn) + first(turn + 1), all);
+            assert!((all / 4..all - all / 4).contains(&first(turn)), "{turn}");
+        }
+    }
 }

@@ -339,7 +339,7 @@ impl Clock {
     /// Words for the kernel.
     const fn words(self) -> &'static str {
         match self {
-            // They cost a tenth of the time, and are against what a processor does that is not emulated.
+            // They cost 7 % of the time, and are against what a processor does that is not emulated.
             Self::Real => "mitigations=off",
             Self::Instructions => "",
         }
