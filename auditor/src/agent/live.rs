@@ -562,12 +562,13 @@ impl Agent {
     /// For the person who asks, by a signal, who is isolated from whom now.
     fn show_matrix(&mut self) {
         let boottime_ns = clock::boottime_ns();
-        let table = report(&self.engine, boottime_ns).table(Style::Plain);
-        // Who closed stderr does not want to see it.
-        let _ = std::io::stderr().write_all(table.as_bytes());
+        // The file first: whoever reads the table finds the same in it.
         if let Some(matrix) = &mut self.matrix {
             matrix.now(&self.engine, boottime_ns);
         }
+        let table = report(&self.engine, boottime_ns).table(Style::Plain);
+        // Who closed stderr does not want to see it.
+        let _ = std::io::stderr().write_all(table.as_bytes());
     }
 
     fn save(&mut self) {
