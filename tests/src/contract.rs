@@ -17,7 +17,9 @@ use crate::outcome::Report;
 /// Parts are this long, so that even a short session has several.
 const PART: &str = "10s";
 /// Bytes that an event of the kernel may take on disk, sweeps, ticks and names included.
-const BYTES_PER_EVENT: u64 = 40;
+const BYTES_PER_EVENT: u64 = 20;
+/// Bytes that a part may take more: it begins with all that is known, and there are more of them where time is slow.
+const BYTES_PER_PART: u64 = 24 << 10;
 /// Fewer events say nothing about that: the first snapshot is most of the trace.
 const ENOUGH_EVENTS: u64 = 20_000;
 /// Lines are compared whole, and shown up to here.
@@ -63,16 +65,18 @@ pub fn differs(auditor: &Path, traces: &Path, live: &[String]) -> Result<Option<
 /// # Errors
 /// When its directory cannot be read.
 pub fn too_large(traces: &Path, events: u64) -> Result<Option<String>> {
-    let mut bytes = 0;
+    let (mut bytes, mut parts) = (0, 0);
     for file in files(traces)? {
+        parts += 1;
         bytes += std::fs::metadata(&file)
             .with_context(|| format!("look at {}", file.display()))?
             .len();
     }
     let each = bytes / events.max(1);
-    eprintln!("     {bytes} bytes for {events} events: {each} each");
-    Ok((events >= ENOUGH_EVENTS && each > BYTES_PER_EVENT)
-        .then(|| format!("{bytes} bytes for {events} events: {each} each")))
+    let said = format!("{bytes} bytes for {events} events, {each} each, in {parts} parts");
+    eprintln!("     {said}");
+    let enough = events * BYTES_PER_EVENT + parts * BYTES_PER_PART;
+    Ok((events >= ENOUGH_EVENTS && bytes > enough).then_some(said))
 }
 
 /// Replays here what sessions elsewhere handed over. Their traces stay in `directory`.

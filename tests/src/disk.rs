@@ -23,6 +23,9 @@ const LO_FLAGS_AUTOCLEAR: u64 = 4;
 const INFO_WORDS: usize = 29;
 const INFO_FLAGS: usize = 6;
 
+/// How many free devices are tried.
+const ATTACHES: u32 = 5;
+
 /// What makes files block devices.
 const CONTROL: &str = "/dev/loop-control";
 
@@ -47,12 +50,26 @@ impl Disk {
             .context("start mke2fs")?;
         let said = String::from_utf8_lossy(&made.stderr);
         ensure!(made.status.success(), "mke2fs: {}: {said}", made.status);
-        let device = attach(&open(file)?).context("make a block device of a file")?;
+        let backing = open(file)?;
+        let mut tried = attach(&backing);
+        for _ in 1..ATTACHES {
+            // Somebody else may take the device that was free.
+            match &tried {
+                Err(error) if is_busy(error) => tried = attach(&backing),
+                _ => break,
+            }
+        }
+        let device = tried.context("make a block device of a file")?;
         let number = device.metadata().context("look at the device")?.rdev();
         sys::make_block_node(node, number)
             .with_context(|| format!("make the node {}", node.display()))?;
         Ok(Self(device))
     }
+}
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<Error>();
+    cause.and_then(Error::raw_os_error) == Some(libc::EBUSY)
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -75,6 +92,8 @@ fn attach(file: &File) -> Result<File> {
             refused => refused,
         }
     };
-    ensure!(status == 0, "/dev/loop{free}: {}", Error::last_os_error());
+    if status != 0 {
+        return Err(Error::last_os_error()).with_context(|| format!("/dev/loop{free}"));
+    }
     Ok(device)
 }

@@ -118,7 +118,7 @@ impl Share {
         std::fs::copy(&options.programs.actor, &program).context("copy the actor")?;
         let socket = at("control.sock");
         let daemon = start(Command::new(&program).arg("listen").arg(&socket))?;
-        let deadline = Instant::now() + options.patience;
+        let deadline = Instant::now() + options.patience * 4;
         while !socket.exists() {
             ensure!(Instant::now() < deadline, "the daemon does not listen");
             std::thread::sleep(Duration::from_millis(2));

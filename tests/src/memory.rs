@@ -11,6 +11,8 @@ use auditor::sensor::resolve::load_btf;
 
 /// Tasks looked at before the list counts as broken.
 const MAX_TASKS: usize = 1 << 16;
+/// How often the list of tasks is walked before a task is taken for missing.
+const WALKS: u32 = 5;
 /// Segments of /proc/kcore; a machine has a few dozen.
 const MAX_SEGMENTS: usize = 1 << 12;
 /// Physical address of a segment that has none.
@@ -82,6 +84,18 @@ impl Memory {
 
     /// The `task_struct` of a process, as the host numbers it.
     pub(crate) fn task(&self, pid: i32) -> Result<u64> {
+        let mut found = self.walk_to(pid);
+        for _ in 1..WALKS {
+            if found.is_ok() {
+                break;
+            }
+            found = self.walk_to(pid);
+        }
+        found
+    }
+
+    /// Nothing holds the list still: a task that ends meanwhile may lead anywhere.
+    fn walk_to(&self, pid: i32) -> Result<u64> {
         let links = u64::from(self.types.field("task_struct.tasks")?.offset);
         let id = self.types.field("task_struct.pid")?;
         let mut task = self.first_task;

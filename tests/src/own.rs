@@ -81,14 +81,14 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime) -> Result<()> {
     };
     let failed = cast.perform(step)?;
     ensure!(failed.is_none(), "{failed:?}");
-    let deadline = Instant::now() + options.patience;
+    let deadline = Instant::now() + options.patience * 4;
     let found = least.wait(deadline, |lines| {
         let is_it = |line: &Value| cast.matches(step, &step.expects[0], line, lines);
         lines.iter().any(is_it)
     });
     let heartbeats = |lines: &[Value]| lines.iter().filter(|l| l["type"] == "heartbeat").count();
     let until = least.with_lines(heartbeats) + SWEEPS;
-    let swept = least.wait(Instant::now() + options.patience * 3, |lines| {
+    let swept = least.wait(Instant::now() + options.patience * 10, |lines| {
         heartbeats(lines) >= until
     });
     ensure!(swept, "it does not sweep");

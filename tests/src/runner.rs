@@ -299,7 +299,7 @@ impl<'a> Stage<'a> {
             }
         }
         let mut claimed = std::mem::take(&mut self.claimed);
-        auditor.wait(Instant::now() + self.options.patience, |lines| {
+        auditor.wait(Instant::now() + self.options.patience * 4, |lines| {
             missing.retain(|expect| {
                 let fits = |(index, line): (usize, &Value)| {
                     (!claimed.contains(&index) && cast.matches(step, expect, line, lines))

@@ -135,7 +135,14 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     for runtime in options.runtimes_of("sharing") {
         interrupt::check()?;
         let started = Instant::now();
-        let seen = play(options, auditor, runtime)?;
+        let seen = match play(options, auditor, runtime) {
+            Ok(seen) => seen,
+            Err(error) => {
+                let case = format!("{}/sharing/runs", runtime.name);
+                report.check(case, started.elapsed(), Some(format!("{error:#}")))?;
+                continue;
+            }
+        };
         for expected in &EXPECTED {
             let problem = compare(options, runtime, &seen, expected).err();
             report.check(

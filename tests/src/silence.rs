@@ -148,7 +148,7 @@ fn init(options: &Options, runtime: &Runtime) -> Result<()> {
         .stderr(log)
         .spawn()
         .with_context(|| format!("start {}", runtime.name))?;
-    let deadline = Instant::now() + options.patience * 4;
+    let deadline = Instant::now() + options.patience * 10;
     let done = bundle.directory.join("rootfs/tmp/done");
     while !done.exists() && Instant::now() < deadline {
         std::thread::sleep(std::time::Duration::from_millis(50));

@@ -220,9 +220,7 @@ fn read_all(input: impl BufRead, shared: &Shared) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    use std::path::{Path, PathBuf};
+    use std::process::Command;
     use std::time::{Duration, Instant};
 
     use super::Auditor;
@@ -230,30 +228,21 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     /// Something that behaves like an auditor.
-    fn stand_in(directory: &Path, script: &str) -> PathBuf {
-        let path = directory.join("auditor");
-        let mut file = std::fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o755)
-            .open(&path)
-            .unwrap();
-        writeln!(file, "#!/bin/sh\n{script}").unwrap();
-        path
+    fn stand_in(script: &str) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script]);
+        shell
     }
 
     /// Goal: lines are awaited and the end is seen. Method: a script that prints three lines and heeds SIGTERM.
     #[test]
     fn lines_are_read_until_the_end() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = stand_in(
-            directory.path(),
+        let mut script = stand_in(
             "trap 'echo \"{\\\"type\\\":\\\"stop\\\"}\"; exit 0' TERM\n\
              echo '{\"type\":\"start\"}'; echo oops; echo '{\"type\":\"violation\"}'\n\
              while :; do sleep 0.05; done",
         );
-        let auditor = Auditor::start(&path, &[], PATIENCE).unwrap();
+        let auditor = Auditor::start_command(&mut script, PATIENCE).unwrap();
         assert!(auditor.wait(Instant::now() + PATIENCE, |lines| lines.len() == 2));
         let ended = auditor.stop(PATIENCE).unwrap();
         let types: Vec<_> = ended
@@ -269,8 +258,8 @@ mod tests {
     /// Goal: what is no auditor is refused at once. Method: a script that ends without a start line.
     #[test]
     fn a_silent_program_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = stand_in(directory.path(), "echo '{\"type\":\"stop\"}'");
-        assert!(Auditor::start(&path, &[], PATIENCE).is_err());
+        let mut script = stand_in("echo '{\"type\":\"stop\"}'");
+        let refused = Auditor::start_command(&mut script, PATIENCE).err().unwrap();
+        assert!(refused.to_string().contains("start line"), "{refused:#}");
     }
 }

@@ -171,7 +171,7 @@ impl<'a> Survival<'a> {
         watch::run(
             &mut self.command(arguments),
             &self.path("ran"),
-            self.options.patience * 6,
+            self.options.patience * 10,
         )
     }
 

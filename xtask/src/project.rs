@@ -82,7 +82,9 @@ pub(crate) fn install<S: AsRef<str>>(packages: &[S]) -> Result<()> {
         let mut command = Command::new("apt-get");
         command
             .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(["--quiet", "--yes"]);
+            .args(["--quiet", "--yes"])
+            // The machine may be looking for updates by itself: seconds to wait for that.
+            .args(["--option", "DPkg::Lock::Timeout=300"]);
         command
     };
     let _quiet = NoServices::new()?;

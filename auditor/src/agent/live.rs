@@ -233,7 +233,8 @@ impl Agent {
         let started = Instant::now();
         let (mut next_sweep, mut next_save) = (started + self.options.sweep, started + SAVE);
         let mut next_learn = started + LEARN;
-        let mut policy_seen = self.options.policy.stamp();
+        // It was read before anything was attached, and may be another one by now: it is read once more.
+        let mut policy_seen = None;
         loop {
             let mut sweep_now = false;
             tokio::select! {

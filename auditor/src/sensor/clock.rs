@@ -2,6 +2,7 @@
 //! the stream's start record, so that nothing behind the source ever asks.
 
 use std::io;
+use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use thiserror::Error;
@@ -97,6 +98,13 @@ fn signed_ns(time: Timespec) -> i64 {
 #[must_use]
 pub fn boottime_ns() -> u64 {
     u64::try_from(signed_ns(clock_gettime(ClockId::Boottime))).unwrap_or(0)
+}
+
+/// Processor time of the calling thread.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let ns = signed_ns(clock_gettime(ClockId::ThreadCPUTime));
+    Duration::from_nanos(u64::try_from(ns).unwrap_or(0))
 }
 
 /// What to add to a boot time to get nanoseconds since 1970. Steps when somebody sets the clock.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -38,6 +38,12 @@ pub(super) fn process(options: &Options, _ids: &mut Ids) -> Result<Done> {
         .stdout(Stdio::null());
     let mut service = Service(sleeper.stderr(Stdio::null()).spawn()?);
     let pid = service.0.id().to_string();
+    // Until it leads its session, it cannot be dumped without the one that it left.
+    let deadline = Instant::now() + options.patience * 10;
+    while !is_leader(&pid)? {
+        ensure!(Instant::now() < deadline, "the process has no session");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let images = place.path.display().to_string();
     output(
         command("criu").args(["dump", "-t", &pid, "-D", &images]),
@@ -50,6 +56,14 @@ pub(super) fn process(options: &Options, _ids: &mut Ids) -> Result<Done> {
     )?;
     sys::kill(pid.parse()?, libc::SIGKILL)?;
     Ok(Done::Ran)
+}
+
+/// Whether a process leads a session, and runs what it was started for.
+fn is_leader(pid: &str) -> Result<bool> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("look at it")?;
+    let (name, rest) = stat.rsplit_once(") ").context("read what it is")?;
+    // State, parent, group, session.
+    Ok(name.ends_with("(sleep") && rest.split(' ').nth(3) == Some(pid))
 }
 
 /// A container. Once it is restored, an auditor that watches knows it again, under its name and as another life of it.
@@ -141,7 +155,7 @@ fn await_lives(options: &Options, auditor: Option<&Auditor>, id: &str, count: us
             .collect::<BTreeSet<_>>()
             .len()
     };
-    let deadline = Instant::now() + options.patience * 3;
+    let deadline = Instant::now() + options.patience * 10;
     ensure!(
         auditor.wait(deadline, |lines| lives(lines) >= count),
         "the auditor knows {} of {count} lives of {key}",

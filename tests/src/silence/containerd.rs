@@ -220,7 +220,7 @@ state = "{state}"
         .spawn()
         .context("start containerd")?;
     let service = Service(service);
-    let deadline = Instant::now() + options.patience * 4;
+    let deadline = Instant::now() + options.patience * 10;
     loop {
         let mut version = command("ctr");
         version.arg("-a").arg(place.join("socket")).arg("version");

@@ -78,7 +78,7 @@ lxc.log.file = {log}
         .with_context(|| format!("create {}", directory.display()))?;
     std::fs::write(directory.join("config"), config).context("write LXC's configuration")?;
     lxc.say("lxc-start", &["--daemon"])?;
-    let deadline = Instant::now() + options.patience;
+    let deadline = Instant::now() + options.patience * 4;
     while lxc.say("lxc-info", &["-sH"])? != "RUNNING" {
         ensure!(Instant::now() < deadline, "{} does not run", lxc.name);
         std::thread::sleep(Duration::from_millis(20));

@@ -289,7 +289,7 @@ fn scanned(options: &Options, id: &str) -> Result<Option<serde_json::Value>> {
 /// # Errors
 /// When it does not.
 pub(super) fn expect(options: &Options, id: &str, fields: &[(&str, &str)]) -> Result<()> {
-    let deadline = Instant::now() + options.patience;
+    let deadline = Instant::now() + options.patience * 4;
     loop {
         match is_as_expected(options, id, fields) {
             Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),

@@ -18,7 +18,7 @@ use crate::runtime::Runtime;
 /// Some user who is not root.
 const SOMEBODY: u32 = 1000;
 /// A watch tries a broken recording again after five seconds, at its next sweep.
-const RETRIED: Duration = Duration::from_secs(20);
+const RETRIED: Duration = Duration::from_secs(60);
 
 fn replay(survival: &Survival<'_>, trace: &Path) -> Result<Ran> {
     let trace = trace.display().to_string();
@@ -37,7 +37,7 @@ pub(super) fn killed(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
     watch.expect("the join", &join)?;
     // The frame is written by a thread of its own, right after the line.
     let partial = trace.with_extension("atrace.partial");
-    let deadline = Instant::now() + survival.options.patience;
+    let deadline = Instant::now() + survival.options.patience * 4;
     let written = loop {
         let ran = replay(survival, &partial)?;
         if ran.lines.iter().any(&join) || Instant::now() > deadline {
@@ -71,19 +71,24 @@ pub(super) fn killed(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
 /// Goal: a full disk costs a stretch of the trace, which is counted, and no line. Method: a tmpfs that is full for a while.
 pub(super) fn full_disk(survival: &Survival<'_>, runtime: &Runtime) -> Result<()> {
     let mut container = survival.container(runtime, "unrecorded")?;
-    let disk = Disk::new(survival.path("disk"))?;
+    // Two parts and what begins them must have room.
+    const KIB: usize = 1024;
+    let disk = Disk::new(survival.path("disk"), KIB)?;
     let directory = disk.0.display().to_string();
     let watch = survival.watch(&["--record", &directory, "--heartbeat", "1s"])?;
     let ballast = disk.0.join("ballast");
     // All that is left, whatever that is.
-    let filled = std::fs::write(&ballast, [0; 64 << 10]);
+    let filled = std::fs::write(&ballast, vec![0; KIB << 10]);
     ensure!(filled.is_err(), "the disk is not full");
-    container.exec(&["nests", "50", "uts", "ipc"])?;
     container.join_host(Kind::Uts)?;
     watch.expect("the join", container.broke("namespace-join", "uts"))?;
-    watch.expect("a loss line", |line| {
-        is_type(line, "loss") && line["place"] == "trace"
-    })?;
+    let is_loss = |line: &Value| is_type(line, "loss") && line["place"] == "trace";
+    let deadline = Instant::now() + survival.options.patience * 10;
+    // The last page of the trace may still take some of it.
+    while watch.seen(is_loss).is_none() {
+        ensure!(Instant::now() < deadline, "no loss line");
+        container.exec(&["nests", "50", "uts", "ipc"])?;
+    }
     std::fs::remove_file(&ballast).context("empty the disk")?;
     let parts = || -> Result<usize> {
         let entries = std::fs::read_dir(&disk.0).context("list the disk")?;
@@ -121,7 +126,7 @@ pub(super) fn foreign_directory(survival: &Survival<'_>, _: &Runtime) -> Result<
     chown(&directory, Some(SOMEBODY), Some(SOMEBODY)).context("give it away")?;
     let trace = directory.join("a.atrace");
     let path = trace.display().to_string();
-    let common = ["--rotate-after", "10s", "--duration", "13s", "--no-state"];
+    let common = ["--rotate-after", "10s", "--duration", "15s", "--no-state"];
     let ran = survival.run(&[&["record", &path], &common[..]].concat())?;
     ensure!(
         ran.code == Some(0),

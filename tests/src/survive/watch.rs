@@ -58,7 +58,7 @@ impl Watch {
     /// Waits for a line and gives it.
     pub(super) fn expect(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut found = None;
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.patience * 4;
         self.auditor.wait(deadline, |lines| {
             found = lines.iter().find(|line| fits(line)).cloned();
             found.is_some()
@@ -66,12 +66,12 @@ impl Watch {
         found.with_context(|| format!("{what} did not come{}", self.said()))
     }
 
-    /// Waits until this many heartbeats more have come; each comes after a sweep that began after this call, except
-    /// the first.
+    /// Waits until this many heartbeats more have come. A sweep is due as often, but may take longer: among several
+    /// heartbeats there was one.
     pub(super) fn heartbeats(&self, more: usize) -> Result<()> {
         let count = |lines: &[Value]| lines.iter().filter(|l| is_type(l, "heartbeat")).count();
         let until = self.auditor.with_lines(count) + more;
-        let deadline = Instant::now() + self.patience * 3;
+        let deadline = Instant::now() + self.patience * 10;
         if !self.auditor.wait(deadline, |lines| count(lines) >= until) {
             bail!("no heartbeat{}", self.said());
         }
@@ -86,7 +86,7 @@ impl Watch {
 
     /// Waits until standard error holds this text `times` times.
     pub(super) fn expect_log(&self, text: &str, times: usize) -> Result<()> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.patience * 4;
         while self.log().matches(text).count() < times {
             if Instant::now() > deadline {
                 bail!("{text:?} is not on standard error: {}", self.log());
@@ -115,7 +115,7 @@ impl Watch {
             std::fs::read_to_string(status).is_ok_and(|text| text.contains("State:\tT"))
         };
         let tasks = PathBuf::from(format!("/proc/{}/task", self.pid()));
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.patience * 4;
         loop {
             let mut all = std::fs::read_dir(&tasks).context("list its threads")?;
             if all.all(|task| task.is_ok_and(|task| is_stopped(task.path().join("status")))) {

@@ -97,6 +97,16 @@ pub(crate) const KERNELS: [Kernel; 4] = [
     },
 ];
 
+impl Package {
+    /// What Debian calls it without the version: `linux-image`.
+    fn kind(&self) -> Option<&'static str> {
+        let digit = self
+            .file
+            .find(|character: char| character.is_ascii_digit())?;
+        self.file[..digit].strip_suffix('-')
+    }
+}
+
 /// Gives the kernel of a series.
 pub(crate) fn by_series(series: &str) -> Result<&'static Kernel> {
     let known = || {
@@ -143,7 +153,7 @@ pub(crate) fn fetch(kernel: &Kernel) -> Result<Ready> {
     let tree = trees.join(format!("{series}-newest"));
     match find_image(&tree) {
         Some(image) => Ok(Ready { image, tree }),
-        None => unpack(&[newest(kernel, &debs)?], tree),
+        None => unpack(&newest(kernel, &debs)?, tree),
     }
 }
 
@@ -160,7 +170,15 @@ fn pinned(package: &Package, path: &Path) -> Result<()> {
                     "--show-error",
                     "--location",
                     "--retry",
-                    "2",
+                    "5",
+                    "--retry-all-errors",
+                    "--connect-timeout",
+                    "30",
+                    // Bytes a second, and for how many seconds at least.
+                    "--speed-limit",
+                    "1000",
+                    "--speed-time",
+                    "60",
                     "--output",
                 ])
                 .arg(&partial)
@@ -183,8 +201,8 @@ fn pinned(package: &Package, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The newest image package of a series in its suite, by apt.
-fn newest(kernel: &Kernel, debs: &Path) -> Result<PathBuf> {
+/// The newest packages of a series in its suite, by apt: as many as are pinned.
+fn newest(kernel: &Kernel, debs: &Path) -> Result<Vec<PathBuf>> {
     let tree = debs.join(format!("apt-{}", kernel.suite));
     for directory in ["state/lists/partial", "cache/archives/partial"] {
         let path = tree.join(directory);
@@ -213,15 +231,9 @@ fn newest(kernel: &Kernel, debs: &Path) -> Result<PathBuf> {
         command
     };
     project::run(apt("apt-get").args(["--quiet", "update"]))?;
-    let kind = if kernel.packages[0].file.starts_with("linux-binary") {
-        "binary"
-    } else {
-        "image"
-    };
-    let pattern = format!(
-        "^linux-{kind}-{}[.-].*-cloud-amd64$",
-        series.replace('.', "\\.")
-    );
+    let kinds: Vec<&str> = kernel.packages.iter().filter_map(Package::kind).collect();
+    let first = kinds.first().context("no package is pinned")?;
+    let pattern = format!("^{first}-{}[.-].*-cloud-amd64$", series.replace('.', "\\."));
     let found = project::output(apt("apt-cache").args(["search", "--names-only", &pattern]))?;
     let names = found
         .lines()
@@ -229,18 +241,25 @@ fn newest(kernel: &Kernel, debs: &Path) -> Result<PathBuf> {
     let name = names
         .max_by_key(|name| numbers(name))
         .with_context(|| format!("{suite} has no package {pattern}"))?;
-    project::run(apt("apt-get").args(["--quiet", "download", name]))?;
-    let start = format!("{name}_");
-    let downloaded = std::fs::read_dir(debs)?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| {
-            path.file_name()
-                .and_then(|file| file.to_str())
-                .is_some_and(|file| file.starts_with(&start))
-        });
     eprintln!("kernel {series} is {name}");
-    downloaded.with_context(|| format!("apt did not leave {name} in {}", debs.display()))
+    let version = name.strip_prefix(first).unwrap_or_default();
+    let names: Vec<String> = kinds
+        .iter()
+        .map(|kind| format!("{kind}{version}"))
+        .collect();
+    project::run(apt("apt-get").args(["--quiet", "download"]).args(&names))?;
+    names.iter().map(|name| downloaded(name, debs)).collect()
+}
+
+/// The file that apt left of a package.
+fn downloaded(name: &str, debs: &Path) -> Result<PathBuf> {
+    let start = format!("{name}_");
+    let mut paths = std::fs::read_dir(debs)?.flatten().map(|entry| entry.path());
+    let file = paths.find(|path| {
+        let file = path.file_name().and_then(|file| file.to_str());
+        file.is_some_and(|file| file.starts_with(&start))
+    });
+    file.with_context(|| format!("apt did not leave {name} in {}", debs.display()))
 }
 
 /// The numbers in a name, so that 6.1.0-9 sorts before 6.1.0-10.

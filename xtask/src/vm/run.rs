@@ -300,6 +300,8 @@ fn prepare(guest: Guest, name: &str, artifacts: &Artifacts) -> Result<Files> {
 
 /// How often a guest is started again that emulation broke.
 const RESTARTS: u32 = 2;
+/// What a guest may take from its start to the end of its first case, which takes seconds.
+const FIRST_CASE: Duration = Duration::from_secs(300);
 
 /// What a guest's time is made of.
 #[derive(Clone, Copy)]
@@ -357,7 +359,7 @@ fn qemu(files: &Files, guest: Guest, program: &str, clock: Clock) -> Command {
         .arg(&files.image)
         .arg("-append")
         .arg(format!(
-            "console=ttyS0 panic=-1 quiet {} guest.cgroup={} guest.run={program}",
+            "console=ttyS0 panic=-1 oops=panic quiet {} guest.cgroup={} guest.run={program}",
             clock.words(),
             guest.cgroup.name()
         ));
@@ -426,20 +428,24 @@ fn boot(guest: Guest, args: &Args, artifacts: &Artifacts) -> Result<(Tally, Stri
         .spawn()
         .context("start qemu-system-x86_64")?;
     let timeout = Duration::from_secs(args.timeout);
-    wait(&mut child, timeout, |child| hand.serve(child))
-        .with_context(|| format!("console ends with:\n{}", tail(&files.console)))?;
+    let started = Instant::now();
+    let ended = wait(&mut child, timeout, |child| {
+        let begun = started.elapsed() < FIRST_CASE || std::fs::metadata(&files.results)?.len() > 0;
+        ensure!(begun, "no case ran within {FIRST_CASE:?}");
+        hand.serve(child)
+    });
     let (mut tally, exit) = Tally::of_results(&files.results, &guest.name())?;
-    match exit {
-        Some(0 | 1) if tally.passed + tally.failed > 0 => {}
-        other => {
-            let console = tail(&files.console);
-            tally += Tally::failure(format!(
-                "{}: the runner ended with {other:?}; console ends with:\n{console}",
-                guest.name()
-            ));
-        }
+    let problem = match (&ended, exit) {
+        (Err(error), _) => Some(format!("{error:#}")),
+        (Ok(()), Some(0 | 1)) if tally.passed + tally.failed > 0 => None,
+        (Ok(()), other) => Some(format!("the runner ended with {other:?}")),
+    };
+    if let Some(problem) = problem {
+        let (name, console) = (guest.name(), tail(&files.console));
+        tally += Tally::failure(format!("{name}: {problem}; console ends with:\n{console}"));
     }
-    if !args.no_auditor {
+    // Of a guest that was stopped the last trace may be torn.
+    if ended.is_ok() && !args.no_auditor {
         tally += replay(&files, guest, args, artifacts)?;
     }
     let console = std::fs::read(&files.console)

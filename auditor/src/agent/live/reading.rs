@@ -4,11 +4,12 @@ use super::{Agent, HANDLES_REST};
 use crate::agent::sensing::{iterate, iterate_files};
 use crate::engine::Event;
 use crate::engine::world::World;
-use crate::sensor::files;
 use crate::sensor::handles::{self, Held};
 use crate::sensor::snapshot::{MountTable, Snapshot};
+use crate::sensor::{clock, files};
 use auditor_common::record::{ActRecord, TaskRecord, TaskState};
 use std::collections::HashMap;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What a sweep read.
@@ -51,6 +52,11 @@ impl Found {
             record.header.boottime_ns = begin_ns;
         }
     }
+}
+
+/// How long to rest after what took the processor since then. What others took meanwhile is not its cost.
+fn rest(began: Duration) -> Duration {
+    clock::thread_time().saturating_sub(began) * HANDLES_REST
 }
 
 impl Agent {
@@ -106,19 +112,19 @@ impl Agent {
     /// Nothing where nothing looks, it failed, or it is too early after the last time: then what was known of them stays.
     /// There are many files and mappings on a machine, and a sweep may come each second.
     fn read_handles(&mut self, tasks: &[TaskRecord], begin_ns: u64) -> Held {
-        let began = Instant::now();
-        if began < self.handles_due && !self.wants_part(begin_ns) {
+        if Instant::now() < self.handles_due && !self.wants_part(begin_ns) {
             return Held::default();
         }
+        let began = clock::thread_time();
         let held = self.read_all_handles(tasks);
-        self.handles_due = Instant::now() + began.elapsed() * HANDLES_REST;
+        self.handles_due = Instant::now() + rest(began);
         held
     }
 
     pub(super) fn find_shared(&mut self, found: &mut Found, begin_ns: u64) {
-        let began = Instant::now();
+        let began = clock::thread_time();
         found.find_shared(self.engine.world(), begin_ns);
-        self.handles_due += began.elapsed() * HANDLES_REST;
+        self.handles_due += rest(began);
     }
 
     pub(super) fn wants_part(&self, begin_ns: u64) -> bool {

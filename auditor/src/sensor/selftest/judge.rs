@@ -106,6 +106,15 @@ pub fn judge(tier: Tier, fired: &BTreeSet<u16>, report: &HelperReport) -> Vec<(u
         .collect()
 }
 
+/// Takes back that hooks were silent: events were lost, and theirs may be among them.
+pub fn excuse(judged: &mut [(u16, HookState)]) {
+    for (_, state) in judged {
+        if *state == HookState::Silent {
+            *state = HookState::NotExercised;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     //! Goal: silence is told apart from absence of cause, tier by tier.
@@ -153,6 +162,12 @@ mod tests {
         );
         assert_eq!(state(&states, hook::EXIT_SETNS), None, "other tier");
         assert_eq!(state(&states, hook::PROC), None, "no program");
+
+        let mut excused = states;
+        excuse(&mut excused);
+        assert_eq!(state(&excused, hook::SWITCH_NS), Some(HookState::Fired));
+        let silent = |&(_, state): &(u16, HookState)| state == HookState::Silent;
+        assert!(!excused.iter().any(silent));
     }
 
     #[test]
