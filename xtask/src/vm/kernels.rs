@@ -336,7 +336,7 @@ pub(crate) fn find_module(tree: &Path, name: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::numbers;
+    use super::{KERNELS, Package, numbers};
 
     /// Goal: the newest package wins. Method: names whose text order is wrong.
     #[test]
@@ -344,5 +344,16 @@ mod tests {
         let older = "linux-image-6.1.0-9-cloud-amd64";
         let newer = "linux-image-6.1.0-10-cloud-amd64";
         assert!(numbers(newer) > numbers(older));
+    }
+
+    /// Goal: a kernel that is gone is looked for under the names of all its packages. Method: those that are pinned.
+    #[test]
+    fn packages_have_names() {
+        for kernel in &KERNELS {
+            let kinds: Vec<_> = kernel.packages.iter().map(Package::kind).collect();
+            let image = [Some("linux-image")];
+            let split = [Some("linux-binary"), Some("linux-modules")];
+            assert!(kinds == image || kinds == split, "{kinds:?}");
+        }
     }
 }
