@@ -179,7 +179,7 @@ impl MountAct {
                 tried(format!("change the propagation of {target}"), changed)
             }
             Self::Wait => {
-                std::thread::sleep(std::time::Duration::from_millis(500));
+                std::thread::sleep(std::time::Duration::from_secs(1));
                 Ok(())
             }
             Self::Unmount { target } => unmount(target),
