@@ -35,7 +35,7 @@ use watch::{Ran, Watch};
 type Case = fn(&Survival<'_>, &Runtime) -> Result<()>;
 
 /// What does not depend on the runtime, run with the first one.
-const CASES: [(&str, Case); 26] = [
+const CASES: [(&str, Case); 27] = [
     ("stalled-reader", losing::stalled_reader),
     ("start-in-storm", losing::start_in_storm),
     ("closed-output", losing::closed_output),
@@ -49,6 +49,7 @@ const CASES: [(&str, Case); 26] = [
     ("bad-types", refusing::bad_types),
     ("bad-policy", refusing::bad_policy),
     ("policy-changes", refusing::policy_changes),
+    ("policy-at-start", refusing::policy_at_start),
     ("folded", reusing::folded),
     ("same-pid", reusing::same_pid),
     ("exit-on", ending::exit_on),

@@ -236,6 +236,17 @@ pub fn make_block_node(path: &Path, device: u64) -> Result<()> {
     check(made.into()).map(drop)
 }
 
+/// Makes a named pipe.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn make_pipe(path: &Path) -> Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: the string outlives the call.
+    let made = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
+    check(made.into()).map(drop)
+}
+
 /// The magic number of the file system that holds `path`.
 ///
 /// # Errors

@@ -1,9 +1,9 @@
 //! Files that are no good: told by name and place, never followed, never a panic.
 
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -12,6 +12,7 @@ use super::Survival;
 use crate::act::Kind;
 use crate::identity::is_type;
 use crate::runtime::Runtime;
+use crate::sys;
 
 /// The running kernel's types.
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
@@ -192,4 +193,53 @@ pub(super) fn policy_changes(survival: &Survival<'_>, runtime: &Runtime) -> Resu
         "each is to name the one before: {start}, {first}, {second}"
     );
     Ok(())
+}
+
+/// Goal: a policy that takes the place of another while the auditor starts is noticed. Method: the first one comes through
+/// a pipe, and does not end before the second is in its place.
+pub(super) fn policy_at_start(survival: &Survival<'_>, _: &Runtime) -> Result<()> {
+    let path = survival.path("policy.toml");
+    sys::make_pipe(&path).context("make a pipe")?;
+    let next = survival.file("next.toml", ALLOWING.as_bytes())?;
+    let deadline = Instant::now() + survival.options.patience * 10;
+    let replace = || -> Result<()> {
+        let read = open_when_read(&path, deadline)?;
+        std::fs::rename(&next, &path).context("replace the policy")?;
+        drop(read);
+        Ok(())
+    };
+    let text = path.display().to_string();
+    let watch = std::thread::scope(|scope| {
+        let replaced = scope.spawn(replace);
+        let watch = survival.watch(&["--policy", &text]);
+        match replaced.join() {
+            Ok(replaced) => replaced.and(watch),
+            Err(_) => bail!("a thread panicked"),
+        }
+    })?;
+    let start = watch
+        .seen(|line| is_type(line, "start"))
+        .context("no start line")?;
+    let is_another =
+        |line: &Value| is_type(line, "policy") && line["previous_digest"] == start["policy_digest"];
+    watch.expect("the second policy", is_another)?;
+    survival.stop(watch, 0).map(drop)
+}
+
+/// Opens a named pipe for writing when somebody reads it.
+fn open_when_read(path: &Path, deadline: Instant) -> Result<File> {
+    loop {
+        let opened = File::options()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path);
+        match opened {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENXIO) && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened.context("open the pipe"),
+        }
+    }
 }
