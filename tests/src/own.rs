@@ -18,7 +18,7 @@ use crate::outcome::Report;
 use crate::runner::Options;
 use crate::runtime::Runtime;
 use crate::scenario::{Container, Deed, Expect, Scenario, Session, Step, Whom};
-use crate::stream::Auditor;
+use crate::stream::{Auditor, START};
 use crate::table;
 
 /// What `docs/install.md` gives a service.
@@ -58,13 +58,17 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
 }
 
 fn play(options: &Options, auditor: &Path, runtime: &Runtime) -> Result<()> {
-    let all = Auditor::start(auditor, &["--no-state".to_owned()], options.patience * 10)?;
+    let all = Auditor::start(
+        auditor,
+        &["--no-state".to_owned()],
+        options.patience * START,
+    )?;
     let with_all = hooks(&all)?;
     all.stop(options.patience * 10)?;
 
     let given = given();
     let state = options.work.join("self-audit-state");
-    let least = start(auditor, &given, &state, options.patience * 10)?;
+    let least = start(auditor, &given, &state, options.patience * START)?;
     let with_least = hooks(&least)?;
     for (hook, state) in &with_all {
         let least_state = with_least.iter().find(|(name, _)| name == hook);

@@ -23,6 +23,7 @@ use crate::outcome::Report;
 use crate::runner::Options;
 use crate::runtime::Runtime;
 use crate::scenario::{Container, Scenario, Session};
+use crate::stream::START;
 
 /// How often the suite is played where the kernel left programs out, and the reports say so.
 const ATTEMPTS: u32 = 3;
@@ -141,7 +142,7 @@ fn play(options: &Options, auditor: &Path, runtime: &Runtime, cases: &mut Cases)
     act(&mut early, 0, CapabilityAct::RawSocket)?;
     act(&mut early, 0, CapabilityAct::ListenLow)?;
     let files = Files::new(options, runtime, SCENE.id)?;
-    let watch = Watch::start(auditor, &files, options.patience * 10)?;
+    let watch = Watch::start(auditor, &files, options.patience * START)?;
     let scene = SCENE.scenario();
     let mut cast = Cast::new(options, &scene, runtime)?;
     // Known from before, and told all the same.
@@ -250,7 +251,7 @@ fn follow(
     let patch = &advice[0]["patch"];
     ensure!(patch.is_object(), "no patch: {advice}");
     let files = Files::new(options, runtime, ADVISED.id)?;
-    let watch = Watch::start(auditor, &files, options.patience * 10)?;
+    let watch = Watch::start(auditor, &files, options.patience * START)?;
     let mut scene = ADVISED.scenario();
     for container in &mut scene.containers {
         // One for each runtime, and scenarios hold what lives as long as the program.

@@ -19,7 +19,7 @@ use crate::identity::{Entity, is_type, parties};
 use crate::outcome::{Report, Shown};
 use crate::runtime::{Layout, Runtime};
 use crate::scenario::{LineKind, Need, Requires, STANDING, Scenario, Session, Step};
-use crate::stream::{Auditor, Ended};
+use crate::stream::{Auditor, Ended, START};
 use crate::{
     contract, coverage, handed, interrupt, own, privileges, sharing, silence, survive, table,
 };
@@ -213,7 +213,7 @@ impl<'a> Stage<'a> {
             arguments.extend(["--tier".to_owned(), tier.to_owned()]);
         }
         arguments.extend(contract::arguments(&traces_of(options, session))?);
-        let start = |binary: &PathBuf| Auditor::start(binary, &arguments, options.patience * 10);
+        let start = |binary: &PathBuf| Auditor::start(binary, &arguments, options.patience * START);
         let auditor = options.auditor.as_ref().map(start).transpose()?;
         Ok(Self {
             options,

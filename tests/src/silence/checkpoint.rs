@@ -14,7 +14,7 @@ use super::{discard, prepare, text};
 use crate::bundle::Bundle;
 use crate::runner::Options;
 use crate::runtime::{Layout, Runtime};
-use crate::stream::Auditor;
+use crate::stream::{Auditor, START};
 use crate::sys;
 
 /// Why nothing can be restored here, if so: criu must know the kernel.
@@ -79,7 +79,7 @@ pub(super) fn container(options: &Options, ids: &mut Ids) -> Result<Done> {
     let bundle = prepare(options, &runtime, "restored", &["/bin/sleep", "1000"])?;
     ids.insert(bundle.id.clone());
     let alone = ["--no-state".to_owned()];
-    let start = |binary| Auditor::start(binary, &alone, options.patience * 10);
+    let start = |binary| Auditor::start(binary, &alone, options.patience * START);
     let auditor = options.auditor.as_deref().map(start).transpose()?;
     let done = live_twice(options, &bundle, auditor.as_ref());
     // After a failure it may be in any state, and runc says no if it is in none.

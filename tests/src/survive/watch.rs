@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::identity::is_type;
-use crate::stream::Auditor;
+use crate::stream::{Auditor, START};
 
 /// How often something is looked at that cannot be waited for.
 const POLL: Duration = Duration::from_millis(5);
@@ -38,7 +38,7 @@ impl Watch {
     pub(super) fn start(command: &mut Command, log: PathBuf, patience: Duration) -> Result<Self> {
         let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
         command.stderr(file);
-        let auditor = Auditor::start_command(command, patience * 10)
+        let auditor = Auditor::start_command(command, patience * START)
             .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
         Ok(Self {
             auditor,
