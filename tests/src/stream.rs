@@ -32,8 +32,8 @@ impl Shared {
     }
 }
 
-/// How many times as long as for a line one waits for the first: before that the kernel verifies all programs, which an
-/// emulated one does for half a minute.
+/// How many times as long as for a line one waits for the first: before that the kernel verifies all programs, which takes
+/// an emulated processor half a minute.
 pub(crate) const START: u32 = 30;
 
 /// A running `auditor watch`.
